@@ -1,0 +1,115 @@
+/**
+ * Every bound of the system in one place: name with its unit last, its value, and what happens past it.
+ *
+ * Whoever adds a queue, cache, table or wait adds its limit here.
+ */
+export const limits = {
+  // Names and paths
+  /** Longer: `name_too_long`. */
+  name_bytes_max: 255,
+  /** A request's path; longer: `name_too_long`. */
+  path_bytes_max: 1024,
+
+  // Operations
+  /** A list page asks for at most this many entries; a larger `limit` is lowered to it. */
+  list_page_entries_max: 10_000,
+  list_page_entries_default: 1_000,
+  /** Encoded size at which a list page is closed, however many entries it was asked for. */
+  list_page_bytes_max: 1024 * 1024,
+  /** One read answers at most this much; the caller goes on at the next offset. */
+  read_bytes_max: 4 * 1024 * 1024,
+  /** One write carries at most this much (larger values go through a handle); more: `too_large`. */
+  write_bytes_max: 4 * 1024 * 1024,
+  /** Largest value of a file; past it: `too_large`. */
+  file_bytes_max: 2 ** 44,
+  /** Values up to this size stay inside their record; larger ones become chunks. */
+  inline_bytes_max: 128 * 1024,
+  /** Size of one chunk of a large value. */
+  chunk_bytes: 256 * 1024,
+  txn_operations_max: 1024,
+  txn_bytes_max: 4 * 1024 * 1024,
+  /** Content type, owner, group and symlink target; longer: `invalid` (`name_too_long` for a target). */
+  attribute_bytes_max: 255,
+  symlink_bytes_max: 4096,
+
+  // Sessions and the wire
+  /** One frame; a frame that claims more ends the connection with `too_large`. */
+  frame_bytes_max: 8 * 1024 * 1024,
+  /** Requests of one session being served at once; more: `overloaded`. */
+  session_requests_max: 4096,
+  /** Bytes of requests of one session being served at once; past it the session is not read until some are done. */
+  session_request_bytes_max: 16 * 1024 * 1024,
+  /** Bytes queued towards one session's peer; past it the session is not read, and watches wait. */
+  session_send_bytes_max: 16 * 1024 * 1024,
+  /** A peer that takes nothing of a full send queue for this long is disconnected. */
+  session_stalled_ms: 30_000,
+  /** A connection that has not finished its opening (hello, headers, token) by then is closed. */
+  handshake_ms: 10_000,
+  /** Connections of one node over all edges; more are closed at once. */
+  connections_max: 10_000,
+  /** Deadline of a request that names none. Streams and watches have none. */
+  request_ms_default: 60_000,
+  /** Sessions a remote client keeps trying to restore before its operations fail with `unavailable`. */
+  reconnect_ms_max: 10_000,
+  reconnect_backoff_ms_min: 20,
+  reconnect_backoff_ms_max: 2_000,
+  /** Unsettled requests of one client; more: `overloaded` at once, without a frame. */
+  client_requests_max: 4096,
+
+  // Watches
+  /** Events waiting for one watcher; past it the watch ends with `overloaded` and where to resume. */
+  watch_queue_events_max: 4096,
+  watch_queue_bytes_max: 4 * 1024 * 1024,
+  /** Watches of one node; more: `overloaded`. */
+  watches_max: 20_000,
+  /** An idle watch tells how far it has seen this often. */
+  watch_progress_ms: 5_000,
+
+  // Handles and leases
+  /** Open handles of one session; more: `overloaded`. */
+  session_handles_max: 10_000,
+  handles_max: 100_000,
+  /** Bytes staged in memory by one handle before they are made chunks or, in shared mode, published. */
+  handle_staged_bytes_max: 4 * 1024 * 1024,
+  /** A shared handle's bytes are published at the latest after this long. */
+  handle_publish_ms: 1_000,
+  lease_ttl_ms_min: 100,
+  lease_ttl_ms_max: 24 * 60 * 60 * 1000,
+  leases_max: 100_000,
+  /** A lease or ttl has ended, and its files are gone, at the latest this long after its time. */
+  lease_expiry_ms_max: 1_000,
+
+  // Exactly once
+  /** Clients whose results a store remembers; past it the one idle longest is forgotten. */
+  clients_max: 10_000,
+  /** Results kept for one client above its watermark; more in flight: `overloaded`. */
+  client_results_max: 8_192,
+
+  // Stores
+  /** Proposals waiting for the log; more: `overloaded`. */
+  proposals_max: 65_536,
+  proposal_bytes_max: 64 * 1024 * 1024,
+  /** Most bytes of one append to the log. */
+  append_bytes_max: 8 * 1024 * 1024,
+  wal_segment_bytes: 64 * 1024 * 1024,
+  /** Applied bytes kept in memory before they are written to the tree; past twice this, proposals wait. */
+  overlay_bytes_max: 32 * 1024 * 1024,
+  history_segment_bytes: 64 * 1024 * 1024,
+  /** History kept for reads of the past and watches that resume; older is compacted. */
+  history_bytes_max: 1024 * 1024 * 1024,
+  history_ms_max: 24 * 60 * 60 * 1000,
+  /** Stores of one node. */
+  stores_max: 10_000,
+  /** A clock this far ahead of ours is refused rather than followed. */
+  clock_ahead_ms_max: 60_000,
+
+  // Namespaces
+  /** Mounts and binds of one namespace; more: `too_large`. */
+  mounts_max: 1024,
+  union_members_max: 64,
+  /** Remote hops of one request; more: `loop`. */
+  hops_max: 16,
+  /** Bytes of a namespace file. */
+  namespace_file_bytes_max: 64 * 1024,
+  rights_entries_max: 256,
+} as const
