@@ -49,7 +49,8 @@ export interface FileServer {
    */
   watch(context: Context, path: Path, options?: WatchOptions): AsyncIterable<WatchBatch>
 
-  grantLease(context: Context, ttlMs: number): Promise<LeaseResult>
+  /** A lease of the store that `path` (default: the root) belongs to; the Namespace routes renewals by the lease it gave. */
+  grantLease(context: Context, ttlMs: number, path?: Path): Promise<LeaseResult>
   /** Start its time anew. `not_found` when it has ended. Changes no file. */
   renewLease(context: Context, lease: string): Promise<LeaseResult>
   /** End it now: its files are removed. */

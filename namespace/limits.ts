@@ -112,4 +112,12 @@ export const limits = {
   /** Bytes of a namespace file. */
   namespace_file_bytes_max: 64 * 1024,
   rights_entries_max: 256,
+
+  // Services
+  /** Live service instances of one node; more: `overloaded`. */
+  service_instances_max: 10_000,
+  /** Top-level names one service registers; more: `too_large`. */
+  service_names_max: 1024,
+  /** A service whose process is silent for this long is no longer listed. */
+  service_lease_ms: 10_000,
 } as const

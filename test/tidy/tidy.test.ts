@@ -55,7 +55,9 @@ describe('tidy', () => {
   })
 
   it(`no file has more than ${lines_max} lines`, () => {
-    const long = sources.map((file) => `${file}: ${textOf(file).split('\n').length - 1}`).filter((row) => Number(row.split(': ')[1]) > lines_max)
+    const long = sources
+      .map((file) => `${file}: ${textOf(file).split('\n').length - 1}`)
+      .filter((row) => Number(row.split(': ')[1]) > lines_max)
     expect(long).toEqual([])
   })
 
@@ -72,12 +74,19 @@ describe('tidy', () => {
   })
 
   it('has no orphan: every file of the product is imported by another, or is an entry', () => {
-    const manifest = JSON.parse(textOf('package.json')) as { bin: Record<string, string>; exports: Record<string, string | { default: string }> }
-    const built = [...Object.values(manifest.bin), ...Object.values(manifest.exports).map((entry) => (typeof entry === 'string' ? entry : entry.default))]
+    const manifest = JSON.parse(textOf('package.json')) as {
+      bin: Record<string, string>
+      exports: Record<string, string | { default: string }>
+    }
+    const built = [
+      ...Object.values(manifest.bin),
+      ...Object.values(manifest.exports).map((entry) => (typeof entry === 'string' ? entry : entry.default)),
+    ]
     const entries = new Set(built.map((file) => file.replace(/^(\.\/)?dist\//, '').replace(/\.js$/, '.ts')))
     const imported = new Set(product.flatMap(importsOf))
     // Workers are started by URL, not imported.
-    for (const file of product) for (const match of textOf(file).matchAll(/new URL\('(\.[^']+)'/g)) imported.add(normalize(join(dirname(file), match[1]!)))
+    for (const file of product)
+      for (const match of textOf(file).matchAll(/new URL\('(\.[^']+)'/g)) imported.add(normalize(join(dirname(file), match[1]!)))
     expect(product.filter((file) => !imported.has(file) && !entries.has(file))).toEqual([])
   })
 
