@@ -56,6 +56,21 @@ export const limits = {
   /** Unsettled requests of one client; more: `overloaded` at once, without a frame. */
   client_requests_max: 4096,
 
+  // HTTP
+  /** Body of one PUT; more: `too_large`. */
+  http_body_bytes_max: 16 * 1024 * 1024 * 1024,
+  /** Body of a JSON request (transactions carry base64); more: `too_large`. */
+  http_json_bytes_max: 8 * 1024 * 1024,
+  /** A body of which nothing arrives for this long ends with `deadline`. */
+  http_body_stalled_ms: 30_000,
+  /** Request line and headers; more: 431, the connection closes. */
+  http_header_bytes_max: 16 * 1024,
+  http_headers_max: 100,
+  /** An idle kept-alive connection is closed after this long. */
+  http_idle_ms: 65_000,
+  /** Longest Idempotency-Key; longer: `invalid`. */
+  idempotency_key_bytes_max: 255,
+
   // Watches
   /** Events waiting for one watcher; past it the watch ends with `overloaded` and where to resume. */
   watch_queue_events_max: 4096,
@@ -102,6 +117,24 @@ export const limits = {
   stores_max: 10_000,
   /** A clock this far ahead of ours is refused rather than followed. */
   clock_ahead_ms_max: 60_000,
+
+  // Large values
+  /** Hashes of one index chunk. */
+  blob_index_hashes_max: 1024,
+  /** Chunks being written to disk at once; others wait in turn. Few, so that the log's own writes find a thread. */
+  blob_puts_max: 4,
+  /** Chunks being read from disk at once; others wait in turn. */
+  blob_gets_max: 8,
+  /** Chunks of one value being put at once; a writer that is faster waits. */
+  blob_value_puts_max: 6,
+  /** Chunks read lately, kept for the next reader. */
+  blob_cache_bytes_max: 16 * 1024 * 1024,
+  /** Index chunks that one value being written holds in memory; past it they are put. */
+  blob_value_index_max: 16,
+  /** Chunks that one value being written pins one by one; past it its tree so far is put and pinned as a whole. */
+  blob_value_pins_max: 8_192,
+  /** A chunk that nothing refers to is collected when it is older than this. */
+  blob_grace_ms: 10 * 60 * 1000,
 
   // Namespaces
   /** Mounts and binds of one namespace; more: `too_large`. */
