@@ -107,6 +107,14 @@ export const limits = {
   /** Most bytes of one append to the log. */
   append_bytes_max: 8 * 1024 * 1024,
   wal_segment_bytes: 64 * 1024 * 1024,
+  /** The first segment of a log; each further one is four times as large up to `wal_segment_bytes`. */
+  wal_first_segment_bytes: 1024 * 1024,
+  /** A write to the log blocks the event loop only where the last ones took no longer than this. */
+  wal_blocking_ms_max: 1,
+  /** A log that was idle for this long marks its end, so that a later damage of its last record is known as damage. */
+  wal_seal_ms: 20,
+  /** After the disk was full, appends fail at once with `no_space` for this long before room is looked for again. */
+  wal_no_space_retry_ms: 100,
   /** Applied bytes kept in memory before they are written to the tree; past twice this, proposals wait. */
   overlay_bytes_max: 32 * 1024 * 1024,
   history_segment_bytes: 64 * 1024 * 1024,
