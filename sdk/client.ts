@@ -36,7 +36,7 @@ import { Lease, Lock } from './lease.ts'
 
 /** Limits of one request. */
 export interface RequestOptions {
-  /** Milliseconds until the request fails with `deadline`. Default 60 s; streams and watches have none. */
+  /** Milliseconds until the request fails with `deadline`. Default that of connect(), 60 s; streams and watches have none. */
   readonly timeoutMs?: number | undefined
   readonly signal?: AbortSignal | undefined
   /** Why this is done: kept in the history of what it changes. At most 255 bytes. */
@@ -49,10 +49,13 @@ export class Client {
   /** The session's namespace itself, for whoever needs the contract of FileServer. */
   readonly server: FileServer
   readonly principal: Principal
+  readonly #timeoutMs: number
 
-  constructor(server: FileServer, principal: Principal) {
+  /** @param timeoutMs of requests that name none, milliseconds */
+  constructor(server: FileServer, principal: Principal, timeoutMs: number = limits.request_ms_default) {
     this.server = server
     this.principal = principal
+    this.#timeoutMs = timeoutMs
   }
 
   /** @throws NineError `not_found`, `denied` */
@@ -292,7 +295,7 @@ export class Client {
 
   /** A Context for one request of this client. */
   context(options?: RequestOptions): Context {
-    return { ...contextFor(this.principal, options?.timeoutMs), signal: options?.signal, cause: options?.cause }
+    return { ...contextFor(this.principal, options?.timeoutMs ?? this.#timeoutMs), signal: options?.signal, cause: options?.cause }
   }
 }
 

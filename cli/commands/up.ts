@@ -1,0 +1,127 @@
+/** up: run a node until it is told to stop. */
+import { readFile, rename, writeFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import type { Command } from 'commander'
+import { NineError } from '../../namespace/errors.ts'
+import { defaultAddresses, defaultDataDir } from '../../services/node/defaults.ts'
+import { startNode } from '../../services/node/index.ts'
+import type { RunningNode } from '../../services/node/index.ts'
+import { standardOutput } from '../output.ts'
+import type { Output } from '../output.ts'
+import type { GlobalOptions } from './command.ts'
+
+export function upCommand(program: Command): void {
+  program
+    .command('up')
+    .description('run a node on this machine')
+    .option('--data <dir>', 'folder of its data; made when missing (or NINE_DATA)', defaultDataDir())
+    .option('--http <host:port>', 'HTTP address; port 0 picks one', defaultAddresses.http)
+    .option('--grpc <host:port>', 'gRPC address; port 0 picks one', defaultAddresses.grpc)
+    .option('--ready-file <file>', 'written once it serves: JSON {http, grpc, tokenFile, pid, data}')
+    .option('--name <name>', 'name of the node below /n', 'local')
+    .option('--owner <name>', 'principal that owns a new data folder; default your user name')
+    .option('--tls-cert <file>', 'certificate chain (PEM); needed to listen beyond loopback')
+    .option('--tls-key <file>', 'its private key (PEM)')
+    .option('--cors-origin <origin...>', 'web origins whose pages may read answers; none by default')
+    .option('--log-level <level>', 'trace, debug, info, warn, error or silent', 'warn')
+    .option('--log-file <file>', 'logs as JSON lines; default standard error')
+    .addHelpText(
+      'after',
+      '\nThe token file (--token-file, default DATA/identity/token) is made at first start and holds the token only.\n\nExamples:\n  nine up\n  nine up --data ./data --http 127.0.0.1:0 --grpc 127.0.0.1:0 --ready-file ready.json',
+    )
+    .action(up)
+}
+
+interface UpOptions extends GlobalOptions {
+  readonly data: string
+  readonly http: string
+  readonly grpc: string
+  readonly readyFile?: string
+  readonly name: string
+  readonly owner?: string
+  readonly tlsCert?: string
+  readonly tlsKey?: string
+  readonly corsOrigin?: string[]
+  readonly logLevel: string
+  readonly logFile?: string
+}
+
+async function up(this: void, _flags: unknown, command: Command): Promise<void> {
+  const options = command.optsWithGlobals<UpOptions>()
+  const output = standardOutput(options.json === true)
+  const node = await startNode({
+    data: resolve(options.data),
+    http: options.http,
+    grpc: options.grpc,
+    name: options.name,
+    tokenFile: options.tokenFile,
+    owner: options.owner,
+    tls: await readTls(options),
+    corsOrigins: options.corsOrigin ?? [],
+    logLevel: options.logLevel,
+    logFile: options.logFile,
+  })
+  const asked = stopAsked()
+  const ready = { http: node.http, grpc: node.grpc, tokenFile: node.tokenFile, pid: process.pid, data: node.data }
+  if (options.readyFile !== undefined) await replaceFile(resolve(options.readyFile), `${JSON.stringify(ready)}\n`)
+  if (output.isJson) await output.json(ready)
+  else await banner(output, node)
+  const ended = await Promise.race([asked, node.failed])
+  await node.close()
+  if (ended instanceof NineError) throw ended
+}
+
+async function readTls({ tlsCert, tlsKey }: UpOptions): Promise<{ cert: Buffer; key: Buffer } | undefined> {
+  if (tlsCert === undefined && tlsKey === undefined) return undefined
+  if (tlsCert === undefined || tlsKey === undefined) {
+    throw new NineError({ kind: 'invalid', op: 'cli.up', message: '--tls-cert and --tls-key go together' })
+  }
+  try {
+    return { cert: await readFile(tlsCert), key: await readFile(tlsKey) }
+  } catch (cause) {
+    throw new NineError({ kind: 'invalid', op: 'cli.up', message: `cannot read the certificate: ${(cause as Error).message}`, cause })
+  }
+}
+
+/** Resolves at SIGINT or SIGTERM; a second one ends the process at once. */
+function stopAsked(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.once(signal, () => {
+        resolve()
+        process.once(signal, () => process.exit(130))
+      })
+    }
+  })
+}
+
+/** By rename, so that whoever waits for the file never reads half of it. */
+async function replaceFile(file: string, text: string): Promise<void> {
+  const temporary = `${file}.${process.pid}.new`
+  await writeFile(temporary, text, { mode: 0o600 })
+  await rename(temporary, file)
+}
+
+async function banner(output: Output, node: RunningNode): Promise<void> {
+  const { colors } = output
+  const isDefault = node.grpc === defaultAddresses.grpc && node.data === resolve(defaultDataDir())
+  const prefix = isDefault ? 'npx nine' : `npx nine --addr ${node.grpc} --token-file ${node.tokenFile}`
+  const scheme = node.isTls ? 'https' : 'http'
+  const lines = [
+    colors.bold('Ninefold is up.'),
+    '',
+    `  HTTP   ${scheme}://${node.http}/v1/fs/`,
+    `  gRPC   ${node.grpc}`,
+    `  data   ${node.data}`,
+    `  token  ${node.tokenFile}`,
+    '',
+    'Three commands to try, in another terminal:',
+    '',
+    `  ${prefix} tree /`,
+    `  ${prefix} import ./node_modules /data/modules`,
+    `  curl -H "Authorization: Bearer $(cat ${node.tokenFile})" ${scheme}://${node.http}/v1/fs/sys/status`,
+    '',
+    colors.dim('Ctrl-C stops it; nothing acknowledged is lost.'),
+  ]
+  for (const line of lines) await output.line(line)
+}

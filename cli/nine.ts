@@ -1,0 +1,46 @@
+#!/usr/bin/env node
+/** The `nine` command: reads the line, runs one command, exits with its code. */
+import { createRequire } from 'node:module'
+import { Command, CommanderError } from 'commander'
+import { changeCommands } from './commands/change.ts'
+import { durationOption } from './commands/command.ts'
+import { lookCommands } from './commands/look.ts'
+import { shellCommand } from './commands/shell.ts'
+import { spaceCommands } from './commands/space.ts'
+import { transferCommands } from './commands/transfer.ts'
+import { upCommand } from './commands/up.ts'
+import { watchCommand } from './commands/watch.ts'
+import { exitCodes, exitCodeTable } from './exit-codes.ts'
+import { printError } from './print-error.ts'
+
+const { version } = createRequire(import.meta.url)('ninefold/package.json') as { version: string }
+
+/** @param isShell the commands inside `nine shell`, which has neither up nor a shell of its own */
+function buildProgram(isShell: boolean): Command {
+  const program = new Command('nine')
+    .description('Ninefold: every service is a file server and every name is a path.')
+    .option('--addr <host:port>', 'gRPC address of the node (or NINE_ADDR; default 127.0.0.1:9581)')
+    .option('--token-file <file>', "file with the token (or NINE_TOKEN_FILE; default the default node's)")
+    .option('--json', 'JSON output, one value a line')
+    .option('--timeout <time>', 'fail after this time (ms, s, m, h)', durationOption('--timeout'))
+    .version(version, '--version')
+    .helpOption('--help', 'show help')
+    .showSuggestionAfterError()
+    .exitOverride()
+    .addHelpText('after', `\nExit codes:\n${exitCodeTable()}`)
+  if (!isShell) upCommand(program)
+  lookCommands(program)
+  changeCommands(program)
+  watchCommand(program)
+  spaceCommands(program, isShell)
+  transferCommands(program)
+  if (!isShell) shellCommand(program, () => buildProgram(true))
+  return program
+}
+
+try {
+  await buildProgram(false).parseAsync()
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? exitCodes.done : exitCodes.usage
+  else process.exitCode = printError(error, process.argv.includes('--json'))
+}
