@@ -86,6 +86,8 @@ export const limits = {
   handles_max: 100_000,
   /** Bytes staged in memory by one handle before they are made chunks or, in shared mode, published. */
   handle_staged_bytes_max: 4 * 1024 * 1024,
+  /** Bytes staged in memory by all handles of a store; past it a shared handle's write waits, an atomic one's is `overloaded`. */
+  handles_staged_bytes_max: 64 * 1024 * 1024,
   /** A shared handle's bytes are published at the latest after this long. */
   handle_publish_ms: 1_000,
   lease_ttl_ms_min: 100,
@@ -99,6 +101,8 @@ export const limits = {
   clients_max: 10_000,
   /** Results kept for one client above its watermark; more in flight: `overloaded`. */
   client_results_max: 8_192,
+  /** Results a server in memory keeps over all clients; past it the client idle longest is forgotten. */
+  once_answers_max: 131_072,
 
   // Stores
   /** Proposals waiting for the log; more: `overloaded`. */
@@ -126,6 +130,16 @@ export const limits = {
   /** A clock this far ahead of ours is refused rather than followed. */
   clock_ahead_ms_max: 60_000,
 
+  // Memory servers
+  /** Values of one memory server, those of the past included; more: `no_space`. */
+  memory_bytes_max: 256 * 1024 * 1024,
+  /** Files and directories of one memory server; more: `no_space`. */
+  memory_nodes_max: 2_000_000,
+  /** Revisions kept for reads of the past and watches that resume; older are compacted. */
+  memory_history_revisions_max: 16_384,
+  /** Bytes of values that only the past still shows; past it the oldest revisions are compacted. */
+  memory_history_bytes_max: 32 * 1024 * 1024,
+
   // Large values
   /** Hashes of one index chunk. */
   blob_index_hashes_max: 1024,
@@ -148,6 +162,10 @@ export const limits = {
   /** Mounts and binds of one namespace; more: `too_large`. */
   mounts_max: 1024,
   union_members_max: 64,
+  /** Paths of which a mount table remembers where they lead; past it they are forgotten and walked anew. */
+  walk_cache_entries_max: 4096,
+  /** Trees one watch follows: mounts below it, counted as often as they are seen. More: `too_large`. */
+  watch_members_max: 1024,
   /** Remote hops of one request; more: `loop`. */
   hops_max: 16,
   /** Bytes of a namespace file. */
