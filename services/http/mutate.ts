@@ -104,7 +104,8 @@ export async function post(exchange: Exchange): Promise<void> {
   throw invalid('POST takes ?mkdir, ?rename=PATH or ?call')
 }
 
-const statChanges = z.strictObject({
+/** What PATCH and a setStat in a transaction take. */
+export const statChanges = z.strictObject({
   mode: z.int().min(0).max(0o7777).optional(),
   owner: z.string().optional(),
   group: z.string().optional(),
@@ -116,10 +117,12 @@ const statChanges = z.strictObject({
 export async function patch(exchange: Exchange): Promise<void> {
   const { request, response, server, path } = exchange
   const body = await jsonBody(request, statChanges)
-  const { modifiedAt, ...rest } = body
-  const changes: StatChanges = { ...rest, modifiedAt: modifiedAt === undefined ? undefined : parseTime(modifiedAt, 'http.request') }
   const context = withKey(exchange, ['patch', JSON.stringify(body)])
-  sendMutation(response, await server.setStat(context, path, changes, { ifMatch: await ifMatchOf(exchange) }))
+  sendMutation(response, await server.setStat(context, path, toStatChanges(body), { ifMatch: await ifMatchOf(exchange) }))
+}
+
+export function toStatChanges({ modifiedAt, ...rest }: z.infer<typeof statChanges>): StatChanges {
+  return { ...rest, modifiedAt: modifiedAt === undefined ? undefined : parseTime(modifiedAt, 'http.request') }
 }
 
 export async function remove(exchange: Exchange): Promise<void> {

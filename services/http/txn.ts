@@ -5,7 +5,7 @@ import { mutationToJson, parseTime, statToJson } from '../../namespace/json.ts'
 import { parsePath } from '../../namespace/path.ts'
 import { encodePosition } from '../../namespace/position.ts'
 import type { Context } from '../../namespace/context.ts'
-import { jsonBody, withKey } from './mutate.ts'
+import { jsonBody, statChanges, toStatChanges, withKey } from './mutate.ts'
 import { sendJson } from './request.ts'
 import type { Exchange } from './request.ts'
 
@@ -42,6 +42,7 @@ const operation = z.discriminatedUnion('op', [
     parents: z.boolean().optional(),
     ifMatch: ifMatch.optional(),
   }),
+  z.strictObject({ op: z.literal('setStat'), path, changes: statChanges, ifMatch: ifMatch.optional() }),
   z.strictObject({ op: z.literal('stat'), path }),
   z.strictObject({ op: z.literal('read'), path }),
 ])
@@ -90,6 +91,8 @@ function toOperation(row: z.infer<typeof operation>): TxnOperation {
       const { op, path: _path, target, modifiedAt, ...rest } = row
       return { op, path: at, target, options: { ...rest, modifiedAt: timeOf(modifiedAt) } }
     }
+    case 'setStat':
+      return { op: 'setStat', path: at, changes: toStatChanges(row.changes), options: { ifMatch: row.ifMatch } }
     case 'remove':
       return { op: 'remove', path: at, options: { recursive: row.recursive, ifMatch: row.ifMatch } }
     case 'rename':
