@@ -154,7 +154,7 @@ export const limits = {
   /** Index chunks that one value being written holds in memory; past it they are put. */
   blob_value_index_max: 16,
   /** Chunks that one value being written pins one by one; past it its tree so far is put and pinned as a whole. */
-  blob_value_pins_max: 8_192,
+  blob_value_pins_max: 2_048,
   /** A chunk that nothing refers to is collected when it is older than this. */
   blob_grace_ms: 10 * 60 * 1000,
 

@@ -202,6 +202,43 @@ describe('cost of a change', () => {
     }
   })
 
+  test('writes all over a value stage no more chunks than allowed', async () => {
+    const before = store.stats().puts
+    const builder = new ValueBuilder({ store, pins, stagedBytesMax: 2 * C })
+    for (let i = 0; i < 64; i++) await builder.write(i * C + 1000, randomBytes(16))
+    expect(store.stats().puts - before).toBeGreaterThanOrEqual(64 - 2 - limits.blob_value_puts_max)
+    expect(pins.size).toBeGreaterThanOrEqual(62)
+    await builder.release()
+    expect(pins.size).toBe(0)
+  })
+
+  test('a chunk is put once it is full, also when a base began it', async () => {
+    const base = await build(randomBytes(C + C / 2))
+    const builder = new ValueBuilder({ store, pins, base })
+    const before = pins.size
+    await builder.append(randomBytes(C / 4))
+    expect(pins.size - before).toBe(0)
+    await builder.append(randomBytes(C / 4))
+    expect(pins.size - before).toBe(1)
+    await builder.release()
+  })
+
+  test('pins of many chunks give way to one on the tree so far', async () => {
+    const builder = new ValueBuilder({ store, pins, stagedBytesMax: C })
+    const one = new Uint8Array(8)
+    for (let i = 0; i < limits.blob_value_pins_max + 500; i++) {
+      new DataView(one.buffer).setFloat64(0, i + 1)
+      await builder.write((i % 4) * C, one) // the same few places, so that most chunks put are soon replaced
+    }
+    expect(pins.size).toBeLessThan(600)
+    const ref = refOf(await builder.finish())
+    builder.committed(ref)
+    expect(pins.size).toBe(1)
+    expect((await chunkSet(ref)).size).toBe(5)
+    await builder.release()
+    expect(pins.size).toBe(0)
+  })
+
   test('streaming keeps a few chunks in memory', async () => {
     const size = 192 * 1024 * 1024
     const piece = new Uint8Array(64 * 1024)
