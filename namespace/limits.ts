@@ -121,6 +121,12 @@ export const limits = {
   wal_no_space_retry_ms: 100,
   /** Applied bytes kept in memory before they are written to the tree; past twice this, proposals wait. */
   overlay_bytes_max: 32 * 1024 * 1024,
+  /** Applied changes are saved to the tree at the latest after this long, and the log is cut behind them. */
+  checkpoint_ms: 10_000,
+  /** How often history is compacted and what nothing shows any more is taken away. */
+  collect_ms: 60_000,
+  /** Nodes of removed trees taken away in one go; the next one goes on. */
+  collect_nodes_max: 100_000,
   history_segment_bytes: 64 * 1024 * 1024,
   /** History kept for reads of the past and watches that resume; older is compacted. */
   history_bytes_max: 1024 * 1024 * 1024,

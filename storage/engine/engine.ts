@@ -1,0 +1,373 @@
+/**
+ * Engine: everything that the stores of one node share. One log, one LMDB environment, one folder of chunks, one lock.
+ *
+ * G1 Opening brings every store to the end of the log, through the same apply that serves, and only then answers.
+ * G2 Stores are saved in the background, by size and time, and the log is cut behind what is saved.
+ * G3 A log that has failed stops mutations; reads go on, and `status` says why.
+ */
+import { join } from 'node:path'
+import { collect as collectBlobs, type Collected } from '../blob/collect.ts'
+import { openFileBlobs } from '../blob/files.ts'
+import { BlobPins } from '../blob/pins.ts'
+import type { BlobStats, BlobStore } from '../blob/store.ts'
+import { systemClock, type Clock } from '../../namespace/clock.ts'
+import { NineError } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
+import { parseName } from '../../namespace/path.ts'
+import { systemRandom, type Random } from '../../namespace/random.ts'
+import { decodeEntry } from '../apply/entry.ts'
+import { Machine } from '../apply/machine.ts'
+import type { BlobRef } from '../model.ts'
+import { Store } from '../store/store.ts'
+import { openEnvironment, type Environment } from '../tree/environment.ts'
+import { openWal, type Wal, type WalReport } from '../wal/wal.ts'
+import { prepareFolder, readStores, writeStores, type StoreRow } from './folder.ts'
+import { Lane } from './lane.ts'
+import { lockFolder, type FolderLock } from './lock.ts'
+import { Pipeline } from './pipeline.ts'
+
+/** What the engine tells an operator; pino fits. */
+export interface Logger {
+  info(fields: object, message: string): void
+  warn(fields: object, message: string): void
+  error(fields: object, message: string): void
+}
+
+export interface EngineOptions {
+  readonly dir: string
+  /** Principal that has every right in stores made from now on. */
+  readonly owner: string
+  readonly clock?: Clock | undefined
+  readonly random?: Random | undefined
+  readonly logger?: Logger | undefined
+  /** For tests: sizes and times at which the background work begins. */
+  readonly tuning?: Partial<Tuning> | undefined
+}
+
+export interface Tuning {
+  readonly overlayBytesMax: number
+  readonly checkpointMs: number
+  readonly collectMs: number
+  readonly walSegmentBytes: number
+  readonly blobGraceMs: number
+  readonly historyBytesMax: number
+  readonly historyMsMax: number
+}
+
+export interface StoreStatus {
+  readonly name: string
+  readonly id: string
+  readonly incarnation: string
+  readonly revision: number
+  readonly appliedIndex: number
+  readonly overlayBytes: number
+  readonly handles: number
+  readonly watchers: number
+}
+
+export interface EngineStatus {
+  /** Whether mutations are taken. */
+  readonly isWritable: boolean
+  /** Why not. */
+  readonly failure: string | undefined
+  /** The last failure of background work, which is tried again. */
+  readonly warning: string | undefined
+  readonly waiting: number
+  readonly replayed: number
+  readonly wal: WalReport
+  readonly blobs: BlobStats
+  readonly stores: readonly StoreStatus[]
+}
+
+/**
+ * Open the data folder, which is made if it is missing.
+ * @throws NineError `unavailable` (another process has it: the message names the pid), `corrupt`, `unsupported` (newer
+ *   format), `denied`, `read_only`, `not_directory`, `no_space`, `invalid` (a folder with other things in it), `internal`
+ */
+export async function openEngine(options: EngineOptions): Promise<Engine> {
+  const { dir } = options
+  prepareFolder(dir)
+  const lock = await lockFolder(dir)
+  const opened: { close(): Promise<void> }[] = []
+  try {
+    const engine = new Engine(options, lock, opened)
+    await engine.start()
+    return engine
+  } catch (error) {
+    for (const part of opened.reverse()) await part.close().catch(() => undefined)
+    await lock.release()
+    throw error
+  }
+}
+
+export class Engine {
+  readonly dir: string
+  readonly owner: string
+  readonly #clock: Clock
+  readonly #random: Random
+  readonly #logger: Logger | undefined
+  readonly #tuning: Tuning
+  readonly #lock: FolderLock
+  readonly #opened: { close(): Promise<void> }[]
+  readonly #pipeline: Pipeline
+  readonly #pins = new BlobPins()
+  readonly #lanes = new Map<number, Lane>()
+  readonly #stores = new Map<string, Store>()
+  #rows: StoreRow[] = []
+  #wal!: Wal
+  #environment!: Environment
+  #blobs!: BlobStore
+  #replayed = 0
+  #warning: string | undefined
+  #timers: NodeJS.Timeout[] = []
+  #saving: Promise<void> | undefined
+  #collecting: Promise<Collected> | undefined
+  #closing: Promise<void> | undefined
+  #stop = new AbortController()
+
+  /** Use openEngine. `opened`: parts to close should `start` fail. */
+  constructor(options: EngineOptions, lock: FolderLock, opened: { close(): Promise<void> }[]) {
+    this.dir = options.dir
+    this.owner = options.owner
+    this.#clock = options.clock ?? systemClock
+    this.#random = options.random ?? systemRandom
+    this.#logger = options.logger
+    this.#lock = lock
+    this.#opened = opened
+    this.#tuning = {
+      overlayBytesMax: limits.overlay_bytes_max,
+      checkpointMs: limits.checkpoint_ms,
+      collectMs: limits.collect_ms,
+      walSegmentBytes: limits.wal_segment_bytes,
+      blobGraceMs: limits.blob_grace_ms,
+      historyBytesMax: limits.history_bytes_max,
+      historyMsMax: limits.history_ms_max,
+      ...options.tuning,
+    }
+    this.#pipeline = new Pipeline(this.#clock, () => this.#watchOverlay())
+  }
+
+  /** G1 */
+  async start(): Promise<void> {
+    const { dir } = this
+    this.#rows = readStores(dir)
+    this.#blobs = await openFileBlobs({ folder: join(dir, 'blobs'), clock: this.#clock })
+    this.#opened.push(this.#blobs)
+    this.#environment = await openEnvironment({ dir: join(dir, 'tree'), historyDir: join(dir, 'history') })
+    this.#opened.push(this.#environment)
+    this.#wal = await openWal({
+      dir: join(dir, 'wal'),
+      segmentBytes: this.#tuning.walSegmentBytes,
+      clock: this.#clock,
+      random: this.#random,
+      onDurable: this.#pipeline.durable,
+      onFailed: this.#failed,
+    })
+    this.#opened.push(this.#wal)
+    for (const row of this.#rows) this.#lanes.set(row.group, await this.#openLane(row))
+    this.#replay()
+    this.#pipeline.start(this.#wal)
+    for (const row of this.#rows) this.#serve(row)
+    this.#timers = [
+      setInterval(() => void this.save().catch(this.#warn), this.#tuning.checkpointMs).unref(),
+      setInterval(() => void this.collect().catch(this.#warn), this.#tuning.collectMs).unref(),
+    ]
+    const { tornBytes, tornFile } = this.#wal.report
+    if (tornBytes > 0) this.#logger?.warn({ tornBytes, tornFile }, 'the log ended in an interrupted write, which was cut off')
+    this.#logger?.info({ dir, stores: this.#rows.length, replayed: this.#replayed }, 'data folder opened')
+  }
+
+  /** The store of this name. @throws NineError `not_found` */
+  store(name: string): Store {
+    const store = this.#stores.get(name)
+    if (store !== undefined) return store
+    throw new NineError({ kind: 'not_found', op: 'storage.store', message: `this node has no store ${name}` })
+  }
+
+  hasStore(name: string): boolean {
+    return this.#stores.has(name)
+  }
+
+  stores(): readonly Store[] {
+    return [...this.#stores.values()]
+  }
+
+  /**
+   * Make a store; durable when it answers.
+   * @throws NineError `exists`, `invalid` (name), `overloaded` (limits.stores_max), `unavailable`, `no_space`
+   */
+  async createStore(name: string, owner: string = this.owner): Promise<Store> {
+    const op = 'storage.createStore'
+    parseName(name, op)
+    if (this.#closing !== undefined) throw new NineError({ kind: 'unavailable', op, message: 'the data folder is being closed' })
+    if (this.#rows.some((row) => row.name === name)) throw new NineError({ kind: 'exists', op, message: `there is a store ${name}` })
+    if (this.#rows.length >= limits.stores_max) {
+      throw new NineError({ kind: 'overloaded', op, message: `a node keeps at most ${limits.stores_max} stores` })
+    }
+    const group = 1 + Math.max(0, ...this.#rows.map((row) => row.group))
+    const row = { group, name, id: this.#random.id(), incarnation: this.#random.id(), owner }
+    this.#rows = [...this.#rows, row]
+    writeStores(this.dir, this.#rows)
+    this.#lanes.set(group, await this.#openLane(row))
+    return this.#serve(row)
+  }
+
+  status(): EngineStatus {
+    const { waiting, failure } = this.#pipeline.status
+    const stores = this.#rows.flatMap(({ group, name, id, incarnation }) => {
+      const lane = this.#lanes.get(group)
+      const store = this.#stores.get(name)
+      if (lane === undefined || store === undefined) return []
+      const { revision, appliedIndex, tree } = lane
+      const { openHandles: handles, watchers } = store
+      return [{ name, id, incarnation, revision, appliedIndex, overlayBytes: tree.overlayBytes, handles, watchers }]
+    })
+    return {
+      isWritable: failure === undefined && this.#closing === undefined,
+      failure: failure?.message,
+      warning: this.#warning,
+      waiting,
+      replayed: this.#replayed,
+      wal: this.#wal.report,
+      blobs: this.#blobs.stats(),
+      stores,
+    }
+  }
+
+  /** Save every store, then cut the log behind it. G2 */
+  save(): Promise<void> {
+    this.#saving ??= this.#save().finally(() => {
+      this.#saving = undefined
+      this.#pipeline.hold(false)
+      this.#watchOverlay()
+    })
+    return this.#saving
+  }
+
+  /** Forget history past its window, take away what nothing shows any more, then chunks that nothing names. */
+  collect(): Promise<Collected> {
+    this.#collecting ??= this.#collect().finally(() => (this.#collecting = undefined))
+    return this.#collecting
+  }
+
+  /** Take no more changes, finish those under way, save everything. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #openLane(row: StoreRow): Promise<Lane> {
+    const tree = await this.#environment.tree(row.group, { owner: row.owner })
+    const { appliedIndex, revision, meta } = tree.meta()
+    const machine = new Machine({ owner: row.owner })
+    machine.import(meta)
+    return new Lane(row.group, row.name, machine, tree, appliedIndex, revision)
+  }
+
+  #replay(): void {
+    for (const { lsn, bytes } of this.#wal.replay(this.#wal.firstLsn)) {
+      // The view is into what was read: what apply keeps has to be its own.
+      const entry = decodeEntry(Uint8Array.prototype.slice.call(bytes))
+      const lane = this.#lanes.get(entry.group)
+      if (lane === undefined) {
+        const message = `record ${lsn} of the log is of store ${entry.group}, which stores.json does not list`
+        throw new NineError({ kind: 'corrupt', op: 'storage.open', path: this.dir, message })
+      }
+      if (entry.index <= lane.appliedIndex) continue
+      if (entry.index !== lane.appliedIndex + 1) {
+        const message = `the log goes on with entry ${entry.index} of store ${lane.name}, which is at ${lane.appliedIndex}`
+        throw new NineError({ kind: 'corrupt', op: 'storage.open', path: this.dir, message })
+      }
+      lane.apply(entry, lsn)
+      lane.nextIndex = entry.index + 1
+      this.#replayed++
+    }
+  }
+
+  #serve(row: StoreRow): Store {
+    const lane = this.#lanes.get(row.group)!
+    const store = new Store(
+      {
+        ...row,
+        tree: lane.tree,
+        blobs: this.#blobs,
+        pins: this.#pins,
+        clock: this.#clock,
+        random: this.#random,
+        proposer: this.#pipeline.proposerFor(lane),
+        leaseTable: lane.machine.leases,
+      },
+      lane.revision,
+    )
+    lane.store = store
+    this.#stores.set(row.name, store)
+    return store
+  }
+
+  #watchOverlay(): void {
+    let bytes = 0
+    for (const lane of this.#lanes.values()) bytes += lane.tree.overlayBytes
+    if (bytes < this.#tuning.overlayBytesMax) return
+    if (bytes >= 2 * this.#tuning.overlayBytesMax) this.#pipeline.hold(true)
+    if (this.#saving === undefined && this.#closing === undefined) this.save().catch(this.#warn)
+  }
+
+  async #save(): Promise<void> {
+    for (const lane of this.#lanes.values()) if (!lane.isSaved) await lane.save()
+    let needed = this.#wal.durableLsn + 1
+    for (const lane of this.#lanes.values()) needed = Math.min(needed, lane.firstUnsaved)
+    await this.#wal.cut(needed - 1)
+  }
+
+  async #collect(): Promise<Collected> {
+    const now = this.#clock.now()
+    for (const lane of this.#lanes.values()) {
+      await lane.tree.history.compact({ bytesMax: this.#tuning.historyBytesMax, olderThan: now - this.#tuning.historyMsMax * 1000 })
+      await lane.tree.collect(limits.collect_nodes_max)
+    }
+    return collectBlobs({
+      store: this.#blobs,
+      pins: this.#pins,
+      roots: this.#blobRoots(),
+      olderThanMs: this.#tuning.blobGraceMs,
+      clock: this.#clock,
+      signal: this.#stop.signal,
+    })
+  }
+
+  *#blobRoots(): Iterable<BlobRef> {
+    for (const lane of this.#lanes.values()) yield* lane.tree.blobRefs()
+  }
+
+  readonly #failed = (from: number, to: number, error: NineError): void => {
+    this.#logger?.error({ from, to, kind: error.kind, outcome: error.outcome }, `the log could not be written: ${error.message}`)
+    this.#pipeline.failed(from, to, error)
+  }
+
+  readonly #warn = (error: unknown): void => {
+    if (this.#closing !== undefined) return
+    this.#warning = error instanceof Error ? error.message : String(error)
+    this.#logger?.warn({ error }, `background work of the storage failed and will be tried again: ${this.#warning}`)
+  }
+
+  async #close(): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer)
+    this.#stop.abort()
+    await Promise.all(this.stores().map((store) => store.drain()))
+    this.#pipeline.close()
+    await this.#collecting?.catch(() => undefined)
+    await this.#saving?.catch(() => undefined)
+    let failure: unknown
+    try {
+      await this.#wal.close()
+      for (const lane of this.#lanes.values()) await lane.save()
+    } catch (error) {
+      failure = error // The log still has it: opening again replays it.
+    }
+    for (const store of this.stores()) store.close()
+    await this.#environment.close()
+    await this.#blobs.close()
+    await this.#lock.release()
+    if (failure !== undefined) this.#logger?.warn({ error: failure }, 'the stores could not be saved at close; the log has their changes')
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * One store's share of the engine: its machine, its tree, and how far both have come in the log.
+ *
+ * N1 Entries are applied in the order of their index, each once, by this one function: live and when the log is replayed.
+ * N2 A checkpoint holds everything up to an index; the log may be cut up to the first entry that no checkpoint holds.
+ */
+import type { Machine } from '../apply/machine.ts'
+import type { Entry, Outcome } from '../model.ts'
+import type { Store } from '../store/store.ts'
+import type { Tree } from '../tree/tree.ts'
+
+export class Lane {
+  readonly group: number
+  readonly name: string
+  readonly machine: Machine
+  readonly tree: Tree
+  /** Set once the log was replayed: until then nobody watches and no lease runs. */
+  store: Store | undefined
+  /** Index of the next entry proposed. */
+  nextIndex: number
+  appliedIndex: number
+  revision: number
+  /** Number in the log of the first entry that no checkpoint holds. */
+  firstUnsaved = Infinity
+  #saving: Promise<void> | undefined
+
+  constructor(group: number, name: string, machine: Machine, tree: Tree, appliedIndex: number, revision: number) {
+    this.group = group
+    this.name = name
+    this.machine = machine
+    this.tree = tree
+    this.appliedIndex = appliedIndex
+    this.nextIndex = appliedIndex + 1
+    this.revision = revision
+  }
+
+  get isSaved(): boolean {
+    return this.firstUnsaved === Infinity
+  }
+
+  /** N1 */
+  apply(entry: Entry, lsn: number): Outcome {
+    const { outcome, revision } = this.machine.apply(this.tree, entry)
+    this.appliedIndex = entry.index
+    if (lsn < this.firstUnsaved) this.firstUnsaved = lsn
+    if (revision !== undefined) {
+      this.revision = revision.revision
+      this.tree.history.append(revision)
+    }
+    this.store?.applied(revision)
+    return outcome
+  }
+
+  /** N2 */
+  save(): Promise<void> {
+    this.#saving ??= this.#save().finally(() => (this.#saving = undefined))
+    return this.#saving
+  }
+
+  async #save(): Promise<void> {
+    const before = this.firstUnsaved
+    if (before === Infinity) return
+    this.firstUnsaved = Infinity
+    try {
+      await this.tree.checkpoint({ appliedIndex: this.appliedIndex, revision: this.revision, meta: this.machine.exportChanged() })
+    } catch (error) {
+      this.firstUnsaved = Math.min(before, this.firstUnsaved)
+      throw error
+    }
+  }
+}

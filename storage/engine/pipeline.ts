@@ -1,0 +1,207 @@
+/**
+ * From a proposal to its answer: one queue for all stores of a node, because they share one log.
+ *
+ *   propose -> encode -> wal.enqueue ... durable -> apply, in the order of the log -> settle
+ *
+ * P1 A proposal is applied, and answered, only once its record is durable; in the order of the log.
+ * P2 While a write of the log is under way, further proposals gather for the next: nobody waits for a turn.
+ * P3 A record that the log could not write (a full disk) is not in it: its proposal fails with `outcome: none`, and its
+ *    index is given again.
+ * P4 A log that has failed takes nothing any more; what was under way has `outcome: unknown`.
+ */
+import { checkDeadline, type Context } from '../../namespace/context.ts'
+import type { Clock } from '../../namespace/clock.ts'
+import { NineError } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
+import { encodeEntry } from '../apply/entry.ts'
+import type { Command, Entry, Outcome } from '../model.ts'
+import type { Proposer } from '../store/core.ts'
+import type { Wal } from '../wal/wal.ts'
+import type { Lane } from './lane.ts'
+
+interface Pending {
+  readonly lane: Lane
+  readonly entry: Entry
+  readonly lsn: number
+  readonly op: string
+  readonly path: string
+  readonly applied: (() => void) | undefined
+  readonly resolve: (outcome: Outcome) => void
+  readonly reject: (error: NineError) => void
+}
+
+/** A proposal that waits for the checkpoint. */
+type Held = () => void
+
+export interface PipelineStatus {
+  readonly waiting: number
+  readonly failure: NineError | undefined
+}
+
+export class Pipeline {
+  readonly #clock: Clock
+  #wal: Wal | undefined
+  /** In the order of the log; done up to `#head`. */
+  #pending: Pending[] = []
+  #head = 0
+  #held: Held[] = []
+  #isHolding = false
+  #failure: NineError | undefined
+  #isClosed = false
+  /** Called when entries were applied. */
+  readonly #progressed: () => void
+
+  constructor(clock: Clock, progressed: () => void) {
+    this.#clock = clock
+    this.#progressed = progressed
+  }
+
+  start(wal: Wal): void {
+    this.#wal = wal
+  }
+
+  get status(): PipelineStatus {
+    return { waiting: this.#pending.length - this.#head + this.#held.length, failure: this.#failure }
+  }
+
+  /** The way into the log for one store. */
+  proposerFor(lane: Lane): Proposer {
+    return {
+      propose: (context, op, path, command, applied) =>
+        this.#isHolding ? this.#hold(lane, context, op, path, command, applied) : this.#propose(lane, context, op, path, command, applied),
+    }
+  }
+
+  #propose(lane: Lane, context: Context, op: string, path: string, command: Command, applied: (() => void) | undefined): Promise<Outcome> {
+    let resolve!: Pending['resolve']
+    let reject!: Pending['reject']
+    const promise = new Promise<Outcome>((onDone, onFailed) => {
+      resolve = onDone
+      reject = onFailed
+    })
+    try {
+      if (this.#failure !== undefined || this.#isClosed) throw this.#refusal(op, path)
+      if (this.#pending.length - this.#head >= limits.proposals_max) {
+        throw new NineError({ kind: 'overloaded', op, path, message: `${limits.proposals_max} changes wait for the log` })
+      }
+      const { client, seq } = context
+      const entry: Entry = {
+        group: lane.group,
+        term: 1,
+        index: lane.nextIndex,
+        time: lane.machine.nextTime(this.#clock.now(), context.time),
+        actor: context.principal.name,
+        groups: context.principal.groups,
+        client,
+        seq,
+        digest: context.digest,
+        cause: context.cause,
+        trace: context.trace,
+        command,
+      }
+      const lsn = this.#wal!.enqueue(encodeEntry(entry))
+      lane.nextIndex++
+      this.#pending.push({ lane, entry, lsn, op, path, applied, resolve, reject })
+    } catch (error) {
+      reject(refused(error, op, path))
+    }
+    return promise
+  }
+
+  async #hold(lane: Lane, context: Context, op: string, path: string, command: Command, applied: (() => void) | undefined): Promise<Outcome> {
+    if (this.#held.length >= limits.proposals_max) {
+      throw new NineError({ kind: 'overloaded', op, path, message: 'too many changes wait for the tree to be written' })
+    }
+    await new Promise<void>((resolve) => this.#held.push(resolve))
+    checkDeadline(context, op, path)
+    return this.#propose(lane, context, op, path, command, applied)
+  }
+
+  /** Let proposals wait, or go on, in their order. */
+  hold(isHolding: boolean): void {
+    this.#isHolding = isHolding
+    if (!isHolding) for (const go of this.#held.splice(0)) go()
+  }
+
+  /** The log's onDurable. P1 */
+  readonly durable = (lsn: number): void => {
+    const pending = this.#pending
+    let head = this.#head
+    for (; head < pending.length; head++) {
+      const proposal = pending[head]!
+      if (proposal.lsn > lsn) break
+      this.#head = head + 1
+      this.#settle(proposal)
+    }
+    if (this.#head === pending.length) {
+      this.#pending = []
+      this.#head = 0
+    } else if (this.#head > 4096) {
+      this.#pending = pending.slice(this.#head)
+      this.#head = 0
+    }
+    this.#progressed()
+  }
+
+  #settle(proposal: Pending): void {
+    const { lane } = proposal
+    let outcome: Outcome
+    if (this.#failure !== undefined) {
+      // Not applied, but in the log: opening it anew applies it.
+      proposal.reject(new NineError({ ...this.#failure.fields, op: proposal.op, path: proposal.path, outcome: 'unknown', cause: this.#failure }))
+      return
+    }
+    try {
+      outcome = lane.apply(proposal.entry, proposal.lsn)
+      if (proposal.applied !== undefined && (outcome.kind === 'mutation' || outcome.kind === 'txn')) proposal.applied()
+    } catch (error) {
+      // The record is in the log and could not be applied: going on would answer from a state that is not the log's.
+      const message = `an entry could not be applied: ${error instanceof Error ? error.message : String(error)}`
+      const failure = new NineError({ kind: 'internal', op: proposal.op, path: proposal.path, message, outcome: 'unknown', cause: error })
+      this.fail(failure)
+      proposal.reject(failure)
+      return
+    }
+    proposal.resolve(outcome)
+  }
+
+  /** The log's onFailed. P3, P4 */
+  readonly failed = (from: number, to: number, error: NineError): void => {
+    const kept: Pending[] = []
+    for (let i = this.#head; i < this.#pending.length; i++) {
+      const proposal = this.#pending[i]!
+      if (proposal.lsn < from || proposal.lsn > to) {
+        kept.push(proposal)
+        continue
+      }
+      proposal.lane.nextIndex = Math.min(proposal.lane.nextIndex, proposal.entry.index)
+      proposal.reject(new NineError({ ...error.fields, op: proposal.op, path: proposal.path, cause: error }))
+    }
+    this.#pending = kept
+    this.#head = 0
+    if (error.outcome === 'unknown') this.fail(error)
+  }
+
+  /** Nothing is taken any more. */
+  fail(error: NineError): void {
+    this.#failure ??= error
+    this.hold(false)
+  }
+
+  close(): void {
+    this.#isClosed = true
+    this.hold(false)
+  }
+
+  #refusal(op: string, path: string): NineError {
+    const cause = this.#failure
+    const why = cause === undefined ? 'the store has been closed' : `the log of this node has failed: ${cause.message}`
+    return new NineError({ kind: 'unavailable', op, path, message: why, cause })
+  }
+}
+
+function refused(error: unknown, op: string, path: string): NineError {
+  if (error instanceof NineError) return error.at(path, op)
+  const message = error instanceof Error ? error.message : String(error)
+  return new NineError({ kind: 'internal', op, path, message, cause: error })
+}

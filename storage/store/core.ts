@@ -1,0 +1,182 @@
+/**
+ * What the parts of one store share: its state, its identity, its blobs, and the way to propose a change.
+ *
+ * S1 `revision` is the newest applied one; the tree's newest view shows exactly that state.
+ */
+import type { BlobPins } from '../blob/pins.ts'
+import type { BlobStore } from '../blob/store.ts'
+import type { Clock } from '../../namespace/clock.ts'
+import { checkDeadline, type Context } from '../../namespace/context.ts'
+import { NineError } from '../../namespace/errors.ts'
+import type { MutationResult, ReadOptions } from '../../namespace/file-server.ts'
+import type { Path } from '../../namespace/path.ts'
+import { encodePosition, type Position } from '../../namespace/position.ts'
+import type { Random } from '../../namespace/random.ts'
+import { everyRight, type Principal, type RightsMask } from '../../namespace/rights.ts'
+import type { Command, NodeRecord, Outcome, StoredMutation, TreeView } from '../model.ts'
+import type { Tree } from '../tree/tree.ts'
+import { answeredError, Positions } from './answers.ts'
+import { rightsOf } from './walk.ts'
+
+/**
+ * How a command gets into the log; settles when it was applied, with what apply answered. `applied` is called in the
+ * turn in which it was, if it changed something.
+ */
+export interface Proposer {
+  propose(context: Context, op: string, path: string, command: Command, applied?: () => void): Promise<Outcome>
+}
+
+export interface CoreParts {
+  readonly group: number
+  readonly name: string
+  readonly id: string
+  readonly incarnation: string
+  readonly owner: string
+  readonly tree: Tree
+  readonly blobs: BlobStore
+  readonly pins: BlobPins
+  readonly clock: Clock
+  readonly random: Random
+  readonly proposer: Proposer
+}
+
+/** A state that a read shows. */
+export interface Shown {
+  readonly view: TreeView
+  readonly position: Position
+  /** Whether it is not the newest: then rights are those of then and of now. */
+  readonly isPast: boolean
+}
+
+interface RevisionWaiter {
+  readonly revision: number
+  readonly resolve: () => void
+}
+
+export class StoreCore {
+  readonly name: string
+  readonly owner: string
+  readonly tree: Tree
+  readonly blobs: BlobStore
+  readonly pins: BlobPins
+  readonly clock: Clock
+  readonly random: Random
+  readonly positions: Positions
+  readonly proposer: Proposer
+  #revision: number
+  #newest: Shown
+  readonly #waiters = new Set<RevisionWaiter>()
+
+  constructor(parts: CoreParts, revision: number) {
+    this.name = parts.name
+    this.owner = parts.owner
+    this.tree = parts.tree
+    this.blobs = parts.blobs
+    this.pins = parts.pins
+    this.clock = parts.clock
+    this.random = parts.random
+    this.proposer = parts.proposer
+    this.positions = new Positions(parts.id, parts.incarnation)
+    this.#revision = revision
+    this.#newest = { view: this.tree.newest, position: this.positions.at(revision), isPast: false }
+  }
+
+  get revision(): number {
+    return this.#revision
+  }
+
+  /** S1: the tree's newest view has moved on. */
+  advance(revision: number): void {
+    this.#revision = revision
+    for (const waiter of this.#waiters) {
+      if (waiter.revision > revision) continue
+      this.#waiters.delete(waiter)
+      waiter.resolve()
+    }
+  }
+
+  /** The newest state. */
+  newest(): Shown {
+    const shown = this.#newest
+    if (shown.position[0]!.revision === this.#revision) return shown
+    return (this.#newest = { view: this.tree.newest, position: this.positions.at(this.#revision), isPast: false })
+  }
+
+  /** The state that `options` ask for. @throws NineError `compacted`, `invalid`, `deadline` */
+  async show(context: Context, options: ReadOptions, op: string, path: string): Promise<Shown> {
+    if (options.minPosition !== undefined && options.minPosition.length > 0) await this.#reach(context, options.minPosition, op, path)
+    const { at } = options
+    if (at === undefined) return this.newest()
+    const revision = typeof at === 'number' ? await this.tree.history.revisionAt(at) : this.positions.own(at, this.#revision, op, path).revision
+    return this.showRevision(revision, op, path)
+  }
+
+  showRevision(revision: number, op: string, path: string): Shown {
+    if (revision === this.#revision) return this.newest()
+    if (revision > this.#revision) {
+      const message = `revision ${revision} is not one of this store, which is at ${this.#revision}`
+      throw new NineError({ kind: 'invalid', op, path, message })
+    }
+    if (revision < this.tree.history.floor) {
+      const message = `revision ${revision} is no longer kept; the oldest is ${this.tree.history.floor}`
+      const resume = encodePosition(this.positions.exactly(this.tree.history.floor, 0))
+      throw new NineError({ kind: 'compacted', op, path, message, resume })
+    }
+    return { view: this.tree.at(revision), position: this.positions.exactly(revision, 0), isPast: true }
+  }
+
+  async #reach(context: Context, minPosition: Position, op: string, path: string): Promise<void> {
+    const { revision } = this.positions.own(minPosition, this.#revision, op, path)
+    if (revision <= this.#revision) return
+    await new Promise<void>((resolve, reject) => {
+      const settle = (finish: () => void) => (): void => {
+        this.#waiters.delete(waiter)
+        clearTimeout(timer)
+        context.signal?.removeEventListener('abort', stop)
+        finish()
+      }
+      const message = `the store is at revision ${this.#revision}, ${revision} was asked for`
+      const stop = settle(() => reject(new NineError({ kind: 'deadline', op, path, message })))
+      const waiter = { revision, resolve: settle(resolve) }
+      const left = context.deadline === Infinity ? undefined : Math.max(0, context.deadline - this.clock.monotonic())
+      const timer = left === undefined ? undefined : setTimeout(stop, left)
+      context.signal?.addEventListener('abort', stop)
+      this.#waiters.add(waiter)
+    })
+  }
+
+  isOwner(principal: Principal): boolean {
+    return principal.name === this.owner
+  }
+
+  /** Rights of a principal at a node of a shown state; of the past, what both then and now allow. */
+  rights(shown: Shown, node: NodeRecord, principal: Principal): RightsMask {
+    if (principal.name === this.owner) return everyRight
+    const mask = rightsOf(shown.view, node, principal, this.owner)
+    if (!shown.isPast) return mask
+    const now = this.tree.newest.node(node.ino)
+    return now === undefined ? mask : mask & rightsOf(this.tree.newest, now, principal, this.owner)
+  }
+
+  /** @throws NineError what apply answered, `overloaded`, `deadline`, `no_space`, `unavailable` */
+  propose(context: Context, op: string, path: string, command: Command, applied?: () => void): Promise<Outcome> {
+    return this.proposer.propose(context, op, path, command, applied)
+  }
+
+  /** A command that answers as one mutation. */
+  async mutate(context: Context, op: string, path: Path, command: Command): Promise<MutationResult> {
+    checkDeadline(context, op, path)
+    return this.mutationOf(await this.proposer.propose(context, op, path, command), op, path)
+  }
+
+  mutationOf(outcome: Outcome, op: string, path: string): MutationResult {
+    if (outcome.kind === 'mutation') return this.resultOf(outcome.result)
+    if (outcome.kind === 'error') throw answeredError(outcome.error, op, path)
+    throw new NineError({ kind: 'invalid', op, path, message: 'this client has used the same sequence number for another operation' })
+  }
+
+  resultOf(stored: StoredMutation): MutationResult {
+    const { qid, revision, created, size } = stored
+    return { qid, revision, created, size, position: this.positions.at(revision) }
+  }
+}

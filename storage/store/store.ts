@@ -1,0 +1,306 @@
+/**
+ * Store: a durable tree as a FileServer. One instance a store and node; the engine gives it its log and its tree.
+ *
+ * A mutation is a command: proposed, durable in the log, applied, answered. A read shows one state of the tree.
+ */
+import { checkDeadline, type Context } from '../../namespace/context.ts'
+import { NineError } from '../../namespace/errors.ts'
+import type {
+  ConditionOptions,
+  CreateOptions,
+  FileServer,
+  HandleId,
+  HandleReadResult,
+  HandleWriteResult,
+  LeaseResult,
+  ListOptions,
+  ListResult,
+  LockResult,
+  MutationResult,
+  OpenFlags,
+  OpenResult,
+  ReadlinkResult,
+  ReadOptions,
+  ReadRangeOptions,
+  ReadResult,
+  RemoveOptions,
+  RenameOptions,
+  RightsResult,
+  StatChanges,
+  StatResult,
+  TxnRequest,
+  TxnResult,
+  WatchBatch,
+  WatchOptions,
+  WriteOptions,
+} from '../../namespace/file-server.ts'
+import { limits } from '../../namespace/limits.ts'
+import type { Path } from '../../namespace/path.ts'
+import type { RightsRecord } from '../../namespace/rights.ts'
+import type { NodeRecord, Outcome, Revision, StoredTxn } from '../model.ts'
+import { answeredError, statOf } from './answers.ts'
+import { createCommand, renameCommand, setStatCommand, symlinkCommand, txnCommand, writeCommand } from './commands.ts'
+import { StoreCore, type CoreParts } from './core.ts'
+import { Handles } from './handles.ts'
+import { LargeValues } from './large-values.ts'
+import { Leases, type LeaseTable } from './leases.ts'
+import { Reads, sliceOf } from './reads.ts'
+import { SharedFiles } from './shared-files.ts'
+import { rightsOf, readBit, seeBits } from './walk.ts'
+import { WatchHub, type WatchSource } from './watches.ts'
+
+export interface StoreParts extends CoreParts {
+  readonly leaseTable: LeaseTable
+}
+
+export class Store implements FileServer {
+  readonly name: string
+  readonly #core: StoreCore
+  readonly #shared: SharedFiles
+  readonly #reads: Reads
+  readonly #large: LargeValues
+  readonly #handles: Handles
+  readonly #watches: WatchHub
+  readonly #leases: Leases
+
+  /** `revision`: newest applied one of the tree. */
+  constructor(parts: StoreParts, revision: number) {
+    this.name = parts.name
+    this.#core = new StoreCore(parts, revision)
+    this.#shared = new SharedFiles(this.#core)
+    this.#reads = new Reads(this.#core, this.#shared)
+    this.#large = new LargeValues(this.#core)
+    this.#handles = new Handles(this.#core, this.#shared)
+    this.#watches = new WatchHub(watchSource(this.#core))
+    this.#leases = new Leases(this.#core, parts.leaseTable)
+  }
+
+  /** Identity in positions. */
+  get id(): string {
+    return this.#core.positions.store
+  }
+
+  get incarnation(): string {
+    return this.#core.positions.incarnation
+  }
+
+  /** Newest applied revision. */
+  get revision(): number {
+    return this.#core.revision
+  }
+
+  get openHandles(): number {
+    return this.#handles.count
+  }
+
+  get watchers(): number {
+    return this.#watches.watchers
+  }
+
+  stat(context: Context, path: Path, options?: ReadOptions): Promise<StatResult> {
+    return this.#reads.stat(context, path, options)
+  }
+
+  list(context: Context, path: Path, options?: ListOptions): Promise<ListResult> {
+    return this.#reads.list(context, path, options)
+  }
+
+  read(context: Context, path: Path, options?: ReadRangeOptions): Promise<ReadResult> {
+    return this.#reads.read(context, path, options)
+  }
+
+  readlink(context: Context, path: Path, options?: ReadOptions): Promise<ReadlinkResult> {
+    return this.#reads.readlink(context, path, options)
+  }
+
+  async write(context: Context, path: Path, bytes: Uint8Array, options?: WriteOptions): Promise<MutationResult> {
+    const op = 'store.write'
+    checkDeadline(context, op, path)
+    const command = writeCommand(this.#core.random, path, bytes, options)
+    let outcome: Outcome
+    if (bytes.length > limits.inline_bytes_max) {
+      const isWhole = command.content.kind === 'replace'
+      outcome = isWhole ? await this.#large.replace(context, op, command, bytes) : await this.#large.change(context, op, command)
+    } else {
+      outcome = await this.#core.propose(context, op, path, command)
+      if (outcome.kind === 'needs_chunks') outcome = await this.#large.change(context, op, command)
+    }
+    return this.#core.mutationOf(outcome, op, path)
+  }
+
+  async create(context: Context, path: Path, options?: CreateOptions): Promise<MutationResult> {
+    return this.#core.mutate(context, 'store.create', path, createCommand(this.#core.random, 'create', path, options))
+  }
+
+  async mkdir(context: Context, path: Path, options?: CreateOptions): Promise<MutationResult> {
+    return this.#core.mutate(context, 'store.mkdir', path, createCommand(this.#core.random, 'mkdir', path, options))
+  }
+
+  async symlink(context: Context, path: Path, target: string, options?: CreateOptions): Promise<MutationResult> {
+    return this.#core.mutate(context, 'store.symlink', path, symlinkCommand(this.#core.random, path, target, options))
+  }
+
+  async remove(context: Context, path: Path, options?: RemoveOptions): Promise<MutationResult> {
+    const command = { op: 'remove', target: { path }, ifMatch: options?.ifMatch, recursive: options?.recursive } as const
+    return this.#core.mutate(context, 'store.remove', path, command)
+  }
+
+  async rename(context: Context, from: Path, to: Path, options?: RenameOptions): Promise<MutationResult> {
+    return this.#core.mutate(context, 'store.rename', from, renameCommand(from, to, options))
+  }
+
+  async setStat(context: Context, path: Path, changes: StatChanges, options?: ConditionOptions): Promise<MutationResult> {
+    const op = 'store.setStat'
+    checkDeadline(context, op, path)
+    const command = setStatCommand(path, changes, options)
+    let outcome = await this.#core.propose(context, op, path, command)
+    if (outcome.kind === 'needs_chunks') outcome = await this.#large.change(context, op, command)
+    if (outcome.kind !== 'txn') return this.#core.mutationOf(outcome, op, path)
+    const last = outcome.result.results[outcome.result.results.length - 1]
+    if (last?.op === 'mutation') return this.#core.resultOf(last.result)
+    throw new NineError({ kind: 'invalid', op, path, message: 'this client has used the same sequence number for another operation' })
+  }
+
+  async txn(context: Context, request: TxnRequest): Promise<TxnResult> {
+    const op = 'store.txn'
+    checkDeadline(context, op)
+    const command = txnCommand(this.#core.random, request)
+    const outcome = await this.#large.txn(context, op, command)
+    if (outcome.kind === 'txn') return this.#txnResult(outcome.result)
+    // The path is the one of the operation that failed.
+    if (outcome.kind === 'error') throw answeredError(outcome.error, op, outcome.error.path ?? '')
+    throw new NineError({ kind: 'invalid', op, message: 'this client has used the same sequence number for another operation' })
+  }
+
+  async #txnResult(stored: StoredTxn): Promise<TxnResult> {
+    const results: TxnResult['results'][number][] = []
+    for (const entry of stored.results) {
+      if (entry.op === 'mutation') results.push({ op: 'mutation', result: this.#core.resultOf(entry.result) })
+      else if (entry.op === 'stat') results.push({ op: 'stat', stat: statOf(entry.node) })
+      else results.push({ op: 'read', stat: statOf(entry.node), bytes: await this.#valueOf(entry.node) })
+    }
+    return { branch: stored.branch, results, position: this.#core.positions.at(stored.revision) }
+  }
+
+  async #valueOf(node: NodeRecord): Promise<Uint8Array> {
+    const { content } = node
+    if (content.kind === 'blob') return this.#reads.readBlob(content, 0, limits.read_bytes_max, node.name)
+    return sliceOf(content, 0, limits.read_bytes_max)
+  }
+
+  watch(context: Context, path: Path, options: WatchOptions = {}): AsyncIterable<WatchBatch> {
+    return this.#watches.watch(context, path, options)
+  }
+
+  grantLease(context: Context, ttlMs: number): Promise<LeaseResult> {
+    return this.#leases.grant(context, ttlMs)
+  }
+
+  renewLease(context: Context, lease: string): Promise<LeaseResult> {
+    return this.#leases.renew(context, lease)
+  }
+
+  revokeLease(context: Context, lease: string): Promise<MutationResult> {
+    return this.#leases.revoke(context, lease)
+  }
+
+  lock(context: Context, path: Path, lease: string): Promise<LockResult> {
+    return this.#leases.lock(context, path, lease)
+  }
+
+  open(context: Context, path: Path, flags: OpenFlags): Promise<OpenResult> {
+    return this.#handles.open(context, path, flags)
+  }
+
+  readHandle(context: Context, handle: HandleId, offset: number, length: number): Promise<HandleReadResult> {
+    return this.#handles.read(context, handle, offset, length)
+  }
+
+  writeHandle(context: Context, handle: HandleId, bytes: Uint8Array, offset: number | 'append'): Promise<HandleWriteResult> {
+    return this.#handles.write(context, handle, bytes, offset)
+  }
+
+  truncateHandle(context: Context, handle: HandleId, size: number): Promise<void> {
+    return this.#handles.truncate(context, handle, size)
+  }
+
+  statHandle(context: Context, handle: HandleId): Promise<StatResult> {
+    return this.#handles.stat(context, handle)
+  }
+
+  syncHandle(context: Context, handle: HandleId): Promise<MutationResult> {
+    return this.#handles.sync(context, handle)
+  }
+
+  closeHandle(context: Context, handle: HandleId, options?: { readonly discard?: boolean }): Promise<MutationResult> {
+    return this.#handles.close(context, handle, options?.discard === true)
+  }
+
+  getRights(context: Context, path: Path): Promise<RightsResult> {
+    return this.#reads.getRights(context, path)
+  }
+
+  async setRights(context: Context, path: Path, record: RightsRecord | undefined, options?: ConditionOptions): Promise<MutationResult> {
+    const op = 'store.setRights'
+    if (record !== undefined && record.length > limits.rights_entries_max) {
+      throw new NineError({ kind: 'too_large', op, path, message: `a rights record has at most ${limits.rights_entries_max} entries` })
+    }
+    return this.#core.mutate(context, op, path, { op: 'setRights', target: { path }, rights: record, ifMatch: options?.ifMatch })
+  }
+
+  /** A connection ended: its handles end with it. */
+  closeSession(session: number): Promise<void> {
+    return this.#handles.closeSession(session)
+  }
+
+  /** For the engine: an entry was applied, in the same turn. `revision` is what it changed. */
+  applied(revision: Revision | undefined): void {
+    if (revision !== undefined) {
+      this.#core.advance(revision.revision)
+      this.#watches.publish(revision)
+      this.#leases.published(revision)
+    }
+  }
+
+  /** For the engine: a lease began or ended. */
+  leaseStarted(lease: string, ttlMs: number): void {
+    this.#leases.started(lease, ttlMs)
+  }
+
+  leaseEnded(lease: string): void {
+    this.#leases.ended(lease)
+  }
+
+  /** For collection: whether a handle holds this file, unlinked or not. */
+  isOpen(ino: number): boolean {
+    return this.#handles.isOpen(ino)
+  }
+
+  /** Publish what shared handles hold while proposals are still taken. */
+  async drain(): Promise<void> {
+    this.#leases.close()
+    await this.#handles.closeAll()
+  }
+
+  close(): void {
+    this.#watches.close()
+  }
+}
+
+function watchSource(core: StoreCore): WatchSource {
+  const { tree, owner } = core
+  const mask = (principal: Context['principal'], node: NodeRecord): number => {
+    let rights = rightsOf(tree.newest, node, principal, owner)
+    const now = node.kind === 'directory' ? tree.newest.node(node.ino) : undefined
+    if (now !== undefined) rights &= rightsOf(tree.newest, now, principal, owner)
+    return rights
+  }
+  return {
+    positions: core.positions,
+    revision: () => core.revision,
+    firstKept: () => tree.history.floor + 1,
+    readHistory: (from, max) => tree.history.read(from, max),
+    maySee: (principal, node) => principal.name === owner || (mask(principal, node) & seeBits) !== 0,
+    mayRead: (principal, node) => principal.name === owner || (mask(principal, node) & readBit) !== 0,
+  }
+}
