@@ -62,11 +62,16 @@ export function renameCommand(from: Path, to: Path, options: RenameOptions | und
   return { op: 'rename', target: { path: from }, to, ifMatch: options?.ifMatch, replace: options?.replace, parents: options?.parents }
 }
 
-export function setStatCommand(path: Path, changes: StatChanges, options: ConditionOptions | undefined): Extract<TreeCommand, { op: 'setStat' }> {
+export function setStatCommand(
+  path: Path,
+  changes: StatChanges,
+  options: ConditionOptions | undefined,
+): Extract<TreeCommand, { op: 'setStat' }> {
   const op = 'store.setStat'
   const { mode, owner, group, modifiedAt, contentType, size } = changes
   checkAttributes({ mode, owner, group, modifiedAt, contentType }, op, path)
-  if (size !== undefined && (!Number.isSafeInteger(size) || size < 0)) throw new NineError({ kind: 'invalid', op, path, message: `${size} is no size` })
+  if (size !== undefined && (!Number.isSafeInteger(size) || size < 0))
+    throw new NineError({ kind: 'invalid', op, path, message: `${size} is no size` })
   if (size !== undefined && size > limits.file_bytes_max) {
     throw new NineError({ kind: 'too_large', op, path, message: `a file has at most ${limits.file_bytes_max} bytes` })
   }
@@ -99,7 +104,12 @@ function txnOperation(random: Random, operation: TxnOperation): TxnCommand['then
     case 'symlink':
       return symlinkCommand(random, operation.path, operation.target, operation.options)
     case 'remove':
-      return { op: 'remove', target: { path: operation.path }, ifMatch: operation.options?.ifMatch, recursive: operation.options?.recursive }
+      return {
+        op: 'remove',
+        target: { path: operation.path },
+        ifMatch: operation.options?.ifMatch,
+        recursive: operation.options?.recursive,
+      }
     case 'rename':
       return renameCommand(operation.path, operation.to, operation.options)
     case 'setStat':

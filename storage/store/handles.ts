@@ -242,7 +242,9 @@ export class Handles {
       const result = await handle.shared.publish(context)
       return result === undefined ? this.#unchanged(handle) : this.#core.resultOf(result)
     }
-    return inTurn(handle, async () => (handle.staged === undefined ? this.#unchanged(handle) : this.#publish(context, handle, handle.staged, op)))
+    return inTurn(handle, async () =>
+      handle.staged === undefined ? this.#unchanged(handle) : this.#publish(context, handle, handle.staged, op),
+    )
   }
 
   /** O1 */

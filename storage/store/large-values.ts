@@ -194,7 +194,8 @@ function hasMovedOn(outcome: Outcome, asked: IfMatch | undefined, made: NodeReco
 
 function endsLarge(operation: WriteCommand | SetStatCommand, node: NodeRecord | undefined): boolean {
   const size = node === undefined ? 0 : sizeOf(node)
-  if (operation.op === 'setStat') return operation.size !== undefined && (node?.content.kind === 'blob' || operation.size > limits.inline_bytes_max)
+  if (operation.op === 'setStat')
+    return operation.size !== undefined && (node?.content.kind === 'blob' || operation.size > limits.inline_bytes_max)
   const { content } = operation
   if (content.kind === 'append') return node?.content.kind === 'blob' || size + content.bytes.length > limits.inline_bytes_max
   if (content.kind === 'splice') return node?.content.kind === 'blob' || content.offset + content.bytes.length > limits.inline_bytes_max

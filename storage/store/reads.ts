@@ -164,4 +164,3 @@ export function sliceOf(content: Content, offset: number, length: number): Uint8
   const { bytes } = content
   return offset === 0 && length >= bytes.length ? bytes : bytes.subarray(offset, offset + length)
 }
-

@@ -197,7 +197,9 @@ export class SharedFile {
       const node = this.node()
       const size = layer.sizeOver(sizeOf(node))
       const isSmall = node.content.kind !== 'blob' && size <= limits.inline_bytes_max && layer.ranges.length <= ranges_per_txn
-      const outcome = isSmall ? await this.#proposeRanges(layer, context, target, node) : await this.#proposeValue(layer, context, target, node)
+      const outcome = isSmall
+        ? await this.#proposeRanges(layer, context, target, node)
+        : await this.#proposeValue(layer, context, target, node)
       if (outcome !== undefined || !this.#layers.includes(layer)) return outcome
     }
   }

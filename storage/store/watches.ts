@@ -8,12 +8,14 @@
  * W3 Rights are checked as they are when an event is delivered: by the records above the node, wherever it was moved.
  */
 import type { Context } from '../../namespace/context.ts'
-import { NineError } from '../../namespace/errors.ts'
+import { NineError, toNineError } from '../../namespace/errors.ts'
 import type { WatchBatch, WatchEvent, WatchOptions } from '../../namespace/file-server.ts'
 import { limits } from '../../namespace/limits.ts'
 import { isWithin, parentPath, type Path } from '../../namespace/path.ts'
-import { encodePosition } from '../../namespace/position.ts'
+import { encodePosition, type Position } from '../../namespace/position.ts'
 import type { Principal } from '../../namespace/rights.ts'
+import { concerns } from '../../namespace/watch-filter.ts'
+import { WatchQueue } from '../../namespace/watch-queue.ts'
 import type { NodeRecord, Revision, StoreEvent } from '../model.ts'
 import { statOf, type Positions } from './answers.ts'
 
@@ -33,8 +35,6 @@ export interface WatchSource {
 
 /** Revisions read from history at a time. */
 const history_read_revisions = 256
-/** What an event costs in a queue besides its bytes. */
-const event_bytes = 512
 const op = 'store.watch'
 
 export class WatchHub {
@@ -45,6 +45,8 @@ export class WatchHub {
   readonly #all = new Set<Watcher>()
   #started = 0
   #stamp = 0
+  /** Position after the revision being delivered. */
+  #next: Position = []
   #progress: NodeJS.Timeout | undefined
 
   constructor(source: WatchSource) {
@@ -84,7 +86,7 @@ export class WatchHub {
       }
       watcher.revision = Math.max(1, watcher.revision)
     } catch (error) {
-      watcher.end(error as NineError)
+      watcher.fail(toNineError(error, op, path))
       return watcher
     }
     this.#started++
@@ -97,6 +99,7 @@ export class WatchHub {
   publish(revision: Revision): void {
     if (this.#all.size === 0) return
     let ordinal = 0
+    this.#next = this.source.positions.exactly(revision.revision + 1, 0)
     for (const event of revision.events) {
       this.#stamp++
       const forms = new EventForms(this.source, revision, event, ordinal++)
@@ -105,6 +108,7 @@ export class WatchHub {
     }
   }
 
+  /** Finds by index whom `concerns` of namespace/watch-filter.ts names. */
   #deliver(path: Path, subtree: boolean, forms: EventForms): void {
     this.#offerAll(this.#direct.get(path), forms)
     if (path !== '/') this.#offerAll(this.#direct.get(parentPath(path)), forms)
@@ -124,7 +128,7 @@ export class WatchHub {
     // A rename reaches a watcher by both of its paths: once is enough.
     if (watcher.stamp === this.#stamp) return
     watcher.stamp = this.#stamp
-    watcher.offer(forms)
+    watcher.offer(forms, this.#next)
   }
 
   join(watcher: Watcher): void {
@@ -151,13 +155,15 @@ export class WatchHub {
   }
 
   #tellProgress(): void {
-    for (const watcher of this.#all) watcher.tellProgress()
+    const position = this.source.positions.exactly(this.source.revision() + 1, 0)
+    for (const watcher of this.#all) watcher.tellProgress(position)
   }
 
   /** End every watch: the store closes. */
   close(): void {
     for (const watcher of [...this.#all]) {
-      watcher.end(new NineError({ kind: 'unavailable', op, path: watcher.path, message: 'the store has been closed', resume: watcher.resume() }))
+      const { path } = watcher
+      watcher.fail(new NineError({ kind: 'unavailable', op, path, message: 'the store has been closed', resume: watcher.resume() }))
     }
     clearInterval(this.#progress)
   }
@@ -211,7 +217,7 @@ export class EventForms {
 export class Watcher implements AsyncIterableIterator<WatchBatch> {
   readonly path: Path
   readonly isRecursive: boolean
-  /** Next wanted place, as far as delivered or queued. */
+  /** Revision and ordinal of the first event not read from history yet. */
   revision = 0
   ordinal = 0
   stamp = 0
@@ -220,14 +226,10 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
   readonly #principal: Principal
   readonly #withBytes: boolean
   readonly #withPrevious: boolean
-  readonly #signal: AbortSignal | undefined
+  readonly #queue: WatchQueue
   #isLive = false
-  #queue: WatchEvent[] = []
-  #queueBytes = 0
-  /** Set when the queue was full: the place of the first event that did not fit. */
-  #lost: { revision: number; ordinal: number } | undefined
-  #waiting: ((result: IteratorResult<WatchBatch> | Promise<never>) => void) | undefined
-  #ended: NineError | 'done' | undefined
+  /** Calls of next() before the watch is live, one after the other. */
+  #turn: Promise<unknown> = Promise.resolve()
 
   constructor(hub: WatchHub, context: Context, path: Path, options: WatchOptions) {
     this.#hub = hub
@@ -236,153 +238,89 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
     this.isRecursive = options.recursive === true
     this.#withBytes = options.statsOnly !== true
     this.#withPrevious = options.previous === true
-    this.#signal = context.signal
-    if (this.#signal?.aborted === true) this.#ended = 'done'
-    else this.#signal?.addEventListener('abort', this.#stop)
+    const position = hub.source.positions.exactly(hub.source.revision() + 1, 0)
+    this.#queue = new WatchQueue({ op, path, position, signal: context.signal, onEnd: () => hub.leave(this) })
   }
-
-  readonly #stop = (): void => this.end('done');
 
   [Symbol.asyncIterator](): this {
     return this
   }
 
-  async next(): Promise<IteratorResult<WatchBatch>> {
-    while (!this.#isLive && this.#ended === undefined) {
-      const batch = await this.#readHistory()
-      if (batch !== undefined) return { done: false, value: batch }
-    }
-    if (this.#queue.length > 0 && this.#ended !== 'done') return { done: false, value: this.#take() }
-    if (this.#ended === 'done') return { done: true, value: undefined }
-    if (this.#ended !== undefined) {
-      const error = this.#ended
-      this.#ended = 'done'
-      throw error
-    }
-    return new Promise((resolve) => (this.#waiting = resolve))
+  next(): Promise<IteratorResult<WatchBatch>> {
+    if (this.#isLive || this.#queue.isEnded) return this.#queue.next()
+    const turn = this.#turn.then(() => this.#catchUp())
+    this.#turn = turn.catch(() => undefined)
+    return turn
   }
 
-  async return(): Promise<IteratorResult<WatchBatch>> {
-    this.end('done')
-    return { done: true, value: undefined }
+  return(): Promise<IteratorResult<WatchBatch>> {
+    return this.#queue.return()
   }
 
-  /** End the watch: what is queued is still delivered before an error, not after return() or the signal. */
-  end(how: NineError | 'done'): void {
-    this.#hub.leave(this)
-    this.#signal?.removeEventListener('abort', this.#stop)
-    if (this.#ended === 'done') return
-    this.#ended ??= how
-    if (how === 'done') {
-      this.#ended = 'done'
-      this.#queue = []
-    }
-    const waiting = this.#waiting
-    if (waiting === undefined) return
-    this.#waiting = undefined
-    if (how === 'done') waiting({ done: true, value: undefined })
-    else {
-      this.#ended = 'done'
-      waiting(Promise.reject(how))
-    }
+  /** End the watch; what waits is still delivered. */
+  fail(error: NineError): void {
+    this.#queue.fail(error)
   }
 
-  /** Where to go on after all that was queued. */
+  /** Where to go on after all that was offered. */
   resume(): string {
-    const { revision, ordinal } = this.#lost ?? this.#level()
-    return encodePosition(this.#hub.source.positions.exactly(revision, ordinal))
+    return encodePosition(this.#isLive ? this.#queue.position : this.#hub.source.positions.exactly(this.revision, this.ordinal))
   }
 
-  offer(forms: EventForms): void {
-    if (this.#lost !== undefined) return
+  /** W2. `next`: the position after the event's revision. */
+  offer(forms: EventForms, next: Position): void {
     const event = this.#seen(forms)
-    if (event === undefined) return
-    const bytes = event_bytes + (event.bytes === undefined ? 0 : forms.bytes)
-    const isFull = this.#queue.length >= limits.watch_queue_events_max || this.#queueBytes + bytes > limits.watch_queue_bytes_max
-    if (isFull && this.#queue.length > 0) {
-      // W2
-      this.#lost = { revision: forms.revision, ordinal: forms.ordinal }
-      const message = `the watch is ${this.#queue.length} events behind: read faster, or watch less`
-      this.end(new NineError({ kind: 'overloaded', op, path: this.path, message, resume: this.resume() }))
-      return
-    }
-    this.#queue.push(event)
-    this.#queueBytes += bytes
-    // Events of one revision are offered in one turn: whoever waits is woken after it, with all of them.
-    if (this.#waiting !== undefined && this.#queue.length === 1) queueMicrotask(this.#wake)
+    if (event !== undefined) this.#queue.push([event], next)
   }
 
-  readonly #wake = (): void => {
-    const waiting = this.#waiting
-    if (waiting === undefined || this.#queue.length === 0) return
-    this.#waiting = undefined
-    waiting({ done: false, value: this.#take() })
+  tellProgress(position: Position): void {
+    this.#queue.progress(position)
   }
 
-  tellProgress(): void {
-    const waiting = this.#waiting
-    if (waiting === undefined || this.#queue.length > 0) return
-    this.#waiting = undefined
-    waiting({ done: false, value: this.#take() })
-  }
-
-  #take(): WatchBatch {
-    const events = this.#queue
-    this.#queue = []
-    this.#queueBytes = 0
-    const { revision, ordinal } = this.#lost ?? this.#level()
-    this.revision = revision
-    this.ordinal = ordinal
-    return { events, position: this.#hub.source.positions.exactly(revision, ordinal) }
-  }
-
-  #level(): { revision: number; ordinal: number } {
-    return this.#isLive ? { revision: this.#hub.source.revision() + 1, ordinal: 0 } : this
-  }
-
-  /** W1: a batch from history, or undefined when nothing in it was for this watch or it is level and now live. */
-  async #readHistory(): Promise<WatchBatch | undefined> {
+  /** W1 */
+  async #catchUp(): Promise<IteratorResult<WatchBatch>> {
     const { source } = this.#hub
-    if (this.revision > source.revision()) {
-      this.#isLive = true
-      this.#hub.join(this)
-      return undefined
-    }
-    try {
-      if (this.revision < source.firstKept()) {
-        const message = `revision ${this.revision} is no longer kept; the oldest is ${source.firstKept()}`
-        const resume = encodePosition(source.positions.exactly(source.firstKept(), 0))
-        throw new NineError({ kind: 'compacted', op, path: this.path, message, resume })
+    while (!this.#isLive && !this.#queue.isEnded) {
+      if (this.revision > source.revision()) {
+        this.#isLive = true
+        this.#queue.progress(source.positions.exactly(this.revision, 0))
+        this.#hub.join(this)
+        break
       }
-      const revisions = await source.readHistory(this.revision, history_read_revisions)
-      const events: WatchEvent[] = []
-      for (const revision of revisions) {
-        revision.events.forEach((event, ordinal) => {
-          if (revision.revision === this.revision && ordinal < this.ordinal) return
-          if (!this.#concerns(event)) return
-          const seen = this.#seen(new EventForms(source, revision, event, ordinal))
-          if (seen !== undefined) events.push(seen)
-        })
+      try {
+        const events = await this.#readHistory()
+        if (events.length > 0 && !this.#queue.isEnded) {
+          return { done: false, value: { events, position: source.positions.exactly(this.revision, this.ordinal) } }
+        }
+      } catch (error) {
+        this.fail(toNineError(error, op, this.path))
       }
-      const last = revisions.at(-1)
-      if (last === undefined) throw new NineError({ kind: 'internal', op, path: this.path, message: 'history ends before the store does' })
-      this.revision = last.revision + 1
-      this.ordinal = 0
-      return events.length === 0 ? undefined : { events, position: source.positions.exactly(this.revision, 0) }
-    } catch (error) {
-      this.end(error as NineError)
-      return undefined
     }
+    return this.#queue.next()
   }
 
-  #concerns(event: StoreEvent): boolean {
-    return this.#concernsPath(event.path, event.subtree) || (event.from !== undefined && this.#concernsPath(event.from, event.subtree))
-  }
-
-  #concernsPath(path: Path, subtree: boolean): boolean {
-    if (subtree && isWithin(this.path, path)) return true
-    if (this.isRecursive) return isWithin(path, this.path)
-    return path === this.path || (path !== '/' && parentPath(path) === this.path)
+  async #readHistory(): Promise<WatchEvent[]> {
+    const { source } = this.#hub
+    if (this.revision < source.firstKept()) {
+      const message = `revision ${this.revision} is no longer kept; the oldest is ${source.firstKept()}`
+      const resume = encodePosition(source.positions.exactly(source.firstKept(), 0))
+      throw new NineError({ kind: 'compacted', op, path: this.path, message, resume })
+    }
+    const revisions = await source.readHistory(this.revision, history_read_revisions)
+    const events: WatchEvent[] = []
+    for (const revision of revisions) {
+      for (const [ordinal, event] of revision.events.entries()) {
+        if (revision.revision === this.revision && ordinal < this.ordinal) continue
+        if (!concerns(event, this.path, this.isRecursive)) continue
+        const seen = this.#seen(new EventForms(source, revision, event, ordinal))
+        if (seen !== undefined) events.push(seen)
+      }
+    }
+    const last = revisions[revisions.length - 1]
+    if (last === undefined) throw new NineError({ kind: 'internal', op, path: this.path, message: 'history ends before the store does' })
+    this.revision = last.revision + 1
+    this.ordinal = 0
+    return events
   }
 
   /** W3: the event as this principal may see it. A move out of sight is a removal, one into sight a creation. */
@@ -391,15 +329,13 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
     const { event } = forms
     const seesNow = source.maySee(this.#principal, event.node)
     const { from, previous } = event
-    if (from === undefined || previous === undefined) {
-      if (!seesNow) return undefined
-      return forms.form(this.#withBytes && source.mayRead(this.#principal, event.node), this.#withPrevious)
-    }
+    const mayRead = this.#withBytes && seesNow && source.mayRead(this.#principal, event.node)
+    if (from === undefined || previous === undefined) return seesNow ? forms.form(mayRead, this.#withPrevious) : undefined
     const sawBefore = source.maySee(this.#principal, previous)
     if (!seesNow && !sawBefore) return undefined
-    const whole = forms.form(this.#withBytes && seesNow && source.mayRead(this.#principal, event.node), this.#withPrevious)
+    const whole = forms.form(mayRead, this.#withPrevious)
     if (seesNow && sawBefore) return whole
     if (seesNow) return { ...whole, type: 'create', from: undefined, previous: undefined }
-    return { ...whole, type: 'remove', path: from, from: undefined, stat: statOf(previous), bytes: undefined }
+    return { ...whole, type: 'remove', path: from, from: undefined, stat: statOf(previous) }
   }
 }
