@@ -9,7 +9,19 @@
  *   history/      one folder of segments a store
  *   blobs/        chunks of large values, shared by all stores
  */
-import { closeSync, constants, fsyncSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, statSync, accessSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  statSync,
+  accessSync,
+  writeSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { NineError, isNineError, type ErrorKind } from '../../namespace/errors.ts'
 
@@ -57,7 +69,8 @@ function checkFormat(dir: string): void {
     return
   }
   const version = /^ninefold data (\d+)\n$/.exec(text)?.[1]
-  if (version === undefined) throw new NineError({ kind: 'corrupt', op, path: file, message: `${file} is damaged: it does not name a format` })
+  if (version === undefined)
+    throw new NineError({ kind: 'corrupt', op, path: file, message: `${file} is damaged: it does not name a format` })
   if (Number(version) > format_version) {
     const message = `${dir} has format ${version}, this program knows up to ${format_version}: use a newer ninefold`
     throw new NineError({ kind: 'unsupported', op, path: dir, message })

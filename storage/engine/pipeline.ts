@@ -108,7 +108,14 @@ export class Pipeline {
     return promise
   }
 
-  async #hold(lane: Lane, context: Context, op: string, path: string, command: Command, applied: (() => void) | undefined): Promise<Outcome> {
+  async #hold(
+    lane: Lane,
+    context: Context,
+    op: string,
+    path: string,
+    command: Command,
+    applied: (() => void) | undefined,
+  ): Promise<Outcome> {
     if (this.#held.length >= limits.proposals_max) {
       throw new NineError({ kind: 'overloaded', op, path, message: 'too many changes wait for the tree to be written' })
     }
@@ -148,7 +155,9 @@ export class Pipeline {
     let outcome: Outcome
     if (this.#failure !== undefined) {
       // Not applied, but in the log: opening it anew applies it.
-      proposal.reject(new NineError({ ...this.#failure.fields, op: proposal.op, path: proposal.path, outcome: 'unknown', cause: this.#failure }))
+      proposal.reject(
+        new NineError({ ...this.#failure.fields, op: proposal.op, path: proposal.path, outcome: 'unknown', cause: this.#failure }),
+      )
       return
     }
     try {
