@@ -93,6 +93,8 @@ export const limits = {
   lease_ttl_ms_min: 100,
   lease_ttl_ms_max: 24 * 60 * 60 * 1000,
   leases_max: 100_000,
+  /** Requests of one memory server that wait for a lock; more: `overloaded`. */
+  lock_waiters_max: 10_000,
   /** A lease or ttl has ended, and its files are gone, at the latest this long after its time. */
   lease_expiry_ms_max: 1_000,
 
