@@ -21,8 +21,9 @@ export interface ReadySegment {
 }
 
 const fill_bytes = 1024 * 1024
+const page_bytes = 4096
 /** Zeros between two syncs: a larger burst would hold up the syncs of the log itself. */
-const burst_bytes = 4 * 1024 * 1024
+const burst_bytes = 1 * 1024 * 1024
 const zeros = Buffer.alloc(fill_bytes)
 
 export class SegmentSupply {
@@ -115,7 +116,7 @@ export class SegmentSupply {
       }
       // While the disk is full, an old file of another size is better than none.
       const reuse = this.#spareBytes === capacity || (full !== undefined && this.#spareBytes >= least)
-      const bytes = reuse ? this.#spareBytes : capacity
+      const bytes = reuse ? this.#spareBytes : pages(capacity)
       if (this.#spareBytes > 0) {
         this.#spareBytes = 0
         if (reuse) await this.#files.rename(this.#sparePath, making)
@@ -149,6 +150,10 @@ export class SegmentSupply {
       file.close()
     }
   }
+}
+
+function pages(bytes: number): number {
+  return Math.ceil(bytes / page_bytes) * page_bytes
 }
 
 /** Capacity of segment `number`: small at first, so that a new node starts at once, then growing to `segmentBytes`. */

@@ -86,8 +86,9 @@ export class SimDisk implements WalFiles {
       const { cached, durable } = content
       const next = Buffer.alloc(pick() ? cached.length : durable.length)
       for (let at = 0; at < next.length; at += sector) {
-        const from = cached.compare(durable, at, at + sector, at, at + sector) === 0 || pick() ? cached : durable
-        from.copy(next, at, at, at + sector)
+        const [newer, older] = [cached.subarray(at, at + sector), durable.subarray(at, at + sector)]
+        const kept = newer.equals(older) || pick() ? newer : older
+        next.set(kept.subarray(0, next.length - at), at)
       }
       content.cached = next
       content.durable = Buffer.from(next)
@@ -147,7 +148,7 @@ export class SimDisk implements WalFiles {
         if (life !== this.#life) return
         this.durableWrites += 1
         const fault = this.#fault('writeDurable')
-        if (fault !== undefined) put(bytes.subarray(0, (fault.sectors ?? 0) * sector), position)
+        if (fault !== undefined) put(bytes.subarray(0, Math.max(0, (fault.sectors ?? 0) * sector - (position % sector))), position)
         else put(bytes, position)
         const finish = (): void => {
           if (life !== this.#life) return

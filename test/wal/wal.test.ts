@@ -282,6 +282,70 @@ describe('wal on a failing disk', () => {
     }
   })
 
+  it('a segment that was cut short is refused, with the byte where it ends', async () => {
+    const disk = new SimDisk()
+    const wal = await onDisk(disk)
+    await wal.append([text('a')])
+    await wal.close()
+    const content = disk.names.get('/log/00000001.wal')!
+    content.cached = content.cached.subarray(0, 2048)
+    expect(await failureOf(onDisk(disk))).toMatchObject({ kind: 'corrupt', message: expect.stringContaining('at byte 2048') as string })
+  })
+
+  it('removes cut segments that a crash left behind, damaged ones too', async () => {
+    const disk = new SimDisk()
+    const wal = await onDisk(disk)
+    for (let i = 0; i < 10; i++) await wal.append([Buffer.alloc(1000, 1)])
+    const left = [1, 2].map((number) => disk.names.get(`/log/0000000${number}.wal`)!)
+    const content = left.map(({ cached }) => ({ cached: Buffer.from(cached), durable: Buffer.from(cached) }))
+    await wal.cut(8)
+    const { firstLsn } = wal
+    await wal.close()
+    disk.names.set('/log/00000001.wal', content[0]!)
+    disk.names.set('/log/00000002.wal', content[1]!)
+    content[1]!.cached[600] = 0
+    const again = await onDisk(disk)
+    expect(again.firstLsn).toBe(firstLsn)
+    expect(disk.names.has('/log/00000001.wal')).toBe(false)
+    expect(all(again).length).toBe(10 - firstLsn + 1)
+  })
+
+  it('reads on while what it reads is cut', async () => {
+    const wal = await openWal({ dir: fresh(), segmentBytes: 4096 })
+    for (let i = 0; i < 10; i++) await wal.append([Buffer.alloc(1000, i)])
+    const reading = wal.replay(1)[Symbol.iterator]()
+    expect(reading.next().value).toMatchObject({ lsn: 1 })
+    await wal.cut(3)
+    for (let i = 0; i < 10; i++) await wal.append([Buffer.alloc(1000, i)])
+    expect(reading.next().value).toMatchObject({ lsn: 2, bytes: Buffer.alloc(1000, 1) })
+    expect(reading.next().value).toMatchObject({ lsn: 3, bytes: Buffer.alloc(1000, 2) })
+    await wal.close()
+  })
+
+  it('blocks the event loop only for one giver at a time on a quick disk', async () => {
+    const disk = new SimDisk()
+    let now = 0
+    let slow = 0
+    const clock = { now: () => 0, monotonic: () => (now += slow) }
+    const wal = await onDisk(disk, { clock, segmentBytes: 1024 * 1024 })
+    const blocked = async (frames: number, records: number): Promise<number> => {
+      const before = wal.report.blockingFrames
+      for (let i = 0; i < frames; i++) await wal.append(Array.from({ length: records }, () => text('x')))
+      return wal.report.blockingFrames - before
+    }
+    expect(await blocked(32, 1)).toBe(0)
+    expect(await blocked(100, 1)).toBe(100)
+    expect(await blocked(100, 3)).toBe(0)
+    expect(await blocked(100, 1)).toBeGreaterThan(80)
+    slow = limits.wal_blocking_ms_max + 0.1
+    expect(await blocked(100, 1)).toBe(1)
+    slow = 0
+    expect(await blocked(32, 1)).toBe(0)
+    expect(await blocked(10, 1)).toBe(10)
+    disk.faults.push({ op: 'writeDurable', code: 'EIO' })
+    expect(await failureOf(wal.append([text('x')]))).toMatchObject({ kind: 'internal', outcome: 'unknown' })
+  })
+
   it('a closed log writes what waits and takes nothing more', async () => {
     const disk = new SimDisk()
     const wal = await onDisk(disk)
