@@ -3,7 +3,7 @@ import { NineError, type NineErrorFields } from '../../namespace/errors.ts'
 import type { Position, StorePosition } from '../../namespace/position.ts'
 import { encodePosition } from '../../namespace/position.ts'
 import { qidTypeOf, type Qid, type Stat } from '../../namespace/stat.ts'
-import type { NodeRecord } from '../model.ts'
+import { contentSize, type NodeRecord } from '../model.ts'
 
 /** Makes the positions of one store; one object serves all answers that show the same revision. */
 export class Positions {
@@ -50,8 +50,7 @@ export function qidOf(node: NodeRecord): Qid {
 
 /** Bytes of the value: of the target for a symlink, 0 for a directory. */
 export function sizeOf(node: NodeRecord): number {
-  const content = node.content
-  return content.kind === 'inline' ? content.bytes.length : content.kind === 'blob' ? content.blob.size : 0
+  return contentSize(node.content)
 }
 
 export function statOf(node: NodeRecord, name: string = node.name): Stat {
@@ -60,7 +59,7 @@ export function statOf(node: NodeRecord, name: string = node.name): Stat {
     name,
     kind: node.kind,
     qid: { type: qidTypeOf(node.kind), path: node.ino, version: node.version },
-    size: content.kind === 'inline' ? content.bytes.length : content.kind === 'blob' ? content.blob.size : 0,
+    size: contentSize(content),
     version: node.version,
     revision: node.revision,
     createdRevision: node.createdRevision,

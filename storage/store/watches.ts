@@ -174,7 +174,6 @@ export class EventForms {
   readonly event: StoreEvent
   readonly revision: number
   readonly ordinal: number
-  readonly bytes: number
   readonly #source: WatchSource
   readonly #of: Revision
   readonly #made: (WatchEvent | undefined)[] = [undefined, undefined, undefined, undefined]
@@ -185,7 +184,6 @@ export class EventForms {
     this.event = event
     this.revision = of.revision
     this.ordinal = ordinal
-    this.bytes = event.node.content.kind === 'inline' ? event.node.content.bytes.length : 0
   }
 
   form(withBytes: boolean, withPrevious: boolean): WatchEvent {

@@ -25,7 +25,7 @@ function starter(platform: string): { child: ChildProcess; ready: Promise<unknow
   const child = spawn(process.execPath, ['--import', 'tsx', script, dir, platform], { stdio: ['pipe', 'pipe', 'inherit'] })
   children.push(child)
   const lines = readLines(child)
-  return { child, ready: lines(), go: () => child.stdin!.write('go\n'), answer: lines() }
+  return { child, ready: lines(), go: () => child.stdin.write('go\n'), answer: lines() }
 }
 
 function readLines(child: ChildProcess): () => Promise<string> {
@@ -48,7 +48,10 @@ function readLines(child: ChildProcess): () => Promise<string> {
 describe.each(['linux', 'other'])('lock, %s', (platform) => {
   it('refuses a second one, names the pid, and is free after release', async () => {
     const lock = await lockFolder(dir, platform)
-    await expect(lockFolder(dir, platform)).rejects.toMatchObject({ kind: 'unavailable', message: expect.stringContaining(`pid ${process.pid}`) as string })
+    await expect(lockFolder(dir, platform)).rejects.toMatchObject({
+      kind: 'unavailable',
+      message: expect.stringContaining(`pid ${process.pid}`) as string,
+    })
     await lock.release()
     await (await lockFolder(dir, platform)).release()
   })
@@ -58,7 +61,10 @@ describe.each(['linux', 'other'])('lock, %s', (platform) => {
     await ready
     go()
     expect(await answer).toBe('locked')
-    await expect(lockFolder(dir, platform)).rejects.toMatchObject({ kind: 'unavailable', message: expect.stringContaining(`pid ${child.pid}`) as string })
+    await expect(lockFolder(dir, platform)).rejects.toMatchObject({
+      kind: 'unavailable',
+      message: expect.stringContaining(`pid ${child.pid}`) as string,
+    })
     child.kill('SIGKILL')
     await once(child, 'exit')
     await (await lockFolder(dir, platform)).release()

@@ -5,10 +5,18 @@ import { Layer, overlay, sizeUnder } from '../../storage/store/layers.ts'
 
 const principal = { name: 'ann', groups: [] }
 
-type Step = { kind: 'write'; offset: number; bytes: Uint8Array } | { kind: 'truncate'; size: number } | { kind: 'layer' } | { kind: 'publish' }
+type Step =
+  { kind: 'write'; offset: number; bytes: Uint8Array } | { kind: 'truncate'; size: number } | { kind: 'layer' } | { kind: 'publish' }
 
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ kind: fc.constant('write' as const), offset: fc.nat(40), bytes: fc.uint8Array({ minLength: 1, maxLength: 12 }) }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant('write' as const),
+      offset: fc.nat(40),
+      bytes: fc.uint8Array({ minLength: 1, maxLength: 12 }),
+    }),
+  },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('truncate' as const), size: fc.nat(50) }) },
   { weight: 1, arbitrary: fc.constant({ kind: 'layer' as const }) },
   { weight: 1, arbitrary: fc.constant({ kind: 'publish' as const }) },
@@ -50,33 +58,39 @@ function shown(layers: readonly Layer[], base: Uint8Array, from: number, length:
 
 it('layers over a value show what writes and truncations in that order leave', () => {
   fc.assert(
-    fc.property(fc.uint8Array({ maxLength: 30 }), fc.array(step, { maxLength: 30 }), fc.nat(40), fc.nat(40), (start, steps, from, length) => {
-      const model = new PlainFile(start)
-      let base = start
-      const layers = [new Layer(principal)]
-      for (const one of steps) {
-        const layer = layers[layers.length - 1]!
-        if (one.kind === 'write') {
-          layer.write(one.offset, one.bytes)
-          model.write(one.offset, one.bytes)
-        } else if (one.kind === 'truncate') {
-          const now = sizeUnder(layers, base.length)
-          if (one.size !== now) layer.truncate(one.size, now)
-          model.truncate(one.size)
-        } else if (one.kind === 'layer') {
-          layers.push(new Layer(principal))
-        } else {
-          base = publish(layers.shift()!, base)
-          if (layers.length === 0) layers.push(new Layer(principal))
+    fc.property(
+      fc.uint8Array({ maxLength: 30 }),
+      fc.array(step, { maxLength: 30 }),
+      fc.nat(40),
+      fc.nat(40),
+      (start, steps, from, length) => {
+        const model = new PlainFile(start)
+        let base: Uint8Array = start
+        const layers = [new Layer(principal)]
+        for (const one of steps) {
+          const layer = layers[layers.length - 1]!
+          if (one.kind === 'write') {
+            layer.write(one.offset, one.bytes)
+            model.write(one.offset, one.bytes)
+          } else if (one.kind === 'truncate') {
+            const now = sizeUnder(layers, base.length)
+            if (one.size !== now) layer.truncate(one.size, now)
+            model.truncate(one.size)
+          } else if (one.kind === 'layer') {
+            layers.push(new Layer(principal))
+          } else {
+            base = publish(layers.shift()!, base)
+            if (layers.length === 0) layers.push(new Layer(principal))
+          }
+          expect(sizeUnder(layers, base.length)).toBe(model.bytes.length)
+          expect([...shown(layers, base, 0, 1000)]).toEqual(model.bytes)
+          expect([...shown(layers, base, from, length)]).toEqual(model.bytes.slice(from, from + length))
+          for (const { ranges } of layers) {
+            for (let i = 1; i < ranges.length; i++) expect(ranges[i]!.offset).toBeGreaterThan(ranges[i - 1]!.offset + ranges[i - 1]!.length)
+          }
         }
-        expect(sizeUnder(layers, base.length)).toBe(model.bytes.length)
-        expect([...shown(layers, base, 0, 1000)]).toEqual(model.bytes)
-        expect([...shown(layers, base, from, length)]).toEqual(model.bytes.slice(from, from + length))
-        for (const { ranges } of layers) {
-          for (let i = 1; i < ranges.length; i++) expect(ranges[i]!.offset).toBeGreaterThan(ranges[i - 1]!.offset + ranges[i - 1]!.length)
-        }
-      }
-    }),
+      },
+    ),
     { numRuns: 2000 },
   )
 })
