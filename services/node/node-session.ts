@@ -1,0 +1,140 @@
+/**
+ * One session of a principal: its own fork of the node's namespace, begun from the principal's saved file, and what it may
+ * ask of the node beside files.
+ *
+ * N1 The table lives here, on the node; nothing a client sends is resolved against anything else.
+ * N2 What belongs to the session ends with it: services it registered, connections it made, handles.
+ */
+import type { Context } from '../../namespace/context.ts'
+import { NineError } from '../../namespace/errors.ts'
+import type { FileServer } from '../../namespace/file-server.ts'
+import type { MountOrder } from '../../namespace/mount-table.ts'
+import type { Namespace } from '../../namespace/namespace.ts'
+import { applyNamespaceFile, parseNamespaceFile, printNamespaceFile } from '../../namespace/namespace-file.ts'
+import { parsePath } from '../../namespace/path.ts'
+import type { Path } from '../../namespace/path.ts'
+import type { Principal } from '../../namespace/rights.ts'
+import type { LiveService, RegisterFields, Services } from '../svc/services.ts'
+import type { Controls } from './controls.ts'
+import type { Homes } from './homes.ts'
+import type { Sources } from './sources.ts'
+
+export interface NodeSessionParts {
+  readonly namespace: Namespace
+  /** What the edge calls: the namespace, observed. */
+  readonly server: FileServer
+  readonly principal: Principal
+  readonly services: Services
+  readonly homes: Homes
+  readonly sources: Sources
+  readonly controls: Controls
+  readonly onClose: () => void
+}
+
+export class NodeSession {
+  readonly server: FileServer
+  readonly #parts: NodeSessionParts
+  readonly #services = new Map<string, LiveService>()
+  /** What of the saved namespace file did not work, with the line's number. */
+  readonly problems: string[] = []
+  #isClosed = false
+
+  constructor(parts: NodeSessionParts) {
+    this.#parts = parts
+    this.server = parts.server
+  }
+
+  /** Do what a namespace file says; a line that fails is noted and the rest goes on. */
+  async begin(context: Context, text: string): Promise<void> {
+    const { namespace, sources } = this.#parts
+    try {
+      const lines = parseNamespaceFile(text)
+      await applyNamespaceFile(
+        context,
+        lines,
+        namespace,
+        (source) => sources.resolve(source),
+        (error) => this.problems.push(error.message),
+      )
+    } catch (error) {
+      this.problems.push(error instanceof Error ? error.message : String(error))
+    }
+  }
+
+  bind(context: Context, source: Path, path: Path, options: { order: MountOrder; create: boolean }): Promise<void> {
+    return this.#parts.namespace.bind(context, source, path, options)
+  }
+
+  async mount(context: Context, source: string, path: Path, options: { order: MountOrder; create: boolean }): Promise<void> {
+    const { namespace, sources } = this.#parts
+    await namespace.mount(context, await sources.resolve(source), path, { ...options, source })
+  }
+
+  unmount(context: Context, path: Path, source: string | undefined): Promise<void> {
+    return this.#parts.namespace.unmount(context, path, source)
+  }
+
+  /** Lines of a namespace file that make this table, and, as comments, what of the saved file failed. */
+  entries(): string[] {
+    const lines = printNamespaceFile(this.#parts.namespace.entries()).split('\n').slice(0, -1)
+    return [...lines, ...this.problems.map((problem) => `# ${problem.replaceAll('\n', ' ')}`)]
+  }
+
+  /** Register the process at the other end as a service. What the service mounts from others is mounted in this session. */
+  async register(context: Context, fields: RegisterFields, server: FileServer): Promise<string> {
+    const { namespace, sources, services, principal } = this.#parts
+    const lines = parseNamespaceFile(fields.namespace)
+    await applyNamespaceFile(context, lines, namespace, (source) => sources.resolve(source))
+    const live = await services.register(fields, principal, server)
+    if (this.#isClosed) {
+      await live.deregister()
+      throw new NineError({ kind: 'unavailable', op: 'node.register', message: 'the session ended meanwhile' })
+    }
+    this.#services.set(`${fields.service}@${live.instance}`, live)
+    return live.instance
+  }
+
+  async deregister(service: string, instance: string): Promise<void> {
+    const key = `${service}@${instance}`
+    const live = this.#services.get(key)
+    if (live === undefined) throw new NineError({ kind: 'not_found', op: 'node.deregister', message: `this session serves no ${key}` })
+    this.#services.delete(key)
+    await live.deregister()
+  }
+
+  async control(context: Context, name: string, value: unknown): Promise<unknown> {
+    switch (name) {
+      case 'namespace.save':
+        return void (await this.#parts.homes.save(this.#parts.principal, textField(value, 'line')))
+      case 'service.renew':
+        return { isListed: await this.#renew(textField(value, 'service'), textField(value, 'instance')) }
+      case 'service.store': {
+        const service = textField(value, 'service')
+        await this.#parts.services.makeStore(service, this.#parts.principal)
+        await this.#parts.namespace.mount(context, this.#parts.services.storeOf(service), parsePath('/store'), { source: service })
+        return undefined
+      }
+      default:
+        return this.#parts.controls.run(this.#parts.principal, name, value)
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    this.#parts.onClose()
+    await Promise.all([...this.#services.values()].map((live) => live.deregister()))
+    await this.#parts.sources.close()
+  }
+
+  async #renew(service: string, instance: string): Promise<boolean> {
+    return (await this.#services.get(`${service}@${instance}`)?.renew()) ?? false
+  }
+}
+
+/** @throws NineError `invalid` */
+export function textField(value: unknown, name: string): string {
+  const text = (value as Record<string, unknown> | null | undefined)?.[name]
+  if (typeof text !== 'string') throw new NineError({ kind: 'invalid', op: 'node.control', message: `${name} is a text` })
+  return text
+}
