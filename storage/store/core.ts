@@ -3,6 +3,7 @@
  *
  * S1 `revision` is the newest applied one; the tree's newest view shows exactly that state.
  */
+import { maskAt } from '../apply/rights.ts'
 import type { BlobPins } from '../blob/pins.ts'
 import type { BlobStore } from '../blob/store.ts'
 import type { Clock } from '../../namespace/clock.ts'
@@ -16,7 +17,6 @@ import { everyRight, type Principal, type RightsMask } from '../../namespace/rig
 import type { Command, NodeRecord, Outcome, StoredMutation, TreeView } from '../model.ts'
 import type { Tree } from '../tree/tree.ts'
 import { answeredError, Positions } from './answers.ts'
-import { rightsOf } from './walk.ts'
 
 /**
  * How a command gets into the log; settles when it was applied, with what apply answered. `applied` is called in the
@@ -153,10 +153,10 @@ export class StoreCore {
   /** Rights of a principal at a node of a shown state; of the past, what both then and now allow. */
   rights(shown: Shown, node: NodeRecord, principal: Principal): RightsMask {
     if (principal.name === this.owner) return everyRight
-    const mask = rightsOf(shown.view, node, principal, this.owner)
+    const mask = maskAt(shown.view, node, principal, this.owner)
     if (!shown.isPast) return mask
     const now = this.tree.newest.node(node.ino)
-    return now === undefined ? mask : mask & rightsOf(this.tree.newest, now, principal, this.owner)
+    return now === undefined ? mask : mask & maskAt(this.tree.newest, now, principal, this.owner)
   }
 
   /** @throws NineError what apply answered, `overloaded`, `deadline`, `no_space`, `unavailable` */

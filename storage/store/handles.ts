@@ -5,6 +5,8 @@
  * O2 Shared: what is written is in the file's SharedFile, which all handles and readers of this node see.
  * O3 A handle belongs to the session it was opened over: no other can use it, and it ends with it.
  */
+import { maskAt, readBit, seeBits, writeBit } from '../apply/rights.ts'
+import { nodeAt } from '../apply/walk.ts'
 import type { PinHold } from '../blob/pins.ts'
 import { readRange } from '../blob/chunk-tree.ts'
 import { isInline } from '../blob/value-builder.ts'
@@ -22,16 +24,16 @@ import type {
 } from '../../namespace/file-server.ts'
 import { limits } from '../../namespace/limits.ts'
 import { baseName, type Path } from '../../namespace/path.ts'
-import { rightBit, type Principal } from '../../namespace/rights.ts'
+import type { Principal } from '../../namespace/rights.ts'
 import type { Stat } from '../../namespace/stat.ts'
 import { noContent, type Ino, type NodeRecord, type TreeCommand } from '../model.ts'
+import { denied, missing, notAFile } from './absent.ts'
 import { qidOf, sizeOf, statOf } from './answers.ts'
 import type { StoreCore } from './core.ts'
-import { notAFile, sliceOf } from './reads.ts'
+import { sliceOf } from './reads.ts'
 import { ttlFields } from './commands.ts'
 import type { SharedFile, SharedFiles } from './shared-files.ts'
 import { checkRange, StagedValue } from './staged-value.ts'
-import { denied, find, missing, readBit, rightsOf, seeBits } from './walk.ts'
 
 interface Handle {
   readonly id: HandleId
@@ -48,8 +50,6 @@ interface Handle {
   /** Atomic operations take effect in the order of the calls. */
   last: Promise<unknown>
 }
-
-const writeBit = rightBit('write')
 
 export class Handles {
   readonly #core: StoreCore
@@ -81,7 +81,7 @@ export class Handles {
     const isFull = this.#handles.size >= limits.handles_max || (this.#ofSession.get(session)?.size ?? 0) >= limits.session_handles_max
     if (isFull) throw new NineError({ kind: 'overloaded', op, path, message: 'too many files are open: close some' })
     const shared = flags.mode === 'shared'
-    let node = find(this.#core.tree.newest, path)
+    let node = nodeAt(this.#core.tree.newest, path)
     if (node === undefined && flags.create === true && shared) node = await this.#make(context, path, flags, op)
     else if (node !== undefined && flags.create === true && flags.exclusive === true) {
       this.#check(node, context, path, seeBits, op)
@@ -125,7 +125,7 @@ export class Handles {
     } catch (error) {
       if (flags.exclusive === true || !isNineError(error, 'exists')) throw error
     }
-    const made = find(this.#core.tree.newest, path)
+    const made = nodeAt(this.#core.tree.newest, path)
     if (made !== undefined) return made
     throw new NineError({ kind: 'not_found', op, path, message: `${path} was removed while it was opened` })
   }
@@ -341,7 +341,7 @@ export class Handles {
   }
 
   #check(node: NodeRecord, context: Context, path: Path, bit: number, op: string): void {
-    if ((rightsOf(this.#core.tree.newest, node, context.principal, this.#core.owner) & bit) === 0) throw denied(op, path)
+    if ((maskAt(this.#core.tree.newest, node, context.principal, this.#core.owner) & bit) === 0) throw denied(op, path)
   }
 
   /** O3 */

@@ -5,6 +5,7 @@
  * V2 A change at an offset is made from the value as it stands and names the version it was made from; when the file has
  *    moved on meanwhile, it is made again. Changes of one file made this way wait for each other.
  */
+import { nodeAt } from '../apply/walk.ts'
 import { isInline, ValueBuilder, type BuiltValue } from '../blob/value-builder.ts'
 import { checkDeadline, type Context } from '../../namespace/context.ts'
 import { isNineError, NineError } from '../../namespace/errors.ts'
@@ -13,7 +14,6 @@ import { limits } from '../../namespace/limits.ts'
 import type { Command, Content, NodeRecord, Outcome, TreeCommand, WriteContent } from '../model.ts'
 import { sizeOf } from './answers.ts'
 import type { StoreCore } from './core.ts'
-import { find } from './walk.ts'
 
 type WriteCommand = Extract<TreeCommand, { op: 'write' }>
 type SetStatCommand = Extract<TreeCommand, { op: 'setStat' }>
@@ -55,7 +55,7 @@ export class LargeValues {
           else await applyContent(builder, command.content)
           const built = await builder.finish()
           const outcome = await this.#core.propose(context, op, path, rewritten(command, node, built))
-          if (!hasMovedOn(outcome, command.ifMatch, node, this.#nodeOf(command.target))) return outcome
+          if (outcome.kind !== 'needs_chunks') return outcome
         } catch (error) {
           throw isNineError(error) ? error.at(path, op) : error
         } finally {
@@ -127,7 +127,7 @@ export class LargeValues {
 
   #nodeOf(target: TreeCommand['target']): NodeRecord | undefined {
     const view = this.#core.tree.newest
-    return target.ino === undefined ? find(view, target.path) : view.node(target.ino)
+    return target.ino === undefined ? nodeAt(view, target.path) : view.node(target.ino)
   }
 
   /** V2 */
@@ -156,7 +156,7 @@ async function applyContent(builder: ValueBuilder, content: WriteContent): Promi
 }
 
 function contentOf(built: BuiltValue, base: IfMatch | undefined): WriteContent {
-  return isInline(built) ? { kind: 'replace', bytes: built.inline } : { kind: 'blob', blob: built, base }
+  return isInline(built) ? { kind: 'replace', bytes: built.inline, base } : { kind: 'blob', blob: built, base }
 }
 
 function baseOf(node: NodeRecord | undefined): IfMatch {
@@ -165,11 +165,16 @@ function baseOf(node: NodeRecord | undefined): IfMatch {
 
 /** The command that puts the built value in place of `node`'s, on condition that it is still that one. */
 function rewritten(command: WriteCommand | SetStatCommand, node: NodeRecord | undefined, built: BuiltValue): Command {
-  const base = baseOf(node)
-  const ifMatch = command.ifMatch ?? (isInline(built) ? base : undefined)
-  const content = contentOf(built, base)
-  if (command.op === 'write') return { ...command, content, ifMatch }
-  const write: TreeCommand = { op: 'write', target: command.target, content, mustExist: true, ifMatch, modifiedAt: command.modifiedAt }
+  const content = contentOf(built, baseOf(node))
+  if (command.op === 'write') return { ...command, content }
+  const write: TreeCommand = {
+    op: 'write',
+    target: command.target,
+    content,
+    mustExist: true,
+    ifMatch: command.ifMatch,
+    modifiedAt: command.modifiedAt,
+  }
   const { mode, owner, group, contentType } = command
   if (mode === undefined && owner === undefined && group === undefined && contentType === undefined) return write
   return { op: 'txn', if: [], then: [write, { ...command, ifMatch: undefined, size: undefined }], else: [] }
@@ -183,13 +188,6 @@ function resizing(operation: SetStatCommand, content: WriteContent): TreeCommand
   }
   const message = 'a transaction changes the size of a large file and its other attributes in two operations'
   throw new NineError({ kind: 'unsupported', op: 'store.txn', path: target.path, message })
-}
-
-/** Whether a proposal failed only because the file was no longer the one its value was made from. */
-function hasMovedOn(outcome: Outcome, asked: IfMatch | undefined, made: NodeRecord | undefined, now: NodeRecord | undefined): boolean {
-  if (outcome.kind === 'needs_chunks') return true
-  if (outcome.kind !== 'error' || outcome.error.kind !== 'conflict' || asked !== undefined) return false
-  return made?.ino !== now?.ino || made?.version !== now?.version
 }
 
 function endsLarge(operation: WriteCommand | SetStatCommand, node: NodeRecord | undefined): boolean {

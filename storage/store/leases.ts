@@ -5,18 +5,19 @@
  * E2 A lock is a file bound to a lease. Who waits proposes nothing until the path is free and its turn has come, so a
  *    wait leaves nothing behind. Asking again under the same lease is answered with the same token.
  */
+import { createBit, maskAt } from '../apply/rights.ts'
+import { deepestNode, nodeAt } from '../apply/walk.ts'
 import { checkDeadline, type Context } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
 import type { LeaseResult, LockResult, MutationResult } from '../../namespace/file-server.ts'
 import { limits } from '../../namespace/limits.ts'
 import { parentPath, type Path } from '../../namespace/path.ts'
-import { rightBit } from '../../namespace/rights.ts'
 import type { Revision } from '../model.ts'
 import { answeredError } from './answers.ts'
 import { checkTtl, withoutIdentity } from './commands.ts'
 import type { StoreCore } from './core.ts'
 import { LeaseTimers, LockQueue } from './lease-timers.ts'
-import { deepest, denied, find, rightsOf } from './walk.ts'
+import { denied } from './absent.ts'
 
 /** The leases of a store's state, as apply keeps them. */
 export interface LeaseTable {
@@ -26,7 +27,6 @@ export interface LeaseTable {
 
 /** A lease whose end could not be proposed is tried again after this, milliseconds. */
 const expire_again_ms = 500
-const createBit = rightBit('create')
 
 export class Leases {
   readonly #core: StoreCore
@@ -86,15 +86,15 @@ export class Leases {
     const op = 'store.lock'
     checkDeadline(context, op, path)
     const { tree, owner } = this.#core
-    const above = deepest(tree.newest, parentPath(path)).node
-    if ((rightsOf(tree.newest, above, context.principal, owner) & createBit) === 0) throw denied(op, path)
+    const above = deepestNode(tree.newest, parentPath(path)).node
+    if (above === undefined || (maskAt(tree.newest, above, context.principal, owner) & createBit) === 0) throw denied(op, path)
     const turn = this.#locks.enter(path)
     try {
       for (;;) {
         checkDeadline(context, op, path)
         if (this.#isClosed) throw new NineError({ kind: 'unavailable', op, path, message: 'the store is being closed' })
         this.#checkOwner(context, lease, op)
-        const held = find(tree.newest, path)
+        const held = nodeAt(tree.newest, path)
         if (held?.lease === lease) return { token: held.createdRevision, position: this.#core.newest().position }
         if (held === undefined && turn.isFirst) {
           const outcome = await this.#core.propose(withoutIdentity(context), op, path, { op: 'create', target: { path }, lease })

@@ -5,6 +5,7 @@
  * L2 Memory and time of a page do not depend on the size of the directory, only on the page and the depth of the tree.
  * L3 What the principal may not see is not in the page.
  */
+import { listBit, seeBits } from '../apply/rights.ts'
 import type { Context } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
 import type { ListOptions } from '../../namespace/file-server.ts'
@@ -13,7 +14,6 @@ import { compareNames } from '../../namespace/path.ts'
 import { grantedBy, type RightsMask } from '../../namespace/rights.ts'
 import type { Stat } from '../../namespace/stat.ts'
 import type { NodeRecord, TreeView } from '../model.ts'
-import { listBit, seeBits } from './walk.ts'
 
 /** Where a list goes on: encoded into `next`. */
 export interface ListCursor {

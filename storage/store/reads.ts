@@ -1,4 +1,6 @@
 /** The reads of a store: walk, check rights, answer from one state; what shared handles hold is seen at once. */
+import { listBit, readBit, rightsAt, seeBits } from '../apply/rights.ts'
+import { nodeAt } from '../apply/walk.ts'
 import { readRange } from '../blob/chunk-tree.ts'
 import { checkDeadline, type Context } from '../../namespace/context.ts'
 import { isNineError, NineError } from '../../namespace/errors.ts'
@@ -13,15 +15,15 @@ import type {
   StatResult,
 } from '../../namespace/file-server.ts'
 import { limits } from '../../namespace/limits.ts'
-import { rootPath, type Path } from '../../namespace/path.ts'
+import type { Path } from '../../namespace/path.ts'
 import { allRights, rightBit, type RightsMask } from '../../namespace/rights.ts'
 import type { Stat } from '../../namespace/stat.ts'
 import { rootIno, type Content, type NodeRecord } from '../model.ts'
+import { denied, missing, notAFile } from './absent.ts'
 import { statOf, targetOf } from './answers.ts'
 import type { Shown, StoreCore } from './core.ts'
 import { decodeCursor, encodeCursor, listPage } from './lists.ts'
 import type { SharedFiles } from './shared-files.ts'
-import { deciding, denied, find, listBit, missing, readBit, seeBits } from './walk.ts'
 
 const nothing = new Uint8Array(0)
 
@@ -118,18 +120,9 @@ export class Reads {
     const node = this.#find(shown, context, path, 0, op)
     const mask = this.#core.rights(shown, node, context.principal)
     if (mask === 0) throw denied(op, path)
-    const on = deciding(shown.view, node)
+    const { record, on } = rightsAt(shown.view, node.ino, context.principal, this.#core.owner)
     const mine = allRights.filter((right) => (mask & rightBit(right)) !== 0)
-    return { record: on?.rights, on: on === undefined ? rootPath : this.#pathOf(on), mine, position: shown.position }
-  }
-
-  /** The newest path of a node that is reachable. */
-  #pathOf(node: NodeRecord): Path {
-    let path = ''
-    for (let at: NodeRecord | undefined = node; at !== undefined && at.ino !== rootIno; at = this.#core.tree.newest.node(at.parent)) {
-      path = `/${at.name}${path}`
-    }
-    return (path === '' ? '/' : path) as Path
+    return { record, on, mine, position: shown.position }
   }
 
   #statOf(shown: Shown, node: NodeRecord): Stat {
@@ -138,7 +131,7 @@ export class Reads {
 
   /** The node, where the principal has one of the rights `needed`. 0: none is asked. */
   #find(shown: Shown, context: Context, path: Path, needed: RightsMask, op: string): NodeRecord {
-    const node = find(shown.view, path)
+    const node = nodeAt(shown.view, path)
     const { principal } = context
     if (node === undefined) throw missing(shown.view, path, principal, this.#core.owner, op)
     if (needed !== 0 && principal.name !== this.#core.owner && (this.#core.rights(shown, node, principal) & needed) === 0) {
@@ -151,11 +144,6 @@ export class Reads {
 /** Whether a read shows the newest state, as far as its options say. */
 function isPlain(options: ReadOptions | undefined): boolean {
   return options === undefined || (options.at === undefined && options.minPosition === undefined)
-}
-
-export function notAFile(node: NodeRecord, op: string, path: string): NineError {
-  if (node.kind === 'directory') return new NineError({ kind: 'is_directory', op, path, message: `${path} is a directory` })
-  return new NineError({ kind: 'invalid', op, path, message: `${path} is a symbolic link: readlink gives its target` })
 }
 
 /** Bytes of an inline value; the record's own where all of them are asked for. */

@@ -15,7 +15,16 @@ import { limits } from '../../namespace/limits.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { Principal } from '../../namespace/rights.ts'
 import type { Stat } from '../../namespace/stat.ts'
-import { rootIno, type Ino, type NodeRecord, type Outcome, type StoredMutation, type Target, type TreeCommand } from '../model.ts'
+import {
+  rootIno,
+  type Ino,
+  type NodeRecord,
+  type Outcome,
+  type StoredMutation,
+  type Target,
+  type TreeCommand,
+  type WriteContent,
+} from '../model.ts'
 import { answeredError, sizeOf, statOf } from './answers.ts'
 import type { StoreCore } from './core.ts'
 import { Layer, overlay, sizeUnder } from './layers.ts'
@@ -241,9 +250,10 @@ export class SharedFile {
       if (layer.extend > builder.size) await builder.truncate(layer.extend)
       const built = await builder.finish()
       const at = { path: node.ino, version: node.version }
-      const command: TreeCommand = isInline(built)
-        ? { op: 'write', target, content: { kind: 'replace', bytes: built.inline }, ifMatch: at }
-        : { op: 'write', target, content: { kind: 'blob', blob: built, base: at } }
+      const content: WriteContent = isInline(built)
+        ? { kind: 'replace', bytes: built.inline, base: at }
+        : { kind: 'blob', blob: built, base: at }
+      const command: TreeCommand = { op: 'write', target, content }
       return this.#resultOf(await core.propose(context, op, this.path, command, () => this.#remove(layer)))
     } finally {
       await builder.release()
@@ -257,7 +267,7 @@ export class SharedFile {
       const last = outcome.result.results[outcome.result.results.length - 1]
       if (last?.op === 'mutation') return last.result
     }
-    if (outcome.kind === 'needs_chunks' || (outcome.kind === 'error' && outcome.error.kind === 'conflict')) return undefined
+    if (outcome.kind === 'needs_chunks') return undefined
     if (outcome.kind === 'error') throw answeredError(outcome.error, op, this.path)
     throw new NineError({ kind: 'internal', op, path: this.path, message: `a write was answered with ${outcome.kind}` })
   }

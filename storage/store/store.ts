@@ -3,6 +3,7 @@
  *
  * A mutation is a command: proposed, durable in the log, applied, answered. A read shows one state of the tree.
  */
+import { maskAt, readBit, seeBits } from '../apply/rights.ts'
 import { checkDeadline, type Context } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
 import type {
@@ -46,7 +47,6 @@ import { LargeValues } from './large-values.ts'
 import { Leases, type LeaseTable } from './leases.ts'
 import { Reads, sliceOf } from './reads.ts'
 import { SharedFiles } from './shared-files.ts'
-import { rightsOf, readBit, seeBits } from './walk.ts'
 import { WatchHub, type WatchSource } from './watches.ts'
 
 export interface StoreParts extends CoreParts {
@@ -290,9 +290,9 @@ export class Store implements FileServer {
 function watchSource(core: StoreCore): WatchSource {
   const { tree, owner } = core
   const mask = (principal: Context['principal'], node: NodeRecord): number => {
-    let rights = rightsOf(tree.newest, node, principal, owner)
+    let rights = maskAt(tree.newest, node, principal, owner)
     const now = node.kind === 'directory' ? tree.newest.node(node.ino) : undefined
-    if (now !== undefined) rights &= rightsOf(tree.newest, now, principal, owner)
+    if (now !== undefined) rights &= maskAt(tree.newest, now, principal, owner)
     return rights
   }
   return {
