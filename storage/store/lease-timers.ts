@@ -216,19 +216,15 @@ export class LockTurn implements Waiter {
       this.#isWoken = false
       return
     }
-    await new Promise<void>((resolve) => {
-      this.#resolve = resolve
-      const timer = waitMs === Infinity ? undefined : setTimeout(resolve, Math.min(timeout_ms_max, Math.max(0, waitMs)))
-      signal?.addEventListener('abort', () => resolve(), { once: true })
-      if (timer !== undefined) this.#cleanup = () => clearTimeout(timer)
-    })
-    this.#cleanup?.()
-    this.#cleanup = undefined
+    const stop = (): void => this.#resolve?.()
+    const timer = waitMs === Infinity ? undefined : setTimeout(stop, Math.min(timeout_ms_max, Math.max(0, waitMs)))
+    signal?.addEventListener('abort', stop)
+    await new Promise<void>((resolve) => (this.#resolve = resolve))
+    clearTimeout(timer)
+    signal?.removeEventListener('abort', stop)
     this.#resolve = undefined
     this.#isWoken = false
   }
-
-  #cleanup: (() => void) | undefined
 
   leave(): void {
     this.#queue.leave(this)

@@ -54,7 +54,7 @@ function changed(state: Dump, change: Change): Dump | undefined {
     case 'rename': {
       const { to } = change
       if (!state.has(path) || !isDirectory(parentPath(to)) || to === rootPath) return undefined
-      if (to === path) return change.replace ? state : undefined
+      if (to === path) return state
       if (isWithin(to, path)) return undefined
       if (state.has(to)) {
         if (!change.replace || isDirectory(path) !== isDirectory(to)) return undefined
