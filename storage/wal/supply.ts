@@ -20,10 +20,9 @@ export interface ReadySegment {
   readonly file: WalFile
 }
 
+/** Zeros are written and synced this many at a time: a larger burst would hold up the syncs of the log itself. */
 const fill_bytes = 1024 * 1024
 const page_bytes = 4096
-/** Zeros between two syncs: a larger burst would hold up the syncs of the log itself. */
-const burst_bytes = 1 * 1024 * 1024
 const zeros = Buffer.alloc(fill_bytes)
 
 export class SegmentSupply {
@@ -75,7 +74,8 @@ export class SegmentSupply {
   /** Use the file of a segment that is no longer needed again, or remove it. */
   async give(number: number, capacity: number, mayReuse: boolean): Promise<void> {
     const path = segmentPath(this.#dir, number)
-    if (!mayReuse || this.#spareBytes > 0) return this.#files.unlink(path)
+    // Of several the largest is kept: the first segments of a log are smaller than those to come.
+    if (!mayReuse || this.#spareBytes >= capacity) return this.#files.unlink(path)
     this.#spareBytes = capacity
     await this.#files.rename(path, this.#sparePath)
   }
@@ -141,9 +141,8 @@ export class SegmentSupply {
     try {
       for (let at = 0; at < capacity; at += fill_bytes) {
         await file.write(zeros.subarray(0, Math.min(fill_bytes, capacity - at)), at)
-        if ((at + fill_bytes) % burst_bytes === 0) await file.sync()
+        await file.sync()
       }
-      await file.sync()
       await file.write(segmentHeader(number, capacity, this.#logId), 0)
       await file.sync()
     } finally {
