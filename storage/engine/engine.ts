@@ -20,6 +20,7 @@ import { Machine } from '../apply/machine.ts'
 import type { BlobRef } from '../model.ts'
 import { Store } from '../store/store.ts'
 import { openEnvironment, type Environment } from '../tree/environment.ts'
+import type { WalFiles } from '../wal/files.ts'
 import { openWal, type Wal, type WalReport } from '../wal/wal.ts'
 import { prepareFolder, readStores, writeStores, type StoreRow } from './folder.ts'
 import { Lane } from './lane.ts'
@@ -40,6 +41,8 @@ export interface EngineOptions {
   readonly clock?: Clock | undefined
   readonly random?: Random | undefined
   readonly logger?: Logger | undefined
+  /** For tests: another disk under the log. */
+  readonly walFiles?: WalFiles | undefined
   /** For tests: sizes and times at which the background work begins. */
   readonly tuning?: Partial<Tuning> | undefined
 }
@@ -103,6 +106,7 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
 export class Engine {
   readonly dir: string
   readonly owner: string
+  readonly #options: EngineOptions
   readonly #clock: Clock
   readonly #random: Random
   readonly #logger: Logger | undefined
@@ -127,6 +131,7 @@ export class Engine {
 
   /** Use openEngine. `opened`: parts to close should `start` fail. */
   constructor(options: EngineOptions, lock: FolderLock, opened: { close(): Promise<void> }[]) {
+    this.#options = options
     this.dir = options.dir
     this.owner = options.owner
     this.#clock = options.clock ?? systemClock
@@ -157,6 +162,7 @@ export class Engine {
     this.#opened.push(this.#environment)
     this.#wal = await openWal({
       dir: join(dir, 'wal'),
+      files: this.#options.walFiles,
       segmentBytes: this.#tuning.walSegmentBytes,
       clock: this.#clock,
       random: this.#random,
@@ -266,8 +272,7 @@ export class Engine {
 
   #replay(): void {
     for (const { lsn, bytes } of this.#wal.replay(this.#wal.firstLsn)) {
-      // The view is into what was read: what apply keeps has to be its own.
-      const entry = decodeEntry(Uint8Array.prototype.slice.call(bytes))
+      const entry = decodeEntry(bytes)
       const lane = this.#lanes.get(entry.group)
       if (lane === undefined) {
         const message = `record ${lsn} of the log is of store ${entry.group}, which stores.json does not list`

@@ -40,14 +40,15 @@ export class Lane {
 
   /** N1 */
   apply(entry: Entry, lsn: number): Outcome {
-    const { outcome, revision } = this.machine.apply(this.tree, entry)
+    const applied = this.machine.apply(this.tree, entry)
+    const { outcome, revision } = applied
     this.appliedIndex = entry.index
     if (lsn < this.firstUnsaved) this.firstUnsaved = lsn
     if (revision !== undefined) {
       this.revision = revision.revision
       this.tree.history.append(revision)
     }
-    this.store?.applied(revision)
+    this.store?.applied(applied)
     return outcome
   }
 
@@ -62,7 +63,9 @@ export class Lane {
     if (before === Infinity) return
     this.firstUnsaved = Infinity
     try {
+      // All of it is taken in one turn: A4 of apply/machine.ts.
       await this.tree.checkpoint({ appliedIndex: this.appliedIndex, revision: this.revision, meta: this.machine.exportChanged() })
+      this.machine.exportSaved()
     } catch (error) {
       this.firstUnsaved = Math.min(before, this.firstUnsaved)
       throw error

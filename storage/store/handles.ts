@@ -5,8 +5,8 @@
  * O2 Shared: what is written is in the file's SharedFile, which all handles and readers of this node see.
  * O3 A handle belongs to the session it was opened over: no other can use it, and it ends with it.
  */
-import { maskAt, readBit, seeBits, writeBit } from '../apply/rights.ts'
-import { nodeAt } from '../apply/walk.ts'
+import { createBit, maskAt, readBit, seeBits, writeBit } from '../apply/rights.ts'
+import { deepestNode, nodeAt } from '../apply/walk.ts'
 import type { PinHold } from '../blob/pins.ts'
 import { readRange } from '../blob/chunk-tree.ts'
 import { isInline } from '../blob/value-builder.ts'
@@ -23,7 +23,7 @@ import type {
   StatResult,
 } from '../../namespace/file-server.ts'
 import { limits } from '../../namespace/limits.ts'
-import { baseName, type Path } from '../../namespace/path.ts'
+import { baseName, parentPath, type Path } from '../../namespace/path.ts'
 import type { Principal } from '../../namespace/rights.ts'
 import type { Stat } from '../../namespace/stat.ts'
 import { noContent, type Ino, type NodeRecord, type TreeCommand } from '../model.ts'
@@ -88,9 +88,8 @@ export class Handles {
       throw new NineError({ kind: 'exists', op, path, message: `${path} exists` })
     }
     if (node === undefined) {
-      const lost = missing(this.#core.tree.newest, path, context.principal, this.#core.owner, op)
-      const isMade = flags.create === true && (lost.kind === 'not_found' || lost.kind === 'denied')
-      if (!isMade) throw lost
+      if (flags.create !== true) throw missing(this.#core.tree.newest, path, context.principal, this.#core.owner, op)
+      this.#checkMakeable(context, path, flags, op)
     } else {
       if (node.kind !== 'file') throw notAFile(node, op, path)
       if (flags.read === true || flags.write !== true) this.#check(node, context, path, readBit, op)
@@ -110,11 +109,26 @@ export class Handles {
       last: Promise.resolve(),
     }
     this.#add(handle)
-    if (flags.write === true && (flags.truncate === true || node === undefined)) {
+    if (node === undefined || (flags.write === true && flags.truncate === true)) {
       if (handle.shared !== undefined) handle.shared.truncate(handle.principal, 0)
       else handle.staged = new StagedValue(this.#core.blobs, this.#core.pins, noContent)
     }
     return { handle: handle.id, stat: this.#statOf(handle, context), position: this.#core.newest().position }
+  }
+
+  /** Refuse now what publishing would refuse later. */
+  #checkMakeable(context: Context, path: Path, flags: OpenFlags, op: string): void {
+    const { newest } = this.#core.tree
+    const { principal } = context
+    const { owner } = this.#core
+    const above = parentPath(path)
+    const { node, path: at } = deepestNode(newest, above)
+    const isPlace = node?.kind === 'directory' && (at === above || flags.parents === true)
+    if (!isPlace) throw missing(newest, path, principal, owner, op)
+    if ((maskAt(newest, node, principal, owner) & createBit) === 0) throw denied(op, path)
+    if (flags.ifMatch !== undefined && flags.ifMatch !== 'none') {
+      throw new NineError({ kind: 'conflict', op, path, message: `${path} does not exist` })
+    }
   }
 
   async #make(context: Context, path: Path, flags: OpenFlags, op: string): Promise<NodeRecord> {
@@ -172,15 +186,7 @@ export class Handles {
     }
     if (at !== 'append') checkRange(at, bytes.length, op)
     if (handle.shared !== undefined) return { written: bytes.length, size: await handle.shared.write(handle.principal, bytes, at) }
-    return inTurn(handle, async () => {
-      const staged = this.#stage(handle, op)
-      const before = staged.memory
-      try {
-        return { written: bytes.length, size: await staged.write(bytes, at) }
-      } finally {
-        this.#shared.stagedBytes += staged.memory - before
-      }
-    })
+    return { written: bytes.length, size: await this.#edit(handle, op, (staged) => staged.write(bytes, at)) }
   }
 
   async truncate(context: Context, id: HandleId, size: number): Promise<void> {
@@ -188,7 +194,7 @@ export class Handles {
     const handle = this.#writable(context, id, op)
     checkRange(size, 0, op)
     if (handle.shared !== undefined) handle.shared.truncate(handle.principal, size)
-    else await inTurn(handle, () => this.#stage(handle, op).truncate(size))
+    else await this.#edit(handle, op, (staged) => staged.truncate(size))
   }
 
   async stat(context: Context, id: HandleId): Promise<StatResult> {
@@ -280,6 +286,19 @@ export class Handles {
     const { position } = this.#core.newest()
     if (node === undefined) return { qid: { type: 0, path: 0, version: 0 }, revision: 0, created: false, size: 0, position }
     return { qid: qidOf(node), revision: node.revision, created: false, size: sizeOf(node), position }
+  }
+
+  /** Change the staged value, and keep count of its memory. */
+  #edit<T>(handle: Handle, op: string, change: (staged: StagedValue) => Promise<T>): Promise<T> {
+    return inTurn(handle, async () => {
+      const staged = this.#stage(handle, op)
+      const before = staged.memory
+      try {
+        return await change(staged)
+      } finally {
+        this.#shared.stagedBytes += staged.memory - before
+      }
+    })
   }
 
   /** The staged value, begun from the file as it is now. @throws NineError `overloaded` */

@@ -5,6 +5,7 @@
  * E2 A lock is a file bound to a lease. Who waits proposes nothing until the path is free and its turn has come, so a
  *    wait leaves nothing behind. Asking again under the same lease is answered with the same token.
  */
+import type { LeaseChange, LeaseTable } from '../apply/leases.ts'
 import { createBit, maskAt } from '../apply/rights.ts'
 import { deepestNode, nodeAt } from '../apply/walk.ts'
 import { checkDeadline, type Context } from '../../namespace/context.ts'
@@ -18,12 +19,6 @@ import { checkTtl, withoutIdentity } from './commands.ts'
 import type { StoreCore } from './core.ts'
 import { LeaseTimers, LockQueue } from './lease-timers.ts'
 import { denied } from './absent.ts'
-
-/** The leases of a store's state, as apply keeps them. */
-export interface LeaseTable {
-  ownerOf(lease: string): string | undefined
-  readonly size: number
-}
 
 /** A lease whose end could not be proposed is tried again after this, milliseconds. */
 const expire_again_ms = 500
@@ -39,6 +34,7 @@ export class Leases {
     this.#core = core
     this.#table = table
     this.#timers = new LeaseTimers(core.clock, (lease, ttlMs) => void this.#expire(lease, ttlMs))
+    for (const { id, ttlMs } of table.list()) this.#timers.start(id, ttlMs)
   }
 
   async grant(context: Context, ttlMs: number): Promise<LeaseResult> {
@@ -109,12 +105,12 @@ export class Leases {
     }
   }
 
-  started(lease: string, ttlMs: number): void {
-    this.#timers.start(lease, ttlMs)
-  }
-
-  ended(lease: string): void {
-    this.#timers.stop(lease)
+  /** Leases of the state began or ended. */
+  changed(changes: readonly LeaseChange[]): void {
+    for (const { lease, ttlMs } of changes) {
+      if (ttlMs === undefined) this.#timers.stop(lease)
+      else this.#timers.start(lease, ttlMs)
+    }
   }
 
   /** Paths that became free wake who waits for them. */

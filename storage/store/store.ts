@@ -3,6 +3,8 @@
  *
  * A mutation is a command: proposed, durable in the log, applied, answered. A read shows one state of the tree.
  */
+import type { LeaseTable } from '../apply/leases.ts'
+import type { Applied } from '../apply/machine.ts'
 import { maskAt, readBit, seeBits } from '../apply/rights.ts'
 import { checkDeadline, type Context } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
@@ -38,13 +40,13 @@ import type {
 import { limits } from '../../namespace/limits.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { RightsRecord } from '../../namespace/rights.ts'
-import type { NodeRecord, Outcome, Revision, StoredTxn } from '../model.ts'
+import type { NodeRecord, Outcome, StoredTxn } from '../model.ts'
 import { answeredError, statOf } from './answers.ts'
 import { createCommand, renameCommand, setStatCommand, symlinkCommand, txnCommand, writeCommand } from './commands.ts'
 import { StoreCore, type CoreParts } from './core.ts'
 import { Handles } from './handles.ts'
 import { LargeValues } from './large-values.ts'
-import { Leases, type LeaseTable } from './leases.ts'
+import { Leases } from './leases.ts'
 import { Reads, sliceOf } from './reads.ts'
 import { SharedFiles } from './shared-files.ts'
 import { WatchHub, type WatchSource } from './watches.ts'
@@ -253,22 +255,14 @@ export class Store implements FileServer {
     return this.#handles.closeSession(session)
   }
 
-  /** For the engine: an entry was applied, in the same turn. `revision` is what it changed. */
-  applied(revision: Revision | undefined): void {
+  /** For the engine: an entry was applied, in the same turn. */
+  applied({ revision, leases }: Applied): void {
     if (revision !== undefined) {
       this.#core.advance(revision.revision)
       this.#watches.publish(revision)
       this.#leases.published(revision)
     }
-  }
-
-  /** For the engine: a lease began or ended. */
-  leaseStarted(lease: string, ttlMs: number): void {
-    this.#leases.started(lease, ttlMs)
-  }
-
-  leaseEnded(lease: string): void {
-    this.#leases.ended(lease)
+    if (leases.length > 0) this.#leases.changed(leases)
   }
 
   /** For collection: whether a handle holds this file, unlinked or not. */

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Context } from '../../namespace/context.ts'
 import { parsePath } from '../../namespace/path.ts'
+import { nodeFiles, type WalFiles } from '../../storage/wal/files.ts'
 import { openEngine, type Engine } from '../../storage/engine/engine.ts'
 
 const owner: Context = { principal: { name: 'owner', groups: [] }, deadline: Infinity }
@@ -163,6 +164,49 @@ describe('closing', () => {
     await engine.save()
     expect(engine.status().wal.segments).toBeLessThan(4)
     expect(engine.status().stores[0]!.overlayBytes).toBeLessThan(200_000)
+  })
+})
+
+describe('a log that has failed', () => {
+  it('stops changes, with outcome unknown for those under way, and goes on reading; opening anew goes on', async () => {
+    let isBroken = false
+    const broken = (): Error => Object.assign(new Error('EIO: i/o error, write'), { code: 'EIO' })
+    const walFiles: WalFiles = {
+      ...nodeFiles,
+      open: (path, mode) => {
+        const real = nodeFiles.open(path, mode)
+        return {
+          size: real.size,
+          read: (into, position) => real.read(into, position),
+          write: (bytes, position) => real.write(bytes, position),
+          sync: () => real.sync(),
+          writeDurable: (bytes, position, done) => (isBroken ? done(broken()) : real.writeDurable(bytes, position, done)),
+          writeDurableSync: (bytes, position) => {
+            if (isBroken) throw broken()
+            real.writeDurableSync(bytes, position)
+          },
+          close: () => real.close(),
+        }
+      },
+    }
+    const dir = join(base, 'data')
+    const engine = await openEngine({ dir, owner: 'owner', walFiles })
+    engines.push(engine)
+    const store = await engine.createStore('data')
+    await store.write(owner, file, Buffer.from('before'))
+    isBroken = true
+    await expect(store.write(owner, file, Buffer.from('lost'))).rejects.toMatchObject({
+      kind: 'internal',
+      outcome: 'unknown',
+      path: '/file',
+    })
+    await expect(store.write(owner, file, Buffer.from('late'))).rejects.toMatchObject({ kind: 'unavailable', outcome: 'none' })
+    expect(engine.status()).toMatchObject({ isWritable: false, failure: expect.stringContaining('EIO') as string })
+    expect(Buffer.from((await store.read(owner, file)).bytes).toString()).toBe('before')
+    await engine.close()
+    const again = await open()
+    expect(Buffer.from((await again.store('data').read(owner, file)).bytes).toString()).toBe('before')
+    await again.store('data').write(owner, file, Buffer.from('after'))
   })
 })
 
