@@ -37,7 +37,21 @@ export async function chooseMembers(
   intent: Intent,
   options?: ChooseOptions,
 ): Promise<Walked> {
-  while (walked.union !== undefined) {
+  const place = await walkUnions(table, context, path, walked, intent, options)
+  if (place.union === undefined) return place
+  return walkFrom(table, await firstPresent(table, context, place.outer, place.union, options), path, place.at)
+}
+
+/** The same, but a path that ends at a union stays there. */
+export async function walkUnions(
+  table: MountTable,
+  context: Context,
+  path: Path,
+  walked: Walked,
+  intent: Intent,
+  options?: ChooseOptions,
+): Promise<Walked> {
+  while (walked.union !== undefined && !walked.isMountPoint) {
     const member = await chooseMember(table, context, path, walked, walked.union, intent, options)
     walked = walkFrom(table, member, path, walked.at, intent === 'cover')
   }
@@ -53,7 +67,6 @@ async function chooseMember(
   intent: Intent,
   options: ChooseOptions | undefined,
 ): Promise<Member> {
-  if (walked.isMountPoint) return firstPresent(table, context, walked.outer, head, options)
   const next = nextSlash(path, walked.at)
   const name = path.slice(walked.at + 1, next)
   for (const member of head.members) {

@@ -7,7 +7,7 @@
  * S3 A plain listing shows a mount whose server fails as a directory; a recursive one fails, for it would leave out files.
  * S4 A member of a union, or a directory above a mount, that does not exist is empty; when all are, `not_found`.
  */
-import { chooseMembers, hasName } from './choose.ts'
+import { hasName, walkUnions } from './choose.ts'
 import { checkDeadline } from './context.ts'
 import type { Context } from './context.ts'
 import { isNineError, NineError } from './errors.ts'
@@ -48,7 +48,7 @@ export function listWalked(
 
 async function listOverMounts(table: MountTable, context: Context, path: Path, walked: Walked, options: ListOptions): Promise<ListResult> {
   if (walked.union !== undefined && !walked.isMountPoint) {
-    const chosen = await chooseMembers(table, context, path, walked, 'existing', options)
+    const chosen = await walkUnions(table, context, path, walked, 'existing', options)
     return listWalked(table, context, path, chosen, options)
   }
   if (options.recursive === true) findLoop(table, channelsOf(walked), path)
@@ -242,8 +242,7 @@ async function listUnion(listing: Listing, head: Head, outer: Path): Promise<Lis
     },
   }))
   const start = prefix.includes('/') ? prefix : after
-  const top =
-    recursive === true && start.includes('/') && cursor === undefined ? await ownerOf(listing, head, topOf(start), outer) : undefined
+  const top = recursive === true && start !== '' && cursor === undefined ? await ownerOf(listing, head, topOf(start), outer) : undefined
   const page = await mergePages(sources, { cursor, limit, maxBytes, shallow: recursive === true, top })
   if (missing.size < head.members.length) return page
   throw new NineError({ kind: 'not_found', op: 'namespace.list', path: outer, message: 'no member of the union is there' })

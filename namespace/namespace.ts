@@ -12,7 +12,7 @@
  * K5 Where no union is on the way an operation is one call: the server's promise is returned, with a handler that maps
  *    failures where paths differ, and nothing else.
  */
-import { chooseMembers } from './choose.ts'
+import { chooseMembers, walkUnions } from './choose.ts'
 import type { ChooseOptions, Intent } from './choose.ts'
 import type { Context } from './context.ts'
 import { emptyServer } from './empty-server.ts'
@@ -82,11 +82,8 @@ export class Namespace implements Fs.FileServer {
     const isUnion = options.order === 'before' || options.order === 'after'
     if (isUnion && found !== undefined && found.stat.kind !== 'directory')
       throw failure('not_directory', 'bind', newPath, 'a union is of directories')
-    const walked = walk(this.#table, newPath)
-    const members =
-      walked.union !== undefined && walked.isMountPoint
-        ? walked.union.members
-        : [{ ...(await chooseMembers(this.#table, context, newPath, walked, 'existing')), create: true }]
+    const walked = await walkUnions(this.#table, context, newPath, walk(this.#table, newPath), 'existing')
+    const members = walked.union?.members ?? [{ ...walked, create: true }]
     await this.#cover(context, members, oldPath, 'bind', newPath, options)
   }
 
@@ -253,7 +250,7 @@ export class Namespace implements Fs.FileServer {
       if (walked.node !== undefined) return refuse('is_directory', 'open', walked)
       this.#handles.checkRoom(walked.path)
       const opened = await walked.server.open(context, walked.path, flags)
-      const handle = this.#handles.add({ server: walked.server, handle: opened.handle, walked })
+      const handle = this.#handles.add({ server: walked.server, handle: opened.handle, walked, isShared: flags.mode === 'shared' })
       return { ...named(opened, walked), handle }
     })
   }
@@ -301,6 +298,12 @@ export class Namespace implements Fs.FileServer {
     if (open === undefined) return unknownHandle(handle)
     this.#handles.delete(handle)
     return settle(open.walked, open.server.closeHandle(context, open.handle, options))
+  }
+
+  /** The session has ended: what its atomic handles staged is dropped, what its shared handles have is published. */
+  async dropHandles(context: Context): Promise<void> {
+    const open = this.#handles.takeAll()
+    await Promise.allSettled(open.map(({ server, handle, isShared }) => server.closeHandle(context, handle, { discard: !isShared })))
   }
 
   getRights(context: Context, path: Path): Promise<Fs.RightsResult> {

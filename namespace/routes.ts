@@ -16,6 +16,7 @@ export interface OpenHandle {
   readonly server: FileServer
   readonly handle: HandleId
   readonly walked: Walked
+  readonly isShared: boolean
 }
 
 export class Handles {
@@ -39,6 +40,13 @@ export class Handles {
 
   delete(handle: HandleId): void {
     this.#open.delete(handle)
+  }
+
+  /** All of them, no longer held. */
+  takeAll(): OpenHandle[] {
+    const all = [...this.#open.values()]
+    this.#open.clear()
+    return all
   }
 }
 
