@@ -17,7 +17,7 @@ import { parseName } from '../../namespace/path.ts'
 import { systemRandom, type Random } from '../../namespace/random.ts'
 import { decodeEntry } from '../apply/entry.ts'
 import { Machine } from '../apply/machine.ts'
-import type { BlobRef } from '../model.ts'
+import type { BlobRef, Ino } from '../model.ts'
 import { Store } from '../store/store.ts'
 import { openEnvironment, type Environment } from '../tree/environment.ts'
 import type { WalFiles } from '../wal/files.ts'
@@ -263,7 +263,8 @@ export class Engine {
   }
 
   async #openLane(row: StoreRow): Promise<Lane> {
-    const tree = await this.#environment.tree(row.group, { owner: row.owner })
+    const isHeld = (ino: Ino): boolean => this.#stores.get(row.name)?.isOpen(ino) === true
+    const tree = await this.#environment.tree(row.group, { owner: row.owner, isHeld })
     const { appliedIndex, revision, meta } = tree.meta()
     const machine = new Machine({ owner: row.owner })
     machine.import(meta)

@@ -107,8 +107,7 @@ export class StoreCore {
     if (options.minPosition !== undefined && options.minPosition.length > 0) await this.#reach(context, options.minPosition, op, path)
     const { at } = options
     if (at === undefined) return this.newest()
-    const revision =
-      typeof at === 'number' ? await this.tree.history.revisionAt(at) : this.positions.own(at, this.#revision, op, path).revision
+    const revision = typeof at === 'number' ? this.tree.history.revisionAt(at) : this.positions.own(at, this.#revision, op, path).revision
     return this.showRevision(revision, op, path)
   }
 

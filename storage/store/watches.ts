@@ -8,6 +8,7 @@
  * W3 Rights are checked as they are when an event is delivered: by the records above the node, wherever it was moved.
  */
 import type { Context } from '../../namespace/context.ts'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { NineError, toNineError } from '../../namespace/errors.ts'
 import type { WatchBatch, WatchEvent, WatchOptions } from '../../namespace/file-server.ts'
 import { limits } from '../../namespace/limits.ts'
@@ -27,7 +28,7 @@ export interface WatchSource {
   /** Oldest revision whose events history still has. */
   firstKept(): number
   /** Revisions from `from` on, in order, at most `max`; fewer only at the end. */
-  readHistory(from: number, max: number): Revision[] | Promise<Revision[]>
+  readHistory(from: number, max: number): readonly Revision[]
   /** Whether the principal may see the node, which may be removed, and its bytes. */
   maySee(principal: Principal, node: NodeRecord): boolean
   mayRead(principal: Principal, node: NodeRecord): boolean
@@ -286,10 +287,10 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
         break
       }
       try {
-        const events = await this.#readHistory()
-        if (events.length > 0 && !this.#queue.isEnded) {
-          return { done: false, value: { events, position: source.positions.exactly(this.revision, this.ordinal) } }
-        }
+        const events = this.#readHistory()
+        if (events.length > 0) return { done: false, value: { events, position: source.positions.exactly(this.revision, this.ordinal) } }
+        // Nothing in all of these was for this watch: others have their turn before the next ones.
+        await nextTurn()
       } catch (error) {
         this.fail(toNineError(error, op, this.path))
       }
@@ -297,14 +298,14 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
     return this.#queue.next()
   }
 
-  async #readHistory(): Promise<WatchEvent[]> {
+  #readHistory(): WatchEvent[] {
     const { source } = this.#hub
     if (this.revision < source.firstKept()) {
       const message = `revision ${this.revision} is no longer kept; the oldest is ${source.firstKept()}`
       const resume = encodePosition(source.positions.exactly(source.firstKept(), 0))
       throw new NineError({ kind: 'compacted', op, path: this.path, message, resume })
     }
-    const revisions = await source.readHistory(this.revision, history_read_revisions)
+    const revisions = source.readHistory(this.revision, history_read_revisions)
     const events: WatchEvent[] = []
     for (const revision of revisions) {
       for (const [ordinal, event] of revision.events.entries()) {
