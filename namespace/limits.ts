@@ -39,6 +39,20 @@ export const limits = {
   session_requests_max: 4096,
   /** Bytes of requests of one session being served at once; past it the session is not read until some are done. */
   session_request_bytes_max: 16 * 1024 * 1024,
+  /** Watches of one session; more: `overloaded`. */
+  session_watches_max: 4096,
+  /** Bytes of batches that may be on their way to one watcher, or wait there unread; then the watch waits. */
+  watch_credit_bytes: 1024 * 1024,
+  /** A larger batch of a watch is sent in parts of about this size. */
+  watch_frame_bytes: 256 * 1024,
+  /** First frame of a connection; more ends it with `too_large`. */
+  handshake_frame_bytes_max: 16 * 1024,
+  /** A session on which nothing came for this long is asked whether it lives. */
+  session_ping_ms: 10_000,
+  /** One on which nothing came for this long is over. */
+  session_silent_ms_max: 30_000,
+  /** Clients of its own that one session may have beside its first: see namespace/remote/sequence.ts. */
+  session_clients_max: 64,
   /** Bytes queued towards one session's peer; past it the session is not read, and watches wait. */
   session_send_bytes_max: 16 * 1024 * 1024,
   /** A peer that takes nothing of a full send queue for this long is disconnected. */
@@ -68,8 +82,22 @@ export const limits = {
   http_headers_max: 100,
   /** An idle kept-alive connection is closed after this long. */
   http_idle_ms: 65_000,
+  /** A body up to this size is read in memory without asking for room; what is left of it when refused is read and dropped. */
+  http_body_memory_bytes_max: 64 * 1024,
+  /** Larger bodies being read in memory, together; past it the next one waits unread, then: `overloaded`. */
+  http_bodies_memory_bytes_max: 128 * 1024 * 1024,
+  /** What is left of a larger body after it was refused is read and dropped up to this much and this long, so that the answer arrives. */
+  http_drain_bytes_max: 64 * 1024 * 1024,
+  http_drain_ms: 5_000,
+  /** Values are sent in parts of this size, one at a time for each reader. */
+  http_part_bytes: 256 * 1024,
+  /** A watch that was not refused by then has its head sent; a later failure is told as an event. */
+  http_watch_refusal_ms: 50,
   /** Longest Idempotency-Key; longer: `invalid`. */
   idempotency_key_bytes_max: 255,
+  /** Keys, and bytes of their answers, that one edge remembers; past it the oldest is left to the store's table. */
+  idempotency_keys_max: 10_000,
+  idempotency_bytes_max: 32 * 1024 * 1024,
 
   // Watches
   /** Events waiting for one watcher; past it the watch ends with `overloaded` and where to resume. */
@@ -93,6 +121,8 @@ export const limits = {
   lease_ttl_ms_min: 100,
   lease_ttl_ms_max: 24 * 60 * 60 * 1000,
   leases_max: 100_000,
+  /** Files of one lease, which all end in one change; more: `too_large`. */
+  lease_files_max: 1024,
   /** Requests of one memory server that wait for a lock; more: `overloaded`. */
   lock_waiters_max: 10_000,
   /** A lease or ttl has ended, and its files are gone, at the latest this long after its time. */
@@ -103,6 +133,10 @@ export const limits = {
   clients_max: 10_000,
   /** Results kept for one client above its watermark; more in flight: `overloaded`. */
   client_results_max: 8_192,
+  /** About what these results take; past it: `overloaded` until the client settles some. */
+  client_results_bytes_max: 16 * 1024 * 1024,
+  /** About what the results of all clients of a store take; past it the one idle longest is forgotten. */
+  clients_bytes_max: 64 * 1024 * 1024,
   /** Results a server in memory keeps over all clients; past it the client idle longest is forgotten. */
   once_answers_max: 131_072,
 
@@ -129,6 +163,10 @@ export const limits = {
   collect_ms: 60_000,
   /** Nodes of removed trees taken away in one go; the next one goes on. */
   collect_nodes_max: 100_000,
+  /** Address space the tree's database reserves at first; it grows past it. */
+  tree_map_bytes: 4 * 1024 * 1024 * 1024,
+  /** Records and entries of one store kept in memory after they were read from the database. */
+  tree_cache_items_max: 32_768,
   history_segment_bytes: 64 * 1024 * 1024,
   /** History kept for reads of the past and watches that resume; older is compacted. */
   history_bytes_max: 1024 * 1024 * 1024,
@@ -181,6 +219,8 @@ export const limits = {
   rights_entries_max: 256,
 
   // Services
+  /** Commands written to a ctl file at once; more: `too_large`. */
+  ctl_bytes_max: 64 * 1024,
   /** Live service instances of one node; more: `overloaded`. */
   service_instances_max: 10_000,
   /** Top-level names one service registers; more: `too_large`. */

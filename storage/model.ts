@@ -31,9 +31,18 @@ export interface BlobRef {
 }
 
 export type Content =
-  { readonly kind: 'none' } | { readonly kind: 'inline'; readonly bytes: Uint8Array } | { readonly kind: 'blob'; readonly blob: BlobRef }
+  | { readonly kind: 'none' }
+  /** `size`: number of bytes where it is known without them. A record read from disk fetches `bytes` when it is asked for them. */
+  | { readonly kind: 'inline'; readonly bytes: Uint8Array; readonly size?: number }
+  | { readonly kind: 'blob'; readonly blob: BlobRef }
 
 export const noContent: Content = { kind: 'none' }
+
+/** Bytes of a value, without fetching them. */
+export function contentSize(content: Content): number {
+  if (content.kind === 'none') return 0
+  return content.kind === 'blob' ? content.blob.size : (content.size ?? content.bytes.length)
+}
 
 /** One state of one node. Immutable: a change makes a new record. */
 export interface NodeRecord {
@@ -114,10 +123,11 @@ export interface Entry {
 
 /** How a write's new value is given. Bytes over `inline_bytes_max` were made chunks before the command was proposed. */
 export type WriteContent =
-  | { readonly kind: 'replace'; readonly bytes: Uint8Array }
+  /** `base` as of a blob: set where these bytes were made from the value before. */
+  | { readonly kind: 'replace'; readonly bytes: Uint8Array; readonly base?: IfMatch | undefined }
   | { readonly kind: 'append'; readonly bytes: Uint8Array }
   | { readonly kind: 'splice'; readonly offset: number; readonly bytes: Uint8Array }
-  /** The whole value as chunks; `base` is the file version they were made from, `conflict` when it has moved on. */
+  /** The whole value as chunks; `base` is the file version they were made from, `needs_chunks` when it has moved on. */
   | { readonly kind: 'blob'; readonly blob: BlobRef; readonly base: IfMatch | undefined }
 
 export interface CreateFields {
@@ -201,7 +211,10 @@ export type Outcome =
   | { readonly kind: 'txn'; readonly result: StoredTxn }
   | { readonly kind: 'lease'; readonly lease: string; readonly ttlMs: number }
   | { readonly kind: 'error'; readonly error: NineErrorFields }
-  /** The result would be over `inline_bytes_max`: nothing was changed, the proposer makes chunks and proposes again. */
+  /**
+   * The result would be over `inline_bytes_max`, or was made from a `base` that has moved on: nothing was changed or noted,
+   * the proposer makes the value anew and proposes again under the same seq.
+   */
   | { readonly kind: 'needs_chunks' }
 
 /** An event as history keeps it: with paths as they were and whole records, so that any watcher can be served from it. */

@@ -1,0 +1,94 @@
+/**
+ * The binary form of an Entry, as the log keeps it and nodes send it.
+ *
+ * Layout: format byte, a byte of flags that says which optional fields follow, group, term, index and time as counts,
+ * actor, the optional fields in the order of their flags, the command (command-codec.ts). Nothing may follow.
+ *
+ * I1 What encodes decodes to the same, so that an entry read back from the log is applied as it was the first time.
+ * I2 Damaged bytes are `corrupt`; they never crash or take memory beyond their own size.
+ */
+import type { ClientIdentity } from '../../namespace/context.ts'
+import type { Entry } from '../model.ts'
+import { ByteReader } from './byte-reader.ts'
+import { ByteWriter } from './byte-writer.ts'
+import { readCommand, writeCommand } from './command-codec.ts'
+
+const format = 1
+const has = { groups: 1, client: 2, seq: 4, digest: 8, cause: 16, trace: 32 } as const
+const flags_max = 63
+
+const writer = new ByteWriter()
+const noGroups: readonly string[] = []
+
+/**
+ * A view that is good until the next call: copy it or write it before.
+ * @throws NineError `invalid` for what has no binary form (a lone surrogate, a seq that is no whole number from 0)
+ */
+export function encodeEntry(entry: Entry): Uint8Array {
+  const { groups, client, seq, digest, cause, trace } = entry
+  writer.reset()
+  writer.byte(format)
+  writer.byte(
+    (groups.length > 0 ? has.groups : 0) |
+      (client !== undefined ? has.client : 0) |
+      (seq !== undefined ? has.seq : 0) |
+      (digest !== undefined ? has.digest : 0) |
+      (cause !== undefined ? has.cause : 0) |
+      (trace !== undefined ? has.trace : 0),
+  )
+  writer.count(entry.group)
+  writer.count(entry.term)
+  writer.count(entry.index)
+  writer.count(entry.time)
+  writer.text(entry.actor)
+  if (groups.length > 0) {
+    writer.count(groups.length)
+    for (const group of groups) writer.text(group)
+  }
+  if (client !== undefined) {
+    writer.text(client.id)
+    writer.count(client.born)
+    writer.count(client.settled)
+  }
+  if (seq !== undefined) writer.count(seq)
+  if (digest !== undefined) writer.text(digest)
+  if (cause !== undefined) writer.text(cause)
+  if (trace !== undefined) writer.text(trace)
+  writeCommand(writer, entry.command)
+  return writer.view()
+}
+
+/** Bytes of values are views of `bytes`; apply copies what it keeps. @throws NineError `corrupt` */
+export function decodeEntry(bytes: Uint8Array): Entry {
+  const reader = new ByteReader(bytes, 'an entry of the log')
+  const version = reader.byte()
+  if (version !== format) throw reader.corrupt(`its format ${version} is not known`)
+  const flags = reader.byte()
+  if (flags > flags_max) throw reader.corrupt('it has unknown flags')
+  const entry: Entry = {
+    group: reader.count(),
+    term: reader.count(),
+    index: reader.count(),
+    time: reader.count(),
+    actor: reader.text(),
+    groups: (flags & has.groups) !== 0 ? readGroups(reader) : noGroups,
+    client: (flags & has.client) !== 0 ? readClient(reader) : undefined,
+    seq: (flags & has.seq) !== 0 ? reader.count() : undefined,
+    digest: (flags & has.digest) !== 0 ? reader.text() : undefined,
+    cause: (flags & has.cause) !== 0 ? reader.text() : undefined,
+    trace: (flags & has.trace) !== 0 ? reader.text() : undefined,
+    command: readCommand(reader),
+  }
+  reader.end()
+  return entry
+}
+
+function readGroups(reader: ByteReader): string[] {
+  const groups: string[] = []
+  for (let left = reader.countOfItems(); left > 0; left--) groups.push(reader.text())
+  return groups
+}
+
+function readClient(reader: ByteReader): ClientIdentity {
+  return { id: reader.text(), born: reader.count(), settled: reader.count() }
+}

@@ -1,0 +1,210 @@
+/**
+ * The state of a store besides its tree, and the one function that changes either: apply.
+ *
+ * A1 The same entries, from the same state, give the same outcomes, records and events, byte for byte: nothing here looks
+ *    at a clock, at randomness or at anything but its arguments and the state.
+ * A2 An entry changes all that it says or nothing. Revisions are dense: an entry that changes no record gets none.
+ * A3 Times and indexes of entries grow. An entry that goes back is not applied: the log is damaged.
+ * A4 What exportChanged gave, together with a tree saved in the same turn, is the state as of that turn.
+ */
+import { NineError } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
+import type { Micros } from '../../namespace/stat.ts'
+import type { Entry, Image, Outcome, Revision, TreeTransaction, TreeView } from '../model.ts'
+import { ByteReader } from './byte-reader.ts'
+import { ByteWriter } from './byte-writer.ts'
+import { Change } from './change.ts'
+import { ClientTable } from './clients.ts'
+import { applyCommand } from './commands.ts'
+import { LeaseTable, type LeaseChange } from './leases.ts'
+
+export interface OpenTransaction extends TreeTransaction {
+  /** What the revision did, for history. */
+  commit(): readonly Image[]
+  rollback(): void
+}
+
+/** The tree of a store, as apply changes it. One transaction is open at a time. */
+export interface TreeTransactionFactory {
+  begin(revision: number): OpenTransaction
+  readonly newest: TreeView
+}
+
+export interface Applied {
+  readonly outcome: Outcome
+  /** What the entry changed; undefined when no record did. */
+  readonly revision: Revision | undefined
+  /** Leases that began or ended with it, for whoever runs their clocks. */
+  readonly leases: readonly LeaseChange[]
+}
+
+const noLeases: readonly LeaseChange[] = []
+
+export class Machine {
+  readonly owner: string
+  readonly leases = new LeaseTable()
+  readonly #clients = new ClientTable()
+  readonly #writer = new ByteWriter()
+  #index = 0
+  #revision = 0
+  /** Time of the last entry applied. */
+  #time: Micros = 0
+  /** Latest time given to a proposal; no part of the state. */
+  #given: Micros = 0
+
+  /** `owner`: the principal that has every right in this store. */
+  constructor(options: { readonly owner: string }) {
+    this.owner = options.owner
+  }
+
+  /** Index of the last entry applied. */
+  get appliedIndex(): number {
+    return this.#index
+  }
+
+  /** Revision of the last change. */
+  get revision(): number {
+    return this.#revision
+  }
+
+  /** Time of the last entry applied. */
+  get time(): Micros {
+    return this.#time
+  }
+
+  /** Clients whose results are remembered. */
+  get clients(): number {
+    return this.#clients.size
+  }
+
+  /**
+   * Time for the next proposal: later than every one before, and than `seen`, the latest that its cause has seen.
+   * @throws NineError `invalid` when `seen` is over limits.clock_ahead_ms_max ahead of `now`
+   */
+  nextTime(now: Micros, seen?: Micros): Micros {
+    let time = Math.max(now, this.#time + 1, this.#given + 1)
+    if (seen !== undefined && seen >= time) {
+      if (!(seen - now <= limits.clock_ahead_ms_max * 1000)) {
+        const message = `the request has seen a time ${Math.round((seen - now) / 1000)} ms ahead of this node's clock`
+        throw new NineError({ kind: 'invalid', op: 'apply.time', message })
+      }
+      time = Math.floor(seen) + 1
+    }
+    this.#given = time
+    return time
+  }
+
+  /**
+   * Change `trees` and this as the entry says.
+   * @throws NineError `corrupt` when the entry goes back in time or index (A3). Whatever else is thrown is a fault
+   *   below or in the program: the entry is not applied, and the store must not go on.
+   */
+  apply(trees: TreeTransactionFactory, entry: Entry): Applied {
+    if (!(entry.index > this.#index && entry.time > this.#time)) throw this.#outOfOrder(entry)
+    const applied = this.#apply(trees, entry)
+    this.#index = entry.index
+    this.#time = entry.time
+    return applied
+  }
+
+  #apply(trees: TreeTransactionFactory, entry: Entry): Applied {
+    const known = this.#clients.admit(entry)
+    if (known !== undefined) return { outcome: known, revision: undefined, leases: noLeases }
+    const tree = trees.begin(this.#revision + 1)
+    const change = new Change(tree, entry, this.leases, this.owner)
+    let outcome: Outcome
+    try {
+      outcome = applyCommand(change, entry.command)
+    } catch (error) {
+      tree.rollback()
+      this.leases.rollback()
+      if (!isRefusal(error)) throw error
+      outcome = { kind: 'error', error: error.fields }
+      this.#clients.record(entry, outcome)
+      return { outcome, revision: undefined, leases: noLeases }
+    }
+    if (outcome.kind === 'needs_chunks') {
+      tree.rollback()
+      this.leases.rollback()
+      return { outcome, revision: undefined, leases: noLeases }
+    }
+    const revision = this.#finish(tree, change)
+    const leases = this.leases.commit()
+    this.#clients.record(entry, outcome)
+    return { outcome, revision, leases }
+  }
+
+  /** A2 */
+  #finish(tree: OpenTransaction, change: Change): Revision | undefined {
+    if (!change.isChanged) {
+      tree.rollback()
+      return undefined
+    }
+    const images = tree.commit()
+    this.#revision = tree.revision
+    const { time, actor, cause } = change.entry
+    return { revision: this.#revision, time, actor, cause, events: change.events, images }
+  }
+
+  /**
+   * What changed since the last export that was saved, for a checkpoint; undefined: take the key away. Call exportSaved
+   * once it is on disk with the tree; a checkpoint that failed is made up for by the next.
+   */
+  exportChanged(): Iterable<[string, Uint8Array | undefined]> {
+    const rows: [string, Uint8Array | undefined][] = [[clockKey, this.#encodeClock()]]
+    for (const [id, bytes] of this.#clients.exportChanged(this.#writer)) rows.push([clientPrefix + id, bytes])
+    for (const [id, bytes] of this.leases.exportChanged(this.#writer)) rows.push([leasePrefix + id, bytes])
+    return rows
+  }
+
+  exportSaved(): void {
+    this.#clients.exportSaved()
+    this.leases.exportSaved()
+  }
+
+  /** Take over a state that was exported, into a new machine. @throws NineError `corrupt` */
+  import(entries: Iterable<readonly [string, Uint8Array | undefined]>): void {
+    for (const [key, bytes] of entries) {
+      if (bytes === undefined) continue
+      if (key === clockKey) this.#decodeClock(bytes)
+      else if (key.startsWith(clientPrefix)) this.#clients.import(key.slice(clientPrefix.length), bytes)
+      else if (key.startsWith(leasePrefix)) this.leases.import(key.slice(leasePrefix.length), bytes)
+    }
+    this.#clients.imported()
+  }
+
+  #encodeClock(): Uint8Array {
+    const writer = this.#writer
+    writer.reset()
+    writer.byte(1)
+    writer.count(this.#index)
+    writer.count(this.#revision)
+    writer.count(this.#time)
+    writer.count(this.#clients.horizon + 1)
+    return writer.copy()
+  }
+
+  #decodeClock(bytes: Uint8Array): void {
+    const reader = new ByteReader(bytes, 'the clock of a store')
+    if (reader.byte() !== 1) throw reader.corrupt('its format is not known')
+    this.#index = reader.count()
+    this.#revision = reader.count()
+    this.#time = reader.count()
+    this.#clients.horizon = reader.count() - 1
+    reader.end()
+  }
+
+  #outOfOrder(entry: Entry): NineError {
+    const message = `entry ${entry.index} of time ${entry.time} follows entry ${this.#index} of time ${this.#time}`
+    return new NineError({ kind: 'corrupt', op: 'apply.order', message })
+  }
+}
+
+/** Whether a command was refused for what it asks, rather than broken off by a fault below. */
+function isRefusal(error: unknown): error is NineError {
+  return error instanceof NineError && error.op.startsWith('apply.') && error.kind !== 'corrupt'
+}
+
+const clockKey = 'clock'
+const clientPrefix = 'client/'
+const leasePrefix = 'lease/'
