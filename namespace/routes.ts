@@ -7,7 +7,7 @@
  *    server that is mounted.
  * R3 Both tables are bounded: handles by refusing more, leases by forgetting the oldest route (R2 finds it again).
  */
-import { isNineError, NineError } from './errors.ts'
+import { isNineError, NineError, toNineError } from './errors.ts'
 import type { FileServer, HandleId } from './file-server.ts'
 import { limits } from './limits.ts'
 import type { Walked } from './walk.ts'
@@ -72,7 +72,7 @@ export class Leases {
   async route<R>(lease: string, mounted: readonly FileServer[], ask: (server: FileServer) => Promise<R>): Promise<R> {
     const known = this.#servers.get(lease)
     if (known !== undefined) return ask(known)
-    let failure: unknown
+    let failure: NineError | undefined
     for (const server of mounted) {
       try {
         const result = await ask(server)
@@ -80,7 +80,7 @@ export class Leases {
         return result
       } catch (error) {
         // A server that cannot be reached may be the one that has it: that is told when no other has.
-        if (!isNineError(error, 'not_found') && !isNineError(error, 'unsupported')) failure = error
+        if (!isNineError(error, 'not_found') && !isNineError(error, 'unsupported')) failure = toNineError(error, 'namespace.lease')
       }
     }
     throw failure ?? new NineError({ kind: 'not_found', op: 'namespace.lease', message: 'there is no such lease, or it has ended' })

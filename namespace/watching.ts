@@ -10,7 +10,7 @@
  */
 import { hasName } from './choose.ts'
 import type { Context } from './context.ts'
-import { isNineError, NineError } from './errors.ts'
+import { isNineError, NineError, toNineError } from './errors.ts'
 import type { FileServer, WatchBatch, WatchEvent, WatchOptions } from './file-server.ts'
 import { limits } from './limits.ts'
 import { isCovered } from './listing.ts'
@@ -241,5 +241,5 @@ class LateWatch implements AsyncIterableIterator<WatchBatch> {
 
 /** A watch that fails at its first next(). */
 export function failingWatch(error: unknown): AsyncIterable<WatchBatch> {
-  return new LateWatch(() => Promise.reject(error))
+  return new LateWatch(() => Promise.reject(toNineError(error, 'namespace.watch')))
 }

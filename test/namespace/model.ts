@@ -44,7 +44,7 @@ export class ModelNamespace {
 
   /** The node of a tree; undefined when missing, 'file above' when the path goes through a file. */
   #node({ server, path }: ModelChannel): Tree | undefined | { above: true } {
-    let node: Tree | undefined = this.trees[server]!
+    let node: Tree | undefined = this.trees[server]
     for (const name of path) {
       if (node === undefined) return undefined
       if (typeof node === 'string') return { above: true }
