@@ -59,7 +59,7 @@ function refuse(kind: ErrorKind, verb: string, path: string): Promise<never> {
 }
 
 /** A watch to which nothing ever happens, until it is told to end. */
-function silence(signal: AbortSignal | undefined): AsyncIterableIterator<WatchBatch> {
+export function silence(signal: AbortSignal | undefined): AsyncIterableIterator<WatchBatch> {
   let end: (result: IteratorResult<WatchBatch>) => void
   const ended = new Promise<IteratorResult<WatchBatch>>((resolve) => (end = resolve))
   const finish = (): void => end({ done: true, value: undefined })
