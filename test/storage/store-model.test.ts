@@ -222,6 +222,6 @@ async function run(steps: readonly Step[]): Promise<void> {
 
 it('does what the model does, over restarts, in the past and to those who watch', async () => {
   await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 25 }), run), {
-    numRuns: Number(process.env['NINE_MODEL_RUNS'] ?? 40),
+    numRuns: Number(process.env['NINE_MODEL_RUNS'] ?? 12),
   })
 }, 300_000)
