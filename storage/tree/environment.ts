@@ -1,0 +1,137 @@
+/**
+ * Environment: the one LMDB database that all stores of a node share, and the folders of their history.
+ *
+ * E1 One write transaction at a time, over all stores. What is put inside `write` becomes durable as a whole or not at all.
+ * E2 Transactions are never awaited put by put: a batch goes to LMDB's own write thread, the event loop goes on.
+ */
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { open, type RootDatabase } from 'lmdb'
+import { NineError, type ErrorKind } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
+import { folderError } from '../engine/folder.ts'
+import { rowKeyEncoder, type Rows, type Tables } from './rows.ts'
+import { openTree, type Tree, type TreeOptions } from './tree.ts'
+
+export interface EnvironmentOptions {
+  readonly dir: string
+  /** Default: `history` beside `dir`. */
+  readonly historyDir?: string | undefined
+  /** Address space reserved at first, bytes; it grows as needed. */
+  readonly mapBytes?: number | undefined
+}
+
+/**
+ * Open the database, which is made if it is missing.
+ * @throws NineError `corrupt`, `denied`, `read_only`, `no_space`, `not_directory`, `internal`
+ */
+export async function openEnvironment(options: EnvironmentOptions): Promise<Environment> {
+  try {
+    mkdirSync(options.dir, { recursive: true, mode: 0o700 })
+    const root = open({
+      path: join(options.dir, 'tree.mdb'),
+      maxDbs: 8,
+      mapSize: options.mapBytes ?? limits.tree_map_bytes,
+      // A checkpoint is durable when its commit answers; there is nothing to overlap it with.
+      overlappingSync: false,
+      eventTurnBatching: true,
+    })
+    return new Environment(root, options.historyDir ?? join(options.dir, '..', 'history'))
+  } catch (error) {
+    throw databaseError(error, options.dir)
+  }
+}
+
+export class Environment {
+  readonly tables: Tables
+  readonly #root: RootDatabase
+  readonly #historyDir: string
+  readonly #trees = new Map<number, Tree>()
+  #writing: Promise<unknown> = Promise.resolve()
+  #isClosed = false
+
+  /** Use openEnvironment. */
+  constructor(root: RootDatabase, historyDir: string) {
+    this.#root = root
+    this.#historyDir = historyDir
+    this.tables = {
+      nodes: this.#table('nodes'),
+      contents: this.#table('contents'),
+      entries: this.#table('entries'),
+      tombs: this.#table('tombs'),
+      fallen: this.#table('fallen'),
+      meta: this.#table('meta'),
+    }
+  }
+
+  /**
+   * The tree of a group, made if it is new. Each group once.
+   * @throws NineError `corrupt`, `no_space`, `denied`, `read_only`
+   */
+  async tree(group: number, options: TreeOptions): Promise<Tree> {
+    if (this.#trees.has(group)) throw new NineError({ kind: 'internal', op: 'tree.open', message: `group ${group} is open already` })
+    const tree = openTree(this, group, join(this.#historyDir, String(group)), options)
+    this.#trees.set(group, tree)
+    return tree
+  }
+
+  /**
+   * Run `puts` and make what it puts and removes durable as one transaction. E1
+   * @throws NineError `no_space`, `internal`: then nothing of it happened
+   */
+  write(puts: () => void): Promise<void> {
+    const written = this.#writing.then(() => this.#write(puts))
+    this.#writing = written.catch(() => undefined)
+    return written
+  }
+
+  /** Reads from here on see everything committed. */
+  refresh(): void {
+    this.#root.resetReadTxn()
+  }
+
+  /** Does not checkpoint: the log has what the trees have not written. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    await this.#writing
+    for (const tree of this.#trees.values()) await tree.history.close()
+    await this.#root.close()
+  }
+
+  async #write(puts: () => void): Promise<void> {
+    if (this.#isClosed) throw new NineError({ kind: 'unavailable', op: 'tree.write', message: 'the database is closed' })
+    try {
+      await this.#root.batch(puts)
+    } catch (error) {
+      throw databaseError(await reasonOf(error), 'the tree')
+    } finally {
+      this.refresh()
+    }
+  }
+
+  #table(name: string): Rows {
+    const options = { encoding: 'binary' as const, keyEncoder: rowKeyEncoder, cache: false }
+    return this.#root.openDB(name, options) as unknown as Rows
+  }
+}
+
+/** LMDB's binding rejects with a wrapper whose `commitError` promises the reason. */
+async function reasonOf(error: unknown): Promise<unknown> {
+  const reason = (error as { commitError?: Promise<unknown> } | undefined)?.commitError
+  if (reason === undefined) return error
+  return Promise.race([reason.then(undefined, (cause: unknown) => cause), new Promise((resolve) => setImmediate(resolve, error))])
+}
+
+/** https://www.symas.com/mdb: return codes of LMDB, by their texts. */
+function databaseError(error: unknown, dir: string): NineError {
+  const text = error instanceof Error ? error.message : String(error)
+  const kind: ErrorKind | undefined = /MDB_CORRUPTED|MDB_PAGE_NOTFOUND|MDB_INVALID|MDB_VERSION_MISMATCH|not an LMDB file/i.test(text)
+    ? 'corrupt'
+    : /MDB_MAP_FULL|No space left/i.test(text)
+      ? 'no_space'
+      : undefined
+  if (kind === undefined) return folderError(error, dir)
+  const advice = kind === 'corrupt' ? '. Restore the data folder from a backup' : ''
+  return new NineError({ kind, op: 'tree.open', path: dir, message: `the tree's database in ${dir}: ${text}${advice}`, cause: error })
+}
