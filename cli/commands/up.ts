@@ -66,9 +66,8 @@ async function up(this: void, _flags: unknown, command: Command): Promise<void> 
   if (options.readyFile !== undefined) await replaceFile(resolve(options.readyFile), `${JSON.stringify(ready)}\n`)
   if (output.isJson) await output.json(ready)
   else await banner(output, node)
-  const ended = await Promise.race([asked, node.failed])
+  await asked
   await node.close()
-  if (ended instanceof NineError) throw ended
 }
 
 async function readTls({ tlsCert, tlsKey }: UpOptions): Promise<{ cert: Buffer; key: Buffer } | undefined> {

@@ -4,77 +4,75 @@ import type { ReadOptions, ReadResult } from '../../namespace/file-server.ts'
 import { statToJson } from '../../namespace/json.ts'
 import { limits } from '../../namespace/limits.ts'
 import { encodePosition } from '../../namespace/position.ts'
-import { writePart } from './body.ts'
-import { parseRange } from './params.ts'
-import { sendProblem } from './problem.ts'
-import { readOptions, sendJson, versionHeaders } from './request.ts'
+import type { Stat } from '../../namespace/stat.ts'
+import { endAnswer, send, writePart } from './answer.ts'
+import { formatCursor, listStart, parseRange } from './params.ts'
+import { problemAnswer } from './problem.ts'
+import { contentTypeHeader, jsonAnswer, positionHeaders, readOptions, versionHeaders } from './request.ts'
 import type { Exchange } from './request.ts'
 
 export async function get(exchange: Exchange): Promise<void> {
-  const { query, server, context, path, response } = exchange
+  const { query, server, context, path, response, edge } = exchange
   if (query.has('rights')) return getRights(exchange)
   const options = await readOptions(exchange)
   if (query.has('list')) return list(exchange, options)
   if (query.has('stat')) {
     const { stat, position } = await server.stat(context, path, options)
-    return sendJson(response, 200, statToJson(stat), versionHeaders(stat, position))
+    return send(response, jsonAnswer(200, statToJson(stat), versionHeaders(stat, position)), edge.limits)
   }
-  const first = await firstPart(exchange, options)
-  if (first === 'directory') return list(exchange, options)
-  if (first === 'stream') return stream(exchange)
-  await value(exchange, options, first)
+  const found = await server.stat(context, path, options)
+  if (found.stat.kind === 'directory') return list(exchange, options)
+  if (found.stat.kind === 'stream') return stream(exchange, found.stat)
+  await value(exchange, options, await firstPart(exchange, options, { ...found, bytes: nothing }))
 }
 
+const nothing = new Uint8Array(0)
+
 /**
- * What GET finds: the first bytes of a value, or which other kind of answer it is. HEAD, ranges and conditional requests begin with
- * no bytes, because they may need none or others; a computed file has to be read for its size.
+ * The first bytes of a value. HEAD, ranges and conditional requests begin with none, because they may need none or others; what
+ * a computed file holds only a read can tell, so it is read at once.
  */
-async function firstPart(exchange: Exchange, options: ReadOptions): Promise<ReadResult | 'directory' | 'stream'> {
-  const { server, context, path, request } = exchange
-  const { stat, position } = await server.stat(context, path, options)
-  if (stat.kind === 'directory' || stat.kind === 'stream') return stat.kind
+function firstPart({ server, context, path, request, edge }: Exchange, options: ReadOptions, found: ReadResult): Promise<ReadResult> {
+  const { stat } = found
+  if (stat.kind !== 'file') return server.read(context, path, options)
   const isPlain = request.method === 'GET' && request.headers.range === undefined && request.headers['if-none-match'] === undefined
-  if (!isPlain && stat.size !== undefined) return { bytes: new Uint8Array(), stat, position }
-  return server.read(context, path, options)
+  if (!isPlain || stat.size === 0) return Promise.resolve(found)
+  return server.read(context, path, { ...options, length: edge.limits.http_part_bytes })
 }
 
 async function value(exchange: Exchange, options: ReadOptions, first: ReadResult): Promise<void> {
-  const { request, response } = exchange
+  const { request, response, edge, path } = exchange
   const { stat, position } = first
-  const headers: Record<string, string> = {
-    ...versionHeaders(stat, position),
-    'content-type': stat.contentType ?? 'application/octet-stream',
-    'x-content-type-options': 'nosniff',
-  }
-  if (isNotModified(exchange, headers['etag']!)) {
-    response.writeHead(304, headers)
-    response.end()
-    return
-  }
-  const size = stat.kind === 'file' ? (stat.size ?? first.bytes.length) : first.bytes.length
-  if (stat.kind === 'file') headers['accept-ranges'] = 'bytes'
+  const isFile = stat.kind === 'file'
+  if (!isFile && first.bytes.length >= limits.read_bytes_max) return stream(exchange, stat)
+  const headers = versionHeaders(stat, position)
+  const etag = headers['etag']
+  headers['content-type'] = contentTypeHeader(stat.contentType)
+  headers['x-content-type-options'] = 'nosniff'
+  if (etag !== undefined && isNotModified(request.headers['if-none-match'], etag))
+    return send(response, { status: 304, headers }, edge.limits)
+  const size = isFile ? (stat.size ?? first.bytes.length) : first.bytes.length
+  if (isFile) headers['accept-ranges'] = 'bytes'
   const ifRange = request.headers['if-range']
-  const isRangeWanted = stat.kind === 'file' && (ifRange === undefined || ifRange === headers['etag'])
+  const isRangeWanted = isFile && (ifRange === undefined || ifRange === etag)
   const range = isRangeWanted ? parseRange(request.headers.range, size) : undefined
   if (range === 'unsatisfiable') {
-    const error = new NineError({
-      kind: 'invalid',
-      op: 'http.read',
-      path: exchange.path,
-      message: `the range is past the end: ${size} bytes`,
-    })
-    return sendProblem(response, error, 416, { 'content-range': `bytes */${size}` })
+    const message = `the range is past the end: the file has ${size} bytes`
+    const error = new NineError({ kind: 'invalid', op: 'http.read', path, message })
+    return send(response, problemAnswer(error, 416, { 'content-range': `bytes */${size}` }), edge.limits)
   }
   const start = range?.start ?? 0
   const length = range?.length ?? size
-  headers['content-length'] = String(length)
   if (range !== undefined) headers['content-range'] = `bytes ${start}-${start + length - 1}/${size}`
-  if (request.method === 'HEAD' || length === 0) {
-    response.writeHead(range === undefined ? 200 : 206, headers)
-    response.end()
-    return
+  const status = range === undefined ? 200 : 206
+  if (request.method === 'HEAD') {
+    return send(response, { status, headers: { ...headers, 'content-length': String(length) } }, edge.limits)
   }
-  await sendRange(exchange, options, first, start, length, range === undefined ? 200 : 206, headers)
+  if (start === 0 && first.bytes.length >= length) {
+    return send(response, { status, headers, body: first.bytes.subarray(0, length) }, edge.limits)
+  }
+  headers['content-length'] = String(length)
+  await sendRange(exchange, options, first, start, length, status, headers)
 }
 
 /** Send `length` bytes from `start`, all of the version whose headers are sent: the head goes out after the first bytes were read. */
@@ -87,95 +85,100 @@ async function sendRange(
   status: number,
   headers: Record<string, string>,
 ): Promise<void> {
-  const { server, context, path, response } = exchange
+  const { server, path, response, edge } = exchange
+  // A large value may take longer than any one answer; what ends it is a reader who stands still.
+  const context = { ...exchange.context, deadline: Infinity }
   const end = start + length
   let offset = start
-  let part = start === 0 ? first.bytes.subarray(0, length) : new Uint8Array()
-  let isSnapshot = false
+  let part = start === 0 ? first.bytes.subarray(0, length) : nothing
+  let isPast = false
   for (;;) {
     if (part.length > 0) {
       if (!response.headersSent) response.writeHead(status, headers)
       offset += part.length
-      if (!(await writePart(response, part))) return
+      if (!(await writePart(response, part, edge.limits))) return
     }
     if (offset >= end) break
-    const wanted = Math.min(end - offset, limits.read_bytes_max)
-    const read = (at: ReadOptions): Promise<ReadResult> => server.read(context, path, { ...at, offset, length: wanted })
-    let next: ReadResult
-    try {
-      next = await read(isSnapshot ? { at: first.position } : options)
-      if (isOther(next, first)) {
-        // The file moved on while it was read: go on reading the version that was begun.
-        isSnapshot = true
-        next = await read({ at: first.position })
-      }
-    } catch (error) {
-      if (response.headersSent) response.destroy()
-      throw error
+    const wanted = { offset, length: Math.min(end - offset, edge.limits.http_part_bytes) }
+    let next = await server.read(context, path, isPast ? { ...wanted, at: first.position } : { ...options, ...wanted }).catch(orNothing)
+    if ((next === undefined || isOther(next, first)) && !isPast && first.position.length > 0) {
+      // The file moved on while it was read: go on reading the version that was begun.
+      isPast = true
+      next = await server.read(context, path, { ...wanted, at: first.position })
     }
-    if (isOther(next, first) || next.bytes.length === 0) {
-      response.destroy()
+    if (next === undefined || isOther(next, first) || next.bytes.length === 0) {
       throw new NineError({ kind: 'conflict', op: 'http.read', path, message: 'the file changed while it was read', retryable: true })
     }
     part = next.bytes
   }
-  response.end()
+  endAnswer(response, undefined, edge.limits)
+}
+
+const goneKinds: ReadonlySet<string> = new Set(['not_found', 'is_directory', 'not_directory', 'invalid'])
+
+/** What was removed or replaced by a directory since is looked for in the past. */
+function orNothing(error: unknown): undefined {
+  if (!(error instanceof NineError) || !goneKinds.has(error.kind)) throw error
 }
 
 function isOther(a: ReadResult, b: ReadResult): boolean {
   return a.stat.qid.path !== b.stat.qid.path || a.stat.version !== b.stat.version
 }
 
-function isNotModified({ request }: Exchange, etag: string): boolean {
-  const header = request.headers['if-none-match']
+function isNotModified(header: string | undefined, etag: string): boolean {
   if (header === undefined) return false
   // If-None-Match compares weakly (RFC 9110, 13.1.2), so the text behind W/ counts too.
-  return header.trim() === '*' || [...header.matchAll(/"[^"]*"/g)].some(([text]) => text === etag)
+  return header.trim() === '*' || (header.match(/"[^"]*"/g) ?? []).includes(etag)
 }
 
 async function list(exchange: Exchange, options: ReadOptions): Promise<void> {
-  const { query, server, context, path, response } = exchange
+  const { query, server, context, path, response, edge } = exchange
   const page = await server.list(context, path, {
     ...options,
-    after: query.get('after'),
-    cursor: query.get('cursor'),
+    ...listStart(query),
     limit: query.count('limit'),
     recursive: query.has('recursive'),
     prefix: query.get('prefix'),
   })
-  sendJson(
-    response,
-    200,
-    { entries: page.entries.map(statToJson), next: page.next, position: encodePosition(page.position) },
-    { 'nine-position': encodePosition(page.position) },
-  )
+  const next = page.next === undefined ? null : formatCursor(page.next)
+  const json = { entries: page.entries.map(statToJson), next, position: encodePosition(page.position) }
+  send(response, jsonAnswer(200, json, positionHeaders(page.position)), edge.limits)
 }
 
-/** A stream file: its records as they come, until it ends or the reader leaves. */
-async function stream(exchange: Exchange): Promise<void> {
-  const { server, context, path, request, response } = exchange
-  const forever = { ...context, deadline: Infinity }
-  const { handle, stat } = await server.open(context, path, { read: true })
+/** A stream file, or a computed one too large for one read: what comes, until it ends, the reader leaves or the edge closes. */
+async function stream(exchange: Exchange, stat: Stat): Promise<void> {
+  const { server, path, request, response, edge } = exchange
+  const headers = { 'content-type': contentTypeHeader(stat.contentType), 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' }
+  if (request.method === 'HEAD') return send(response, { status: 200, headers }, edge.limits)
+  const stop = new AbortController()
+  const end = (): void => stop.abort()
+  const context = { ...exchange.context, deadline: Infinity, signal: stop.signal }
+  edge.endless.add(end)
+  response.once('close', end)
   try {
-    response.writeHead(200, { 'content-type': stat.contentType ?? 'application/octet-stream', 'cache-control': 'no-store' })
-    response.flushHeaders()
-    if (request.method === 'HEAD') {
-      response.end()
-      return
+    const { handle } = await server.open(exchange.context, path, { read: true })
+    try {
+      response.writeHead(200, headers)
+      response.flushHeaders()
+      for (let offset = 0; ;) {
+        const { bytes, end: isEnd } = await server.readHandle(context, handle, offset, limits.read_bytes_max)
+        offset += bytes.length
+        if (bytes.length > 0 && !(await writePart(response, bytes, edge.limits))) return
+        if (isEnd) break
+      }
+      endAnswer(response, undefined, edge.limits)
+    } catch (error) {
+      if (!stop.signal.aborted || !edge.isClosing) throw error
+      endAnswer(response, undefined, edge.limits)
+    } finally {
+      await server.closeHandle({ ...exchange.context, signal: undefined }, handle, { discard: true }).catch(() => undefined)
     }
-    for (let offset = 0; ;) {
-      const { bytes, end } = await server.readHandle(forever, handle, offset, limits.read_bytes_max)
-      offset += bytes.length
-      if (bytes.length > 0 && !(await writePart(response, bytes))) return
-      if (end) break
-    }
-    response.end()
   } finally {
-    await server.closeHandle({ ...context, signal: undefined }, handle, { discard: true })
+    edge.endless.delete(end)
   }
 }
 
-async function getRights({ server, context, path, response }: Exchange): Promise<void> {
+async function getRights({ server, context, path, response, edge }: Exchange): Promise<void> {
   const { record, on, mine, position } = await server.getRights(context, path)
-  sendJson(response, 200, { record, on, mine, position: encodePosition(position) }, { 'nine-position': encodePosition(position) })
+  send(response, jsonAnswer(200, { record, on, mine, position: encodePosition(position) }, positionHeaders(position)), edge.limits)
 }

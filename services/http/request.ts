@@ -1,97 +1,166 @@
 /** One request on its way through the edge: who asks, for what, and the namespace it is answered from. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Context } from '../../namespace/context.ts'
-import { NineError } from '../../namespace/errors.ts'
-import type { FileServer, IfMatch, MutationResult, ReadOptions, StatResult } from '../../namespace/file-server.ts'
+import { NineError, isNineError } from '../../namespace/errors.ts'
+import type { FileServer, IfMatch, MutationResult, ReadOptions } from '../../namespace/file-server.ts'
 import { mutationToJson, revisionOf } from '../../namespace/json.ts'
+import { parentPath } from '../../namespace/path.ts'
+import type { Path } from '../../namespace/path.ts'
 import { encodePosition } from '../../namespace/position.ts'
 import type { Position } from '../../namespace/position.ts'
 import type { Stat } from '../../namespace/stat.ts'
+import type { Answer } from './answer.ts'
+import type { BodyRoom } from './body.ts'
+import type { KeyTable } from './idempotency.ts'
+import type { HttpLimits } from './limits.ts'
 import { formatEtag, invalid, parseEtags } from './params.ts'
-import type { Target } from './params.ts'
+import type { Etag, Target } from './params.ts'
 
 export interface Exchange extends Target {
   readonly request: IncomingMessage
   readonly response: ServerResponse
   readonly server: FileServer
   readonly context: Context
+  /** What all requests of one edge share. */
+  readonly edge: EdgeState
+}
+
+export interface EdgeState {
+  readonly limits: HttpLimits
+  readonly keys: KeyTable
+  readonly bodyRoom: BodyRoom
+  /** What ends answers that have no end of their own, when the edge closes. */
+  readonly endless: Set<() => void>
+  isClosing: boolean
 }
 
 /** The headers that say which version and position an answer shows. */
 export function versionHeaders(stat: Stat, position: Position): Record<string, string> {
-  return {
-    etag: formatEtag(position[0]?.store ?? '', stat.qid),
+  const headers: Record<string, string> = {
     'nine-version': String(stat.version),
     'nine-revision': String(revisionOf(position)),
     'nine-position': encodePosition(position),
     'last-modified': new Date(stat.modifiedAt / 1000).toUTCString(),
   }
+  const etag = formatEtag(position[0], stat.qid)
+  if (etag !== undefined) headers['etag'] = etag
+  return headers
+}
+
+/** The headers of an answer that shows a position but no single file. */
+export function positionHeaders(position: Position): Record<string, string> {
+  return { 'nine-revision': String(revisionOf(position)), 'nine-position': encodePosition(position) }
 }
 
 /** The read options of the query. A bare revision is one of the store that serves the path. */
 export async function readOptions(exchange: Exchange): Promise<ReadOptions> {
-  const { query, server, context, path } = exchange
+  const { query } = exchange
   const consistency = query.get('consistency')
   if (consistency !== undefined && consistency !== 'linearizable' && consistency !== 'stale') {
     throw invalid(`consistency is linearizable or stale, not ${JSON.stringify(consistency.slice(0, 64))}`)
   }
-  const minPosition = query.position('min_position')
+  const least = query.moment('min_position')
+  if (least !== undefined && 'time' in least) throw invalid('min_position is a position or a revision')
+  const minPosition = least === undefined ? undefined : 'position' in least ? least.position : await atRevision(exchange, least.revision)
   const moment = query.moment('at')
   if (moment === undefined) return { consistency, minPosition }
   if ('time' in moment) return { consistency, minPosition, at: moment.time }
-  if ('position' in moment) return { consistency, minPosition, at: moment.position }
-  const { position } = await server.stat(context, path)
-  const element = position[0]
-  if (element === undefined || position.length > 1)
-    throw invalid('this path has no single store to count revisions in; give a position or a time')
-  return { consistency, minPosition, at: [{ ...element, revision: moment.revision, ordinal: 0 }] }
+  return { consistency, minPosition, at: 'position' in moment ? moment.position : await atRevision(exchange, moment.revision) }
+}
+
+/** A revision of the one store that serves the path, which need not exist any more. */
+async function atRevision({ server, context, path }: Exchange, revision: number): Promise<Position> {
+  const [element, ...others] = await positionAt(server, context, path)
+  if (element === undefined || others.length > 0) {
+    throw invalid('this path has no single store to count revisions in: give a position or a time')
+  }
+  return [{ ...element, revision, ordinal: 0 }]
+}
+
+/** The position of whatever serves `path`: its own, or that of the directory above it that exists. */
+async function positionAt(server: FileServer, context: Context, path: Path): Promise<Position> {
+  for (let at = path; ; at = parentPath(at)) {
+    try {
+      return (await server.stat(context, at)).position
+    } catch (error) {
+      if (at === '/' || !(isNineError(error, 'not_found') || isNineError(error, 'not_directory'))) throw error
+    }
+  }
+}
+
+/** What If-Match and If-None-Match ask of a change. */
+export interface Precondition {
+  readonly ifMatch?: IfMatch | undefined
+  /** The file has to exist, at whatever version. */
+  readonly mustExist?: boolean | undefined
 }
 
 /**
- * The precondition of a mutation. An ETag names its store as well, which a qid alone does not: one of another store
- * never matches, whatever its numbers.
- * @throws NineError `conflict` where the headers alone decide
+ * The precondition of a change. Whether it holds is for the server to say, which knows the answers of retries. An ETag names
+ * its store as well, which a qid alone does not: one of another store never matches, whatever its numbers.
+ * @throws NineError `invalid`
  */
-export async function ifMatchOf(exchange: Exchange): Promise<IfMatch | undefined> {
-  const { request, path } = exchange
+export async function preconditionOf({ request, server, context, path }: Exchange): Promise<Precondition> {
   const ifNoneMatch = request.headers['if-none-match']
+  const header = request.headers['if-match']
   if (ifNoneMatch !== undefined) {
     if (ifNoneMatch.trim() !== '*') throw invalid('a change takes If-None-Match: * only')
-    return 'none'
+    if (header !== undefined) throw invalid('If-Match and If-None-Match exclude each other here')
+    return { ifMatch: 'none' }
   }
-  const etags = parseEtags(request.headers['if-match'])
-  if (etags === undefined) return undefined
-  const current = await statOrUndefined(exchange)
-  if (current !== undefined) {
-    const store = current.position[0]?.store ?? ''
-    if (etags === '*') return { path: current.stat.qid.path, version: current.stat.version }
-    const match = etags.find((etag) => etag.store === store && etag.path === current.stat.qid.path && etag.version === current.stat.version)
-    if (match !== undefined) return { path: match.path, version: match.version }
-  }
-  throw new NineError({ kind: 'conflict', op: 'http.request', path, message: 'the file is not the version that If-Match names' })
+  const etags = parseEtags(header)
+  if (etags === undefined) return {}
+  if (etags === '*') return { mustExist: true }
+  return { ifMatch: await chooseEtag(server, context, path, etags) }
 }
 
-async function statOrUndefined({ server, context, path }: Exchange): Promise<StatResult | undefined> {
+/** No file has this: what an ETag of another store, or of nobody, is checked against. */
+const unmatchable: IfMatch = { path: Number.MAX_SAFE_INTEGER, version: 0 }
+
+/** The one of `etags` that the file has, else one of its store, for the server to compare. */
+export async function chooseEtag(server: FileServer, context: Context, path: Path, etags: readonly Etag[]): Promise<IfMatch> {
+  if (etags.length === 0) return unmatchable
+  const [store] = await positionAt(server, context, path)
+  const candidates = etags.filter((etag) => etag.isOf(store))
+  const first = candidates[0]
+  if (first === undefined) return unmatchable
+  if (candidates.length === 1) return { path: first.path, version: first.version }
+  const qid = await server.stat(context, path).then(
+    ({ stat }) => stat.qid,
+    () => undefined,
+  )
+  const { path: file, version } = candidates.find((etag) => etag.path === qid?.path && etag.version === qid.version) ?? first
+  return { path: file, version }
+}
+
+/** The change of a file that If-Match: * wants to exist: that it does not is a failed precondition. */
+export async function existing<T>({ path }: Exchange, { mustExist }: Precondition, change: Promise<T>): Promise<T> {
+  if (mustExist !== true) return change
   try {
-    return await server.stat(context, path)
+    return await change
   } catch (error) {
-    if (error instanceof NineError && (error.kind === 'not_found' || error.kind === 'not_directory')) return undefined
-    throw error
+    if (!isNineError(error, 'not_found') && !isNineError(error, 'not_directory')) throw error
+    throw new NineError({ kind: 'conflict', op: error.op, path, message: 'If-Match: * needs a file here', cause: error })
   }
 }
 
-export function sendJson(response: ServerResponse, status: number, value: unknown, headers: Record<string, string> = {}): void {
-  const body = JSON.stringify(value)
-  response.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body), ...headers })
-  response.end(response.req.method === 'HEAD' ? undefined : body)
+export function jsonAnswer(status: number, value: unknown, headers: Readonly<Record<string, string>> = {}): Answer {
+  return { status, headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(value) }
 }
 
-/** The answer to a change: 201 when it made the file, else 200; the headers and the same as JSON. */
-export function sendMutation(response: ServerResponse, result: MutationResult, status = result.created ? 201 : 200): void {
-  sendJson(response, status, mutationToJson(result), {
-    etag: formatEtag(result.position[0]?.store ?? '', result.qid),
+/** The answer to a change: the headers, and the same as JSON. */
+export function mutationAnswer(result: MutationResult, status: number): Answer {
+  const headers: Record<string, string> = {
     'nine-version': String(result.qid.version),
     'nine-revision': String(result.revision),
     'nine-position': encodePosition(result.position),
-  })
+  }
+  const etag = formatEtag(result.position[0], result.qid)
+  if (etag !== undefined) headers['etag'] = etag
+  return jsonAnswer(status, mutationToJson(result), headers)
+}
+
+/** A content type as a header can carry it: other edges may have stored any text. */
+export function contentTypeHeader(contentType: string | undefined): string {
+  return contentType !== undefined && /^[\t\x20-\x7e\x80-\xff]+$/.test(contentType) ? contentType : 'application/octet-stream'
 }

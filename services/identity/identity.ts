@@ -71,6 +71,11 @@ export class Identity {
     return identity
   }
 
+  /** The owner of an existing folder, without opening it; undefined for a new one. @throws NineError `corrupt` */
+  static async ownerNameOf(dir: string): Promise<string | undefined> {
+    return (await readStored(join(dir, 'principals.json')))?.owner
+  }
+
   /** @throws NineError `unauthenticated` for a token nobody has, or none */
   authenticate(token: string | undefined): Principal {
     const known = token === undefined || token === '' ? undefined : this.#byHash.get(hashOf(token))

@@ -8,13 +8,12 @@
 import type { Context } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
-import type { MountOrder } from '../../namespace/mount-table.ts'
 import type { Namespace } from '../../namespace/namespace.ts'
 import { applyNamespaceFile, parseNamespaceFile, printNamespaceFile } from '../../namespace/namespace-file.ts'
 import { parsePath } from '../../namespace/path.ts'
-import type { Path } from '../../namespace/path.ts'
 import type { Principal } from '../../namespace/rights.ts'
-import type { LiveService, RegisterFields, Services } from '../svc/services.ts'
+import type { BindRequest, DeregisterRequest, RegisterRequest, SessionControl, UnmountRequest } from '../../namespace/wire/control.ts'
+import type { LiveService, Services } from '../svc/services.ts'
 import type { Controls } from './controls.ts'
 import type { Homes } from './homes.ts'
 import type { Sources } from './sources.ts'
@@ -31,7 +30,7 @@ export interface NodeSessionParts {
   readonly onClose: () => void
 }
 
-export class NodeSession {
+export class NodeSession implements SessionControl {
   readonly server: FileServer
   readonly #parts: NodeSessionParts
   readonly #services = new Map<string, LiveService>()
@@ -61,27 +60,27 @@ export class NodeSession {
     }
   }
 
-  bind(context: Context, source: Path, path: Path, options: { order: MountOrder; create: boolean }): Promise<void> {
-    return this.#parts.namespace.bind(context, source, path, options)
+  bind(context: Context, { source, path, order, create }: BindRequest): Promise<void> {
+    return this.#parts.namespace.bind(context, parsePath(source, 'node.bind'), path, { order, create })
   }
 
-  async mount(context: Context, source: string, path: Path, options: { order: MountOrder; create: boolean }): Promise<void> {
+  async mount(context: Context, { source, path, order, create }: BindRequest): Promise<void> {
     const { namespace, sources } = this.#parts
-    await namespace.mount(context, await sources.resolve(source), path, { ...options, source })
+    await namespace.mount(context, await sources.resolve(source), path, { order, create, source })
   }
 
-  unmount(context: Context, path: Path, source: string | undefined): Promise<void> {
+  unmount(context: Context, { path, source }: UnmountRequest): Promise<void> {
     return this.#parts.namespace.unmount(context, path, source)
   }
 
   /** Lines of a namespace file that make this table, and, as comments, what of the saved file failed. */
-  entries(): string[] {
+  async entries(): Promise<readonly string[]> {
     const lines = printNamespaceFile(this.#parts.namespace.entries()).split('\n').slice(0, -1)
     return [...lines, ...this.problems.map((problem) => `# ${problem.replaceAll('\n', ' ')}`)]
   }
 
   /** Register the process at the other end as a service. What the service mounts from others is mounted in this session. */
-  async register(context: Context, fields: RegisterFields, server: FileServer): Promise<string> {
+  async register(context: Context, fields: RegisterRequest, server: FileServer): Promise<string> {
     const { namespace, sources, services, principal } = this.#parts
     const lines = parseNamespaceFile(fields.namespace)
     await applyNamespaceFile(context, lines, namespace, (source) => sources.resolve(source))
@@ -94,7 +93,7 @@ export class NodeSession {
     return live.instance
   }
 
-  async deregister(service: string, instance: string): Promise<void> {
+  async deregister(_context: Context, { service, instance }: DeregisterRequest): Promise<void> {
     const key = `${service}@${instance}`
     const live = this.#services.get(key)
     if (live === undefined) throw new NineError({ kind: 'not_found', op: 'node.deregister', message: `this session serves no ${key}` })
@@ -102,20 +101,33 @@ export class NodeSession {
     await live.deregister()
   }
 
-  async control(context: Context, name: string, value: unknown): Promise<unknown> {
+  /** The table is this session's own from the start. */
+  async fork(): Promise<void> {}
+
+  async control(context: Context, name: string, body: Uint8Array): Promise<Uint8Array> {
+    let value: unknown
+    try {
+      value = body.length === 0 ? undefined : JSON.parse(Buffer.from(body).toString())
+    } catch (cause) {
+      throw new NineError({ kind: 'invalid', op: 'node.control', message: `the body of ${name} is not JSON`, cause })
+    }
+    return Buffer.from(JSON.stringify((await this.#run(context, name, value)) ?? null))
+  }
+
+  async #run(context: Context, name: string, value: unknown): Promise<unknown> {
+    const { homes, services, namespace, controls, principal } = this.#parts
     switch (name) {
       case 'namespace.save':
-        return void (await this.#parts.homes.save(this.#parts.principal, textField(value, 'line')))
+        return homes.save(principal, textField(value, 'line'))
       case 'service.renew':
         return { isListed: await this.#renew(textField(value, 'service'), textField(value, 'instance')) }
       case 'service.store': {
         const service = textField(value, 'service')
-        await this.#parts.services.makeStore(service, this.#parts.principal)
-        await this.#parts.namespace.mount(context, this.#parts.services.storeOf(service), parsePath('/store'), { source: service })
-        return undefined
+        await services.makeStore(service, principal)
+        return namespace.mount(context, services.storeOf(service), parsePath('/store'), { source: service })
       }
       default:
-        return this.#parts.controls.run(this.#parts.principal, name, value)
+        return controls.run(principal, name, value)
     }
   }
 

@@ -218,6 +218,11 @@ export class Engine {
     return this.#serve(row)
   }
 
+  /** Chunks of large values of all stores. */
+  get blobs(): BlobStore {
+    return this.#blobs
+  }
+
   status(): EngineStatus {
     const { waiting, failure } = this.#pipeline.status
     const stores = this.#rows.flatMap(({ group, name, id, incarnation }) => {
@@ -320,7 +325,7 @@ export class Engine {
 
   async #save(): Promise<void> {
     for (const lane of this.#lanes.values()) if (!lane.isSaved) await lane.save()
-    let needed = this.#wal.durableLsn + 1
+    let needed = Math.min(this.#wal.durableLsn + 1, this.#pipeline.firstWaiting)
     for (const lane of this.#lanes.values()) needed = Math.min(needed, lane.firstUnsaved)
     await this.#wal.cut(needed - 1)
   }
@@ -366,6 +371,7 @@ export class Engine {
     let failure: unknown
     try {
       await this.#wal.close()
+      this.#pipeline.settleAll()
       for (const lane of this.#lanes.values()) await lane.save()
     } catch (error) {
       failure = error // The log still has it: opening again replays it.

@@ -1,0 +1,221 @@
+/**
+ * The node: the composition root. Everything is built here, with `new`, from the bottom up, and taken down in reverse.
+ */
+import { createRequire } from 'node:module'
+import { userInfo } from 'node:os'
+import { EmbeddedRegistry } from '../../discovery/embedded.ts'
+import { systemClock } from '../../namespace/clock.ts'
+import { contextFor } from '../../namespace/context.ts'
+import type { Context } from '../../namespace/context.ts'
+import type { FileServer } from '../../namespace/file-server.ts'
+import { Namespace } from '../../namespace/namespace.ts'
+import { joinName, parsePath } from '../../namespace/path.ts'
+import { systemRandom } from '../../namespace/random.ts'
+import type { Principal } from '../../namespace/rights.ts'
+import { openEngine } from '../../storage/engine/engine.ts'
+import { startGrpcEdge } from '../grpc/edge.ts'
+import { startHttpEdge } from '../http/edge.ts'
+import { Identity, principalNameOf } from '../identity/identity.ts'
+import { Catalog } from '../svc/catalog.ts'
+import { Services } from '../svc/services.ts'
+import { checkListen, parseAddress } from './address.ts'
+import { Controls } from './controls.ts'
+import { identityDir } from './defaults.ts'
+import { Homes } from './homes.ts'
+import { openLogger } from './logger.ts'
+import { Metrics } from './metrics.ts'
+import { NodeSession } from './node-session.ts'
+import { ObservedServer } from './observed.ts'
+import { readPeerToken, Sources } from './sources.ts'
+import { blobTree, sysTree } from './sys-tree.ts'
+import { openTracing } from './tracing.ts'
+
+export interface NodeOptions {
+  /** Folder of the node's data, absolute; made when missing. */
+  readonly data: string
+  /** `HOST:PORT`; port 0 picks one. Beyond loopback only with TLS. */
+  readonly http: string
+  readonly grpc: string
+  /** Name below /n. Default `local`. */
+  readonly name?: string | undefined
+  /** File of the owner's token. Default `DATA/identity/token`. */
+  readonly tokenFile?: string | undefined
+  /** Principal that owns a new folder. Default the user's name. */
+  readonly owner?: string | undefined
+  readonly tls?: { readonly cert: Buffer; readonly key: Buffer } | undefined
+  readonly corsOrigins?: readonly string[] | undefined
+  readonly logLevel?: string | undefined
+  readonly logFile?: string | undefined
+}
+
+export interface RunningNode {
+  /** What it listens on, `HOST:PORT`. */
+  readonly http: string
+  readonly grpc: string
+  readonly isTls: boolean
+  /** Absolute paths. */
+  readonly tokenFile: string
+  readonly data: string
+  readonly owner: Principal
+  /** Take no new work, finish what is under way, save. */
+  close(): Promise<void>
+}
+
+const grace_ms = 5_000
+/** Handles of HTTP requests belong to it; sessions of the gRPC edge count from 1. */
+const httpSession = 0
+const { version } = createRequire(import.meta.url)('ninefold/package.json') as { version: string }
+
+/**
+ * Start a node. When it cannot start, what was begun is taken down again.
+ * @throws NineError `invalid` (addresses, folder), `unavailable` (folder or address in use), and as openEngine
+ */
+export async function startNode(options: NodeOptions): Promise<RunningNode> {
+  const httpAddress = parseAddress(options.http, '--http')
+  const grpcAddress = parseAddress(options.grpc, '--grpc')
+  for (const [address, what] of [[httpAddress, '--http'], [grpcAddress, '--grpc']] as const) checkListen(address, what, options.tls !== undefined) // prettier-ignore
+  const closers: (() => Promise<void> | void)[] = []
+  const closeAll = async (): Promise<void> => {
+    for (const close of closers.splice(0).reverse()) await close()
+  }
+  try {
+    const logger = openLogger(options.logLevel ?? 'warn', options.logFile)
+    closers.push(() => logger.flush())
+    const name = options.name ?? 'local'
+    const dir = identityDir(options.data)
+    const ownerName = (await Identity.ownerNameOf(dir)) ?? principalNameOf(options.owner ?? userInfo().username)
+    const engine = await openEngine({ dir: options.data, owner: ownerName, logger })
+    closers.push(() => engine.close())
+    const identity = await Identity.open({ dir, tokenFile: options.tokenFile, ownerName })
+    const { owner } = identity
+    const metrics = new Metrics()
+    const tracing = await openTracing(process.env)
+    if (tracing !== undefined) closers.push(() => tracing.close())
+
+    const storeFor = async (store: string, storeOwner: string): Promise<FileServer> =>
+      engine.stores().find((found) => found.name === store) ?? engine.createStore(store, storeOwner)
+    const data = await storeFor('data', owner.name)
+    const usr = await storeFor('usr', owner.name)
+    const sys = await storeFor('sys', owner.name)
+    const registry = new EmbeddedRegistry(systemClock)
+    closers.push(() => registry.close())
+    const services = new Services({
+      registry,
+      catalog: new Catalog(sys, () => contextFor(owner)),
+      storeFor: (service, serviceOwner) => storeFor(`svc.${service}`, serviceOwner),
+      owner,
+      node: name,
+      instanceName: () => systemRandom.id(),
+    })
+    closers.push(() => services.close())
+    await services.load((service, error) => logger.warn({ service, err: error }, 'a record of a service is damaged and left out'))
+
+    const sessions = new Map<number, { readonly principal: Principal; end(): void }>()
+    let lastSession = 0
+    const upSince = new Date(systemClock.now() / 1000).toISOString()
+    const template = await composeRoot(contextFor(owner), name, {
+      data,
+      usr,
+      svc: services.server,
+      blob: blobTree(engine.blobs, owner),
+      sys: sysTree({ version, name, engine, services, identity, metrics, upSince, sessions: () => sessions.size }),
+    })
+    const homes = new Homes(usr, owner)
+    const endSessions = (principal: string): void => {
+      for (const session of sessions.values()) if (session.principal.name === principal) session.end()
+      shared.delete(principal)
+    }
+    const controls = new Controls(identity, engine, endSessions)
+
+    const openSession = async (principal: Principal, id: number, end: () => void): Promise<NodeSession> => {
+      await homes.prepare(principal)
+      const namespace = template.fork()
+      const context = contextFor(principal)
+      const home = `/${principal.name}`
+      const read = async (path: string): Promise<Uint8Array> => (await usr.read(contextFor(principal), parsePath(path))).bytes
+      const session = new NodeSession({
+        namespace,
+        server: new ObservedServer(namespace, metrics, tracing),
+        principal,
+        services,
+        homes,
+        controls,
+        sources: new Sources(services, (address) => readPeerToken(read, home, address)),
+        onClose: () => void sessions.delete(id),
+      })
+      sessions.set(id, { principal, end })
+      await session.begin(context, (await homes.saved(principal)).text)
+      return session
+    }
+
+    // HTTP and unary gRPC: one session a principal, made anew when its namespace file has changed.
+    const shared = new Map<string, { readonly version: string; readonly session: Promise<NodeSession> }>()
+    const sharedSession = async (principal: Principal): Promise<NodeSession> => {
+      await homes.prepare(principal)
+      const saved = await homes.saved(principal)
+      const known = shared.get(principal.name)
+      if (known?.version === saved.version) return known.session
+      const session = openSession(principal, ++lastSession, () => undefined)
+      shared.set(principal.name, { version: saved.version, session })
+      session.catch(() => shared.delete(principal.name))
+      return session
+    }
+    closers.push(async () => {
+      await Promise.all([...shared.values()].map(async ({ session }) => (await session.catch(() => undefined))?.close()))
+    })
+
+    let isReady = false
+    metrics.gauge({ name: 'nine_sessions', help: 'Sessions open.', read: () => sessions.size })
+    metrics.gauge({ name: 'nine_services', help: 'Services known.', read: () => services.count })
+    metrics.gauge({ name: 'nine_wal_bytes', help: 'Bytes of the write-ahead log.', read: () => engine.status().wal.bytes })
+    metrics.gauge({ name: 'nine_proposals_waiting', help: 'Changes waiting for the log.', read: () => engine.status().waiting })
+
+    const authenticate = (token: string | undefined): Principal => identity.authenticate(token)
+    const http = await startHttpEdge({
+      ...httpAddress,
+      tls: options.tls,
+      authenticate,
+      namespaceOf: async (principal) => (await sharedSession(principal)).server,
+      session: httpSession,
+      isReady: () => isReady && engine.status().isWritable,
+      metrics: () => metrics.text(),
+      observe: ({ method, status, seconds }) => metrics.request(method, status, seconds),
+      corsOrigins: options.corsOrigins ?? [],
+    })
+    closers.push(() => http.close(grace_ms))
+    const grpc = await startGrpcEdge({
+      ...grpcAddress,
+      tls: options.tls,
+      name,
+      authenticate,
+      sharedServer: async (principal) => (await sharedSession(principal)).server,
+      openSession: (principal, { end }) => openSession(principal, ++lastSession, end),
+      logger,
+    })
+    closers.push(() => grpc.close(grace_ms))
+    isReady = true
+    closers.push(() => void (isReady = false))
+    logger.info({ http: http.address, grpc: grpc.address, data: options.data }, 'up')
+    return {
+      http: http.address,
+      grpc: grpc.address,
+      isTls: options.tls !== undefined,
+      tokenFile: identity.tokenFile,
+      data: options.data,
+      owner,
+      close: closeAll,
+    }
+  } catch (error) {
+    await closeAll()
+    throw error
+  }
+}
+
+/** The tree every session begins with. The node's own tree stands in it once more, without /n, below /n/NAME. */
+async function composeRoot(context: Context, name: string, trees: Record<string, FileServer>): Promise<Namespace> {
+  const own = new Namespace()
+  for (const [path, server] of Object.entries(trees)) await own.mount(context, server, parsePath(`/${path}`), { source: path })
+  const root = own.fork()
+  await root.mount(context, own, joinName(parsePath('/n'), name), { source: name })
+  return root
+}
