@@ -67,6 +67,8 @@ export const limits = {
   reconnect_ms_max: 10_000,
   reconnect_backoff_ms_min: 20,
   reconnect_backoff_ms_max: 2_000,
+  /** A client that changed nothing for this long takes a new identity for its next change. */
+  client_idle_ms: 10 * 60 * 1000,
   /** Unsettled requests of one client; more: `overloaded` at once, without a frame. */
   client_requests_max: 4096,
 
@@ -89,6 +91,8 @@ export const limits = {
   /** What is left of a larger body after it was refused is read and dropped up to this much and this long, so that the answer arrives. */
   http_drain_bytes_max: 64 * 1024 * 1024,
   http_drain_ms: 5_000,
+  /** What a call file answers over HTTP; more: `too_large`. */
+  call_answer_bytes_max: 64 * 1024 * 1024,
   /** Values are sent in parts of this size, one at a time for each reader. */
   http_part_bytes: 256 * 1024,
   /** A watch that was not refused by then has its head sent; a later failure is told as an event. */

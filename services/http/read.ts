@@ -1,5 +1,6 @@
 /** GET and HEAD: bytes, ranges, listings, stats, streams, rights. */
 import { NineError } from '../../namespace/errors.ts'
+import type { ErrorKind } from '../../namespace/errors.ts'
 import type { ReadOptions, ReadResult } from '../../namespace/file-server.ts'
 import { statToJson } from '../../namespace/json.ts'
 import { limits } from '../../namespace/limits.ts'
@@ -114,12 +115,12 @@ async function sendRange(
   endAnswer(response, undefined, edge.limits)
 }
 
-const goneKinds: ReadonlySet<string> = new Set(['not_found', 'is_directory', 'not_directory', 'invalid'])
-
 /** What was removed or replaced by a directory since is looked for in the past. */
 function orNothing(error: unknown): undefined {
-  if (!(error instanceof NineError) || !goneKinds.has(error.kind)) throw error
+  if (!(error instanceof NineError) || !goneKinds.includes(error.kind)) throw error
 }
+
+const goneKinds: readonly ErrorKind[] = ['not_found', 'is_directory', 'not_directory', 'invalid']
 
 function isOther(a: ReadResult, b: ReadResult): boolean {
   return a.stat.qid.path !== b.stat.qid.path || a.stat.version !== b.stat.version

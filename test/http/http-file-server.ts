@@ -30,6 +30,7 @@ import type {
   WatchOptions,
   WriteOptions,
 } from '../../namespace/file-server.ts'
+import { formatEtag } from '../../services/http/params.ts'
 import { formatTime, parseTime } from '../../namespace/json.ts'
 import type { StatJson } from '../../namespace/json.ts'
 import { limits } from '../../namespace/limits.ts'
@@ -59,23 +60,31 @@ export class HttpFileServer implements FileServer {
   async list(context: Context, path: Path, options: ListOptions = {}): Promise<ListResult> {
     const { after, cursor, limit, recursive, prefix } = options
     const response = await this.#send(context, 'GET', path, { list: true, after, cursor, limit, recursive, prefix, ...reading(options) })
-    const page = (await response.json()) as { entries: StatJson[]; next?: string; position: string }
-    return { entries: page.entries.map(statOf), next: page.next, position: decodePosition(page.position) }
+    const page = (await response.json()) as { entries: StatJson[]; next: string | null; position: string }
+    return { entries: page.entries.map(statOf), next: page.next ?? undefined, position: decodePosition(page.position) }
   }
 
   async read(context: Context, path: Path, options: ReadRangeOptions = {}): Promise<ReadResult> {
     const { offset = 0, length } = options
+    if (!isCount(offset) || (length !== undefined && !isCount(length))) {
+      throw new NineError({ kind: 'invalid', op: 'http.read', path, message: 'a range is of whole numbers from 0' })
+    }
     const headers: Record<string, string> = {}
     if (offset > 0 || length !== undefined)
       headers['range'] = `bytes=${offset}-${length === undefined ? '' : offset + Math.max(length, 1) - 1}`
-    const { stat, position } = await this.stat(context, path, options)
-    if (stat.kind === 'directory') throw new NineError({ kind: 'is_directory', op: 'http.read', path, message: 'a directory' })
     const response = await this.#fetch(context, 'GET', path, reading(options), { headers })
-    if (response.status === 416) return { bytes: new Uint8Array(), stat, position }
+    if (response.status === 416) {
+      await response.body?.cancel()
+      return { bytes: new Uint8Array(), ...(await this.stat(context, path, options)) }
+    }
     await check(response, path)
     const whole = new Uint8Array(await response.arrayBuffer())
+    const position = positionOf(response)
+    // The stat of what was read, not of what came since.
+    const { stat } = await this.stat(context, path, { at: position })
+    if (stat.kind === 'directory') throw new NineError({ kind: 'is_directory', op: 'http.read', path, message: 'a directory' })
     const bytes = response.status === 206 ? whole : whole.subarray(offset)
-    return { bytes: bytes.subarray(0, length ?? limits.read_bytes_max), stat, position: positionOf(response) }
+    return { bytes: bytes.subarray(0, length ?? limits.read_bytes_max), stat, position }
   }
 
   write(context: Context, path: Path, bytes: Uint8Array, options: WriteOptions = {}): Promise<MutationResult> {
@@ -260,6 +269,10 @@ interface Init {
   readonly headers?: Record<string, string>
 }
 
+function isCount(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 0
+}
+
 function refuse(): Promise<never> {
   return Promise.reject(new NineError({ kind: 'unsupported', op: 'http.request', message: 'HTTP has no such request' }))
 }
@@ -285,8 +298,8 @@ function reading(options: ReadOptions = {}): Params {
 function condition(ifMatch: IfMatch | undefined, position: ReturnType<typeof decodePosition>): Record<string, string> {
   if (ifMatch === undefined) return {}
   if (ifMatch === 'none') return { 'if-none-match': '*' }
-  const store = Buffer.from(position[0]?.store ?? '').toString('base64url')
-  return { 'if-match': `"${store}.${ifMatch.path}.${ifMatch.version}"` }
+  const qid = { type: 0, path: ifMatch.path, version: ifMatch.version }
+  return { 'if-match': formatEtag(position[0], qid) ?? '"never"' }
 }
 
 function positionOf(response: Response): ReturnType<typeof decodePosition> {
