@@ -123,3 +123,16 @@ export function remove(path: string, recursive = false): TreeCommand {
 export function rename(path: string, to: string, fields: { replace?: boolean; parents?: boolean } = {}): TreeCommand {
   return { op: 'rename', target: at(path), to: parsePath(to), ...fields }
 }
+
+/** Anything as text to compare, bytes as hex whatever class they are of. */
+export function textOf(value: unknown): string {
+  return JSON.stringify(plain(value))
+}
+
+function plain(value: unknown): unknown {
+  if (ArrayBuffer.isView(value)) return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('hex')
+  if (value instanceof Map) return [...(value as Map<unknown, unknown>)].map(plain)
+  if (Array.isArray(value)) return value.map(plain)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, plain(field)]))
+}

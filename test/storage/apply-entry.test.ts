@@ -1,0 +1,92 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { isNineError } from '../../namespace/errors.ts'
+import { decodeEntry, encodeEntry } from '../../storage/apply/entry.ts'
+import type { Entry } from '../../storage/model.ts'
+import { someCommand } from './apply-commands.ts'
+import { entryOf, write } from './apply-machine.ts'
+
+const count = fc.maxSafeNat()
+const text = fc.string({ unit: 'binary', maxLength: 80 })
+
+const someEntry: fc.Arbitrary<Entry> = fc.record({
+  group: count,
+  term: count,
+  index: count,
+  time: count,
+  actor: text,
+  groups: fc.array(text, { maxLength: 3 }),
+  client: fc.option(fc.record({ id: text, born: count, settled: count }), { nil: undefined }),
+  seq: fc.option(count, { nil: undefined }),
+  digest: fc.option(text, { nil: undefined }),
+  cause: fc.option(text, { nil: undefined }),
+  trace: fc.option(text, { nil: undefined }),
+  command: someCommand,
+})
+
+/** The same in one form: what is absent, undefined or false means one thing; bytes as hex. */
+function plain(value: unknown): unknown {
+  if (value instanceof Uint8Array) return Buffer.from(value).toString('hex')
+  if (Array.isArray(value)) return value.map(plain)
+  if (typeof value !== 'object' || value === null) return value
+  const fields = Object.entries(value).filter(([, field]) => field !== undefined && field !== false)
+  return Object.fromEntries(fields.map(([key, field]) => [key, plain(field)]))
+}
+
+describe('binary form of entries', () => {
+  it('gives back what was encoded', () => {
+    fc.assert(
+      fc.property(someEntry, (entry) => {
+        expect(plain(decodeEntry(new Uint8Array(encodeEntry(entry))))).toEqual(plain(entry))
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  it('carries the longest texts and values', () => {
+    const long = `/${'x'.repeat(255)}/${'é'.repeat(127)}`
+    const value = new Uint8Array(1024 * 1024).fill(9)
+    const entry = entryOf(1, { ...write(long, ''), content: { kind: 'append', bytes: value } }, { actor: 'ü'.repeat(4000) })
+    expect(plain(decodeEntry(new Uint8Array(encodeEntry(entry))))).toEqual(plain(entry))
+    // The large buffer is given up, and the next entry is whole.
+    const small = entryOf(2, write('/a', 'b'))
+    expect(plain(decodeEntry(encodeEntry(small)))).toEqual(plain(small))
+  })
+
+  it('answers random bytes with corrupt, or with an entry', () => {
+    const check = (bytes: Uint8Array): void => {
+      try {
+        decodeEntry(bytes)
+      } catch (error) {
+        expect(isNineError(error, 'corrupt')).toBe(true)
+      }
+    }
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 400 }), check), { numRuns: 5000 })
+    fc.assert(
+      fc.property(someEntry, fc.nat(), fc.nat({ max: 255 }), (entry, at, byte) => {
+        const bytes = new Uint8Array(encodeEntry(entry))
+        bytes[at % bytes.length] = byte
+        check(bytes)
+      }),
+      { numRuns: 3000 },
+    )
+  })
+
+  it('refuses every entry that was cut short or is followed by something', () => {
+    const bytes = new Uint8Array(encodeEntry(entryOf(7, write('/a/b', 'value', { ttl: { lease: 't', ttlMs: 500 } }), { groups: ['g'] })))
+    for (let length = 0; length < bytes.length; length++) expect(() => decodeEntry(bytes.subarray(0, length))).toThrow(/damaged/)
+    expect(() => decodeEntry(new Uint8Array([...bytes, 0]))).toThrow(/something follows/)
+  })
+
+  it('refuses a claim of more than there is without taking memory for it', () => {
+    const bytes = new Uint8Array(encodeEntry(entryOf(1, { op: 'txn', if: [], then: [], else: [] })))
+    const claimed = new Uint8Array([...bytes.subarray(0, bytes.length - 3), 0xff, 0xff, 0xff, 0xff, 0x0f])
+    expect(() => decodeEntry(claimed)).toThrow(/cut short/)
+  })
+
+  it('refuses what would not come back as it was', () => {
+    expect(() => encodeEntry(entryOf(1, write('/a', 'b', { contentType: '\ud800' })))).toThrow(/well-formed/)
+    expect(() => encodeEntry({ ...entryOf(1, write('/a', 'b')), seq: -1 })).toThrow(/count/)
+    expect(() => encodeEntry({ ...entryOf(1, write('/a', 'b')), seq: 1.5 })).toThrow(/count/)
+  })
+})
