@@ -1,0 +1,275 @@
+/**
+ * How a session begins: Hello from the side that connected, Welcome from the side that listens.
+ *
+ * B1 Until both are said, the peer gets one small frame and limits.handshake_ms.
+ * B2 Who is refused is told why, as a failure of the session, before the connection closes.
+ */
+import type { Duplex } from 'node:stream'
+import { FrameReader, frameType } from '../../proto/frames.ts'
+import { Reader } from '../../proto/protobuf.ts'
+import type { Clock } from '../clock.ts'
+import { NineError, toNineError } from '../errors.ts'
+import type { FileServer } from '../file-server.ts'
+import { limits } from '../limits.ts'
+import type { Principal } from '../rights.ts'
+import type { SessionControl } from '../wire/control.ts'
+import { readError, writeError } from '../wire/fields.ts'
+import { ownLimits, protocolVersion, readHello, readWelcome, writeHello, writeWelcome } from '../wire/session.ts'
+import type { ClientName, Hello, Welcome } from '../wire/session.ts'
+import { Channel } from './channel.ts'
+import { Outbox } from './outbox.ts'
+import { SessionPeer } from './peer.ts'
+
+export interface SessionInfo {
+  /** What the client calls itself. */
+  readonly name: string
+  readonly client: ClientName
+  /** Whether the client has been here, or at another node, before. */
+  readonly isBack: boolean
+}
+
+/** What a side that listens gives a session. */
+export interface OpenedSession {
+  /** The session's own Namespace. */
+  readonly server: FileServer
+  readonly control?: SessionControl | undefined
+  /** Number of the session in this process, as in Context.session. */
+  readonly session: number
+  /** The session is over: its handles are closed already. */
+  close?(): void
+}
+
+export interface AcceptOptions {
+  readonly clock: Clock
+  /** Token that the transport carried, instead of Hello's. */
+  readonly token?: string | undefined
+  /** @throws NineError `unauthenticated` */
+  readonly authenticate: (token: string | undefined) => Principal
+  readonly openSession: (principal: Principal, info: SessionInfo) => OpenedSession | Promise<OpenedSession>
+  /** An id for a client that has none. */
+  readonly newId: () => string
+  /** For logs at the client. */
+  readonly name: string
+  readonly onClosed?: ((error: NineError) => void) | undefined
+}
+
+/** Open a session with whoever connected. @throws NineError why it did not come to be: told to the peer already */
+export async function acceptSession(stream: Duplex, options: AcceptOptions): Promise<SessionPeer> {
+  const opening = new Opening(stream, options.clock)
+  let opened: OpenedSession | undefined
+  try {
+    const frames = await opening.firstFrame()
+    const hello = helloOf(frames)
+    const principal = options.authenticate(options.token ?? (hello.token === '' ? undefined : hello.token))
+    const client = clientOf(hello, options)
+    opened = await options.openSession(principal, { name: hello.name, client, isBack: hello.client !== undefined })
+    const { server, session } = opened
+    const control: SessionControl = { ...bound(opened.control), identify: identities(options) }
+    const welcome: Welcome = {
+      version: protocolVersion,
+      features: [],
+      limits: ownLimits,
+      session: options.newId(),
+      client,
+      principal,
+      name: options.name,
+    }
+    opening.write(frameType.welcome, (writer) => writeWelcome(writer, welcome))
+    const close = opened.close?.bind(opened)
+    const onClosed = (error: NineError): void => {
+      close?.()
+      options.onClosed?.(error)
+    }
+    const peer = opening.become({
+      clock: options.clock,
+      peerLimits: hello.limits,
+      principal,
+      session,
+      client,
+      believesPrincipal: false,
+      namesPrincipal: true,
+      server,
+      control,
+      onClosed,
+    })
+    peer.start()
+    return peer
+  } catch (error) {
+    const refusal = toNineError(error, 'session.accept')
+    opening.refuse(refusal)
+    opened?.close?.()
+    throw refusal
+  }
+}
+
+function helloOf(frames: FrameReader): Hello {
+  if (frames.type !== frameType.hello) {
+    throw new NineError({ kind: 'invalid', op: 'session.accept', message: 'a session begins with a hello' })
+  }
+  const hello = readHello(new Reader(frames.buffer, frames.start, frames.end))
+  if (hello.version >= protocolVersion) return hello
+  throw new NineError({
+    kind: 'unsupported',
+    op: 'session.accept',
+    message: `version ${hello.version} is not spoken here, ${protocolVersion} is`,
+  })
+}
+
+/** A client that says it is older than now may be: at worst its first change is answered as unknown. */
+function clientOf({ client }: Hello, { clock, newId }: AcceptOptions): ClientName {
+  const now = clock.now()
+  return client === undefined ? { id: newId(), born: now } : { id: client.id, born: Math.min(client.born, now) }
+}
+
+/** Methods that keep their object. */
+function bound(control: SessionControl = {}): SessionControl {
+  return {
+    bind: control.bind?.bind(control),
+    mount: control.mount?.bind(control),
+    unmount: control.unmount?.bind(control),
+    entries: control.entries?.bind(control),
+    fork: control.fork?.bind(control),
+    register: control.register?.bind(control),
+    deregister: control.deregister?.bind(control),
+    control: control.control?.bind(control),
+  }
+}
+
+function identities({ clock, newId }: AcceptOptions): () => ClientName {
+  let left = limits.session_clients_max
+  return () => {
+    if (left-- > 0) return { id: newId(), born: clock.now() }
+    throw new NineError({
+      kind: 'overloaded',
+      op: 'session.identify',
+      message: `a session has at most ${limits.session_clients_max} further clients`,
+    })
+  }
+}
+
+export interface BeginOptions {
+  readonly clock: Clock
+  readonly token: string
+  readonly name: string
+  /** A client that comes back. */
+  readonly client: ClientName | undefined
+  readonly onGoaway?: (() => void) | undefined
+  readonly onClosed?: ((error: NineError) => void) | undefined
+}
+
+/** Open a session over a connection we made. @throws NineError of the peer (`unauthenticated`), `unavailable` */
+export async function beginSession(stream: Duplex, options: BeginOptions): Promise<{ peer: SessionPeer; welcome: Welcome }> {
+  const opening = new Opening(stream, options.clock)
+  try {
+    const { token, name, client } = options
+    const hello: Hello = { version: protocolVersion, features: [], limits: ownLimits, token, name, client }
+    opening.write(frameType.hello, (writer) => writeHello(writer, hello))
+    const frames = await opening.firstFrame()
+    const reader = new Reader(frames.buffer, frames.start, frames.end)
+    if (frames.type === frameType.failure) throw readError(reader)
+    if (frames.type !== frameType.welcome) {
+      throw new NineError({ kind: 'unavailable', op: 'remote.connect', message: 'what answered is no node' })
+    }
+    const welcome = readWelcome(reader)
+    const peer = opening.become({
+      clock: options.clock,
+      peerLimits: welcome.limits,
+      principal: { name: welcome.name, groups: [] },
+      session: undefined,
+      client: undefined,
+      believesPrincipal: true,
+      namesPrincipal: false,
+      server: undefined,
+      control: undefined,
+      onGoaway: options.onGoaway,
+      onClosed: options.onClosed,
+    })
+    peer.start()
+    return { peer, welcome }
+  } catch (error) {
+    opening.abandon()
+    throw toNineError(error, 'remote.connect')
+  }
+}
+
+/** A connection before its session. */
+class Opening {
+  readonly #channel: Channel
+  readonly #frames = new FrameReader(limits.handshake_frame_bytes_max) // B1
+  readonly #outbox: Outbox
+  #peer: SessionPeer | undefined
+  #lost: string | undefined
+  #onChunk: (() => void) | undefined
+
+  constructor(stream: Duplex, clock: Clock) {
+    const events = {
+      data: (chunk: Buffer): void => {
+        if (this.#peer !== undefined) return this.#peer.received(chunk)
+        this.#frames.push(chunk)
+        this.#onChunk?.()
+      },
+      drain: (): void => this.#peer?.drained(),
+      closed: (why: string): void => {
+        this.#lost = why
+        this.#peer?.lost(why)
+        this.#onChunk?.()
+      },
+    }
+    this.#channel = new Channel(stream, events, () => clock.monotonic())
+    this.#outbox = new Outbox(this.#channel)
+  }
+
+  /** The channel is paused when it is there. */
+  firstFrame(): Promise<FrameReader> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => settle(failure('deadline', 'the session was not opened in time')), limits.handshake_ms)
+      const settle = (error?: unknown): void => {
+        clearTimeout(timer)
+        this.#onChunk = undefined
+        this.#channel.pause()
+        if (error === undefined) resolve(this.#frames)
+        else reject(error instanceof Error ? error : new Error(String(error)))
+      }
+      this.#onChunk = () => {
+        try {
+          if (this.#frames.next()) settle()
+          else if (this.#lost !== undefined) settle(failure('unavailable', this.#lost))
+        } catch (error) {
+          settle(failure((error as { kind?: 'too_large' }).kind === 'too_large' ? 'too_large' : 'invalid', (error as Error).message))
+        }
+      }
+      this.#onChunk()
+      this.#channel.resume()
+    })
+  }
+
+  write(type: number, payload: (writer: Outbox['writer']) => void): void {
+    const { writer } = this.#outbox
+    writer.beginFrame(type, 0)
+    payload(writer)
+    writer.endFrame()
+    this.#outbox.flush()
+  }
+
+  /** @throws NineError when the connection is gone already */
+  become(options: ConstructorParameters<typeof SessionPeer>[3]): SessionPeer {
+    if (this.#lost !== undefined) throw failure('unavailable', this.#lost)
+    this.#frames.frameBytesMax = limits.frame_bytes_max
+    this.#peer = new SessionPeer(this.#channel, this.#frames, this.#outbox, options)
+    return this.#peer
+  }
+
+  /** B2 */
+  refuse(error: NineError): void {
+    this.write(frameType.failure, (writer) => writeError(writer, error))
+    this.#channel.end()
+  }
+
+  abandon(): void {
+    this.#channel.destroy()
+  }
+}
+
+function failure(kind: 'deadline' | 'unavailable' | 'too_large' | 'invalid', message: string): NineError {
+  return new NineError({ kind, op: 'session.open', message })
+}

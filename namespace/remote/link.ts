@@ -1,0 +1,363 @@
+/**
+ * A session that is made again whenever it is lost. What was asked meanwhile waits; what was under way is asked again where that
+ * can do no harm.
+ *
+ * L1 What reads is asked again. A mutation is asked again with the same (client, seq), so it takes effect once. What belongs to
+ *    the connection that was lost fails with `unavailable`.
+ * L2 Nothing waits for longer than its deadline, nor than limits.reconnect_ms_max after the connection was lost; a mutation that
+ *    was sent then fails with `outcome: unknown`.
+ * L3 Between attempts is a random part of a time that doubles (full jitter), so that many clients do not come back at once.
+ * L4 A handle is of one connection: after another it is not found by accident, whatever its number.
+ */
+import type { Clock } from '../clock.ts'
+import type { Context } from '../context.ts'
+import { NineError, isNineError, toNineError } from '../errors.ts'
+import type { HandleId, OpenFlags, OpenResult, WatchBatch } from '../file-server.ts'
+import { limits } from '../limits.ts'
+import type { HandleArgs } from '../wire/handles.ts'
+import { pathOf } from '../wire/operation.ts'
+import type { Messages } from '../wire/operation.ts'
+import { frameType } from '../../proto/frames.ts'
+import type { Welcome } from '../wire/session.ts'
+import type { WatchArgs } from '../wire/watch.ts'
+import type { CallExtra, Lost } from './calls.ts'
+import { LinkWatch } from './link-watch.ts'
+import type { SessionPeer } from './peer.ts'
+import type { Caller } from './remote-file-server.ts'
+import { Sequence } from './sequence.ts'
+import type { Lane } from './sequence.ts'
+import { identifyRequest } from '../wire/control.ts'
+
+export interface LinkOptions {
+  readonly clock: Clock
+  /** From 0 to 1. */
+  readonly random: () => number
+  /** One attempt. `before` is what the first Welcome said. */
+  readonly open: (before: Welcome | undefined, events: { onGoaway(): void; onClosed(error: NineError): void }) => Promise<Opened>
+  /** Make the new session what the old one was, before anything else is asked of it. */
+  readonly restore: (peer: SessionPeer) => Promise<void>
+}
+
+export interface Opened {
+  readonly peer: SessionPeer
+  readonly welcome: Welcome
+}
+
+interface Asked {
+  readonly messages: Messages<unknown, unknown>
+  readonly context: Context
+  readonly args: unknown
+  readonly lane: Lane | undefined
+  readonly seq: number
+  readonly resolve: (result: unknown) => void
+  readonly reject: (error: NineError) => void
+  /** Whether it was sent over a connection that is lost. */
+  wasSent: boolean
+}
+
+const tick_ms = 50
+
+export class Link implements Caller {
+  readonly #options: LinkOptions
+  #peer: SessionPeer | undefined
+  #welcome: Welcome | undefined
+  #sequence: Sequence | undefined
+  /** Asked while there is no connection, in order. */
+  #waiting: Asked[] = []
+  #onReady: ((error?: NineError) => void)[] = []
+  readonly #handles = new Map<HandleId, { readonly peer: SessionPeer; readonly handle: HandleId }>()
+  #lastHandle = 0
+  #lostAt = 0
+  #lastError: NineError | undefined
+  #timer: NodeJS.Timeout | undefined
+  #isClosed = false
+
+  constructor(options: LinkOptions) {
+    this.#options = options
+  }
+
+  /** What the node said of itself and of us. Only after connect(). */
+  get welcome(): Welcome {
+    if (this.#welcome === undefined) throw new Error('not connected yet')
+    return this.#welcome
+  }
+
+  /** The live session, if there is one. */
+  get peer(): SessionPeer | undefined {
+    return this.#peer
+  }
+
+  /** The first connection. @throws NineError why there is none */
+  async connect(): Promise<void> {
+    await this.#attempt()
+  }
+
+  close(): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    const peer = this.#peer
+    this.#peer = undefined
+    const error = new NineError({ kind: 'unavailable', op: 'remote.close', message: 'the client was closed', retryable: false })
+    this.#failWaiting(() => error)
+    peer?.close()
+  }
+
+  call<Args, Result>(messages: Messages<Args, Result>, context: Context, args: Args): Promise<Result> {
+    return new Promise<Result>((resolve, reject) => {
+      let lane: Lane | undefined
+      let seq = 0
+      if (messages.repeat === 'once' && context.seq === undefined) {
+        const now = this.#options.clock.monotonic()
+        lane = this.#sequence!.lane(now)
+        if (lane === undefined) return reject(tooMany(messages.name, args))
+        seq = lane.take(now)
+      }
+      const asked = {
+        messages: messages as Messages<unknown, unknown>,
+        context,
+        args,
+        lane,
+        seq,
+        resolve: resolve as (result: unknown) => void,
+        reject,
+        wasSent: false,
+      }
+      this.#ask(asked)
+    })
+  }
+
+  watch(context: Context, args: WatchArgs): AsyncIterableIterator<WatchBatch> {
+    return new LinkWatch(this, context, args)
+  }
+
+  /** Call with the live session, at once or when there is one again; `error` when there is none in time. */
+  whenReady(then: (peer: SessionPeer | undefined, error?: NineError) => void): void {
+    if (this.#peer !== undefined) return then(this.#peer)
+    const refusal = this.#refusal()
+    if (refusal !== undefined) return then(undefined, refusal)
+    this.#onReady.push((error) => (error === undefined ? then(this.#peer) : then(undefined, error)))
+  }
+
+  #ask(asked: Asked): void {
+    const peer = this.#peer
+    if (peer !== undefined) return this.#send(peer, asked)
+    const refusal =
+      this.#refusal() ?? (this.#waiting.length >= limits.client_requests_max ? tooMany(asked.messages.name, asked.args) : undefined)
+    if (refusal !== undefined) return this.#fail(asked, failed(asked, refusal))
+    if (isHandleCall(asked)) return this.#fail(asked, handleLost(asked))
+    this.#waiting.push(asked)
+  }
+
+  #send(peer: SessionPeer, asked: Asked): void {
+    let { args } = asked
+    if (isHandleCall(asked)) {
+      const known = this.#handles.get((args as HandleArgs).handle)
+      if (known?.peer !== peer) return this.#fail(asked, known === undefined ? notOpen(asked) : handleLost(asked)) // L4
+      if (asked.messages.type === frameType.closeHandle) this.#handles.delete((args as HandleArgs).handle)
+      args = { ...(args as HandleArgs), handle: known.handle }
+    }
+    peer.ask(
+      asked.messages,
+      asked.context,
+      args,
+      this.#extra(asked),
+      (result) => {
+        asked.lane?.settle(asked.seq)
+        asked.resolve(asked.messages.type === frameType.open ? this.#opened(peer, result as OpenResult) : result)
+      },
+      (error, lost) => this.#failed(asked, error, lost),
+    )
+  }
+
+  #extra({ context, lane, seq }: Asked): CallExtra {
+    if (lane === undefined) return { seq: context.seq ?? 0, settled: context.client?.settled ?? 0, client: context.client, target: 0 }
+    const isFirst = lane === this.#sequence?.first
+    return { seq, settled: lane.settled, client: isFirst ? undefined : lane.identity, target: 0 }
+  }
+
+  #opened(peer: SessionPeer, result: OpenResult): OpenResult {
+    const handle = ++this.#lastHandle
+    this.#handles.set(handle, { peer, handle: result.handle })
+    return { ...result, handle }
+  }
+
+  /** L1 */
+  #failed(asked: Asked, error: NineError, lost: Lost): void {
+    if (lost === undefined) return this.#fail(asked, asked.wasSent ? withOutcome(error, asked) : error)
+    if (lost === 'sent') asked.wasSent = true
+    const canRepeat = lost === 'unsent' ? !isHandleCall(asked) : asked.messages.repeat !== 'never' && !isExclusive(asked)
+    if (!canRepeat || this.#isClosed) return this.#fail(asked, error)
+    this.#ask(asked)
+  }
+
+  #fail(asked: Asked, error: NineError): void {
+    asked.lane?.settle(asked.seq)
+    asked.reject(error)
+  }
+
+  /** Why nothing can wait for a connection now. */
+  #refusal(): NineError | undefined {
+    if (this.#isClosed) return new NineError({ kind: 'unavailable', op: 'remote.call', message: 'the client was closed', retryable: false })
+    if (this.#options.clock.monotonic() - this.#lostAt < limits.reconnect_ms_max && !isNineError(this.#lastError, 'unauthenticated'))
+      return undefined
+    return this.#lastError ?? new NineError({ kind: 'unavailable', op: 'remote.call', message: 'there is no connection' })
+  }
+
+  async #attempt(): Promise<void> {
+    let isOver = false
+    const lose = (error: NineError): void => {
+      if (isOver) return
+      isOver = true
+      if (this.#peer === opened?.peer) this.#lost(error)
+    }
+    let opened: Opened | undefined
+    opened = await this.#options.open(this.#welcome, {
+      // Whoever drains still answers what is under way; what comes now goes to a new connection.
+      onGoaway: () => lose(new NineError({ kind: 'unavailable', op: 'remote.call', message: 'the node is shutting down' })),
+      onClosed: lose,
+    })
+    const { peer, welcome } = opened
+    try {
+      await this.#options.restore(peer)
+      if (this.#isClosed) throw new NineError({ kind: 'unavailable', op: 'remote.close', message: 'the client was closed' })
+      if (peer.error !== undefined) throw peer.error
+    } catch (error) {
+      isOver = true
+      peer.close()
+      throw error
+    }
+    this.#welcome ??= welcome
+    this.#sequence ??= new Sequence(welcome.client, this.#options.clock.monotonic(), () =>
+      this.call(identifyRequest, { principal: welcome.principal, deadline: Infinity }, undefined),
+    )
+    this.#peer = peer
+    this.#lastError = undefined
+    this.#resumeWaiting(peer)
+  }
+
+  #resumeWaiting(peer: SessionPeer): void {
+    const waiting = this.#waiting
+    const ready = this.#onReady
+    this.#waiting = []
+    this.#onReady = []
+    clearInterval(this.#timer)
+    for (const asked of waiting) this.#send(peer, asked)
+    for (const then of ready) then()
+  }
+
+  #lost(error: NineError): void {
+    this.#peer = undefined
+    if (this.#isClosed) return
+    this.#lostAt = this.#options.clock.monotonic()
+    this.#lastError =
+      error.kind === 'unavailable' ? error : new NineError({ ...error.fields, kind: 'unavailable', retryable: true, cause: error })
+    clearInterval(this.#timer)
+    this.#timer = setInterval(() => this.#tick(), tick_ms)
+    void this.#reconnect()
+  }
+
+  /** L3 */
+  async #reconnect(): Promise<void> {
+    let span: number = limits.reconnect_backoff_ms_min
+    for (let attempt = 0; !this.#isClosed; attempt++) {
+      if (attempt > 0) {
+        const wait = span * this.#options.random()
+        span = Math.min(span * 2, limits.reconnect_backoff_ms_max)
+        await new Promise<void>((resolve) => setTimeout(resolve, wait).unref())
+        if (this.#isClosed) return
+      }
+      try {
+        return await this.#attempt()
+      } catch (error) {
+        this.#lastError = toNineError(error, 'remote.connect')
+        if (this.#lastError.kind === 'unauthenticated') this.#failWaiting((asked) => failed(asked, this.#lastError!))
+      }
+    }
+  }
+
+  /** L2 */
+  #tick(): void {
+    const now = this.#options.clock.monotonic()
+    const refusal = this.#refusal()
+    if (refusal !== undefined) {
+      this.#failWaiting((asked) => failed(asked, refusal))
+      clearInterval(this.#timer)
+      return
+    }
+    const left: Asked[] = []
+    for (const asked of this.#waiting) {
+      const isCancelled = asked.context.signal?.aborted === true
+      if (!isCancelled && asked.context.deadline > now) left.push(asked)
+      else
+        this.#fail(
+          asked,
+          failed(
+            asked,
+            new NineError({
+              kind: 'deadline',
+              op: 'remote.call',
+              message: isCancelled ? 'the request was cancelled' : 'there was no connection before the deadline',
+            }),
+          ),
+        )
+    }
+    this.#waiting = left
+  }
+
+  #failWaiting(errorOf: (asked: Asked | undefined) => NineError): void {
+    const waiting = this.#waiting
+    const ready = this.#onReady
+    this.#waiting = []
+    this.#onReady = []
+    clearInterval(this.#timer)
+    for (const asked of waiting) this.#fail(asked, withOutcome(errorOf(asked), asked))
+    for (const then of ready) then(errorOf(undefined))
+  }
+}
+
+function isHandleCall({ args, messages }: Asked): boolean {
+  return messages.repeat === 'never' && (args as Partial<HandleArgs> | undefined)?.handle !== undefined
+}
+
+/** A second try could fail on what the first one made. */
+function isExclusive({ messages, args }: Asked): boolean {
+  return messages.type === frameType.open && (args as { flags: OpenFlags }).flags.exclusive === true
+}
+
+function failed(asked: Asked | undefined, error: NineError): NineError {
+  if (asked === undefined) return error
+  return withOutcome(error.at(pathOf(asked.args), `remote.${asked.messages.name}`), asked)
+}
+
+/** A mutation that was sent once and not answered may have happened. */
+function withOutcome(error: NineError, { wasSent, messages }: Asked): NineError {
+  if (!wasSent || messages.repeat !== 'once' || error.outcome === 'unknown' || !isOfConnection(error)) return error
+  return new NineError({ ...error.fields, outcome: 'unknown', cause: error })
+}
+
+/** Whether a failure says nothing of what happened to the request: it is of the connection, not of the file server. */
+function isOfConnection({ kind, op }: NineError): boolean {
+  return kind === 'deadline' || op.startsWith('remote.') || op.startsWith('session.')
+}
+
+function handleLost({ messages }: Asked): NineError {
+  return new NineError({
+    kind: 'unavailable',
+    op: `remote.${messages.name}`,
+    message: 'the connection that this handle belonged to is lost',
+    retryable: false,
+  })
+}
+
+function notOpen({ messages, args }: Asked): NineError {
+  return new NineError({ kind: 'not_found', op: `remote.${messages.name}`, message: `handle ${(args as HandleArgs).handle} is not open` })
+}
+
+function tooMany(name: string, args: unknown): NineError {
+  return new NineError({
+    kind: 'overloaded',
+    op: `remote.${name}`,
+    path: pathOf(args),
+    message: `more than ${limits.client_requests_max} requests are waiting`,
+  })
+}

@@ -1,0 +1,108 @@
+/**
+ * Numbers of a client's mutations: (client, seq) and the mark below which all are settled.
+ *
+ * C1 A number is given once. `settled` only grows, and never passes a number whose answer is still awaited.
+ * C2 Stores keep at most limits.client_results_max answers above the mark, so one mutation that takes long must not hold the mark
+ *    while thousands pass it: numbers then go on under a further identity.
+ */
+import type { ClientIdentity } from '../context.ts'
+import { limits } from '../limits.ts'
+import type { ClientName } from '../wire/session.ts'
+
+/** Numbers a lane may be ahead of its mark. */
+const span_max = limits.client_results_max / 2
+
+/** One identity and its numbers. */
+export class Lane {
+  readonly client: ClientName
+  #next = 1
+  #settled = 0
+  #usedAt: number
+  readonly #isDone = new Uint8Array(span_max)
+
+  constructor(client: ClientName, now: number) {
+    this.client = client
+    this.#usedAt = now
+  }
+
+  get settled(): number {
+    return this.#settled
+  }
+
+  get identity(): ClientIdentity {
+    return { id: this.client.id, born: this.client.born, settled: this.#settled }
+  }
+
+  /** How far it is ahead of its mark. */
+  get span(): number {
+    return this.#next - 1 - this.#settled
+  }
+
+  /** Whether stores may have forgotten it: unused for long. */
+  isStale(now: number): boolean {
+    return this.span === 0 && this.#next > 1 && now - this.#usedAt > limits.client_idle_ms
+  }
+
+  /** The next number. Only with room(). */
+  take(now: number): number {
+    this.#usedAt = now
+    return this.#next++
+  }
+
+  get hasRoom(): boolean {
+    return this.span < span_max
+  }
+
+  /** Its answer was given to whoever waited, or nobody waits any more. */
+  settle(seq: number): void {
+    this.#isDone[seq % span_max] = 1
+    while (this.#settled < this.#next - 1 && this.#isDone[(this.#settled + 1) % span_max] === 1) {
+      this.#settled++
+      this.#isDone[this.#settled % span_max] = 0
+    }
+  }
+}
+
+export class Sequence {
+  readonly #lanes: Lane[]
+  /** Asked for when the newest lane runs far ahead of its mark. */
+  readonly #identify: () => Promise<ClientName>
+  #isAsking = false
+
+  constructor(first: ClientName, now: number, identify: () => Promise<ClientName>) {
+    this.#lanes = [new Lane(first, now)]
+    this.#identify = identify
+  }
+
+  /** The session's own client. */
+  get first(): Lane {
+    return this.#lanes[0]!
+  }
+
+  /** A lane with room; undefined when all are full. */
+  lane(now: number): Lane | undefined {
+    const newest = this.#lanes[this.#lanes.length - 1]!
+    if (newest.span > span_max / 2 || newest.isStale(now)) this.#widen(now)
+    if (newest.hasRoom) return newest
+    return this.#lanes.find((lane) => lane.hasRoom)
+  }
+
+  /** C2 */
+  #widen(now: number): void {
+    // A lane whose mark has caught up is as good as a new one.
+    const caught = this.#lanes.findIndex((lane) => lane.span < span_max / 4 && !lane.isStale(now))
+    if (caught >= 0 && caught < this.#lanes.length - 1) {
+      this.#lanes.push(...this.#lanes.splice(caught, 1))
+      return
+    }
+    if (this.#isAsking || this.#lanes.length > limits.session_clients_max) return
+    this.#isAsking = true
+    this.#identify().then(
+      (client) => {
+        this.#isAsking = false
+        this.#lanes.push(new Lane(client, now))
+      },
+      () => (this.#isAsking = false),
+    )
+  }
+}

@@ -1,0 +1,204 @@
+/**
+ * The gRPC edge: one port on which sessions arrive with their own framing or over gRPC, beside the unary calls.
+ *
+ * L1 A connection that begins with the session's magic is a session; any other is HTTP/2. Either has limits.handshake_ms to say so.
+ * L2 The gRPC library is loaded with the first HTTP/2 connection: a node that nobody speaks gRPC to does not carry it.
+ * L3 Connections are bounded; those past the bound are closed at once.
+ */
+import { createServer } from 'node:net'
+import type { AddressInfo, Server, Socket } from 'node:net'
+import { createServer as createTlsServer } from 'node:tls'
+import { sessionMagic } from '../../proto/frames.ts'
+import { systemClock } from '../../namespace/clock.ts'
+import type { Clock } from '../../namespace/clock.ts'
+import { NineError } from '../../namespace/errors.ts'
+import type { FileServer } from '../../namespace/file-server.ts'
+import { limits } from '../../namespace/limits.ts'
+import { systemRandom } from '../../namespace/random.ts'
+import type { Random } from '../../namespace/random.ts'
+import { acceptSession } from '../../namespace/remote/handshake.ts'
+import type { AcceptOptions, OpenedSession, SessionInfo } from '../../namespace/remote/handshake.ts'
+import type { SessionPeer } from '../../namespace/remote/peer.ts'
+import type { Principal } from '../../namespace/rights.ts'
+import type { GrpcServer } from './grpc-server.ts'
+
+export interface GrpcEdgeOptions {
+  readonly host: string
+  /** 0 picks one. */
+  readonly port: number
+  readonly tls?: { readonly key: string | Buffer; readonly cert: string | Buffer; readonly ca?: string | Buffer | undefined } | undefined
+  /** @throws NineError `unauthenticated` */
+  authenticate(token: string | undefined): Principal
+  /** Make what a new session works with: its own Namespace, session control, its number. */
+  openSession(principal: Principal, info: SessionInfo): OpenedSession | Promise<OpenedSession>
+  /** The namespace that unary calls of this principal are answered from. */
+  namespaceOf(principal: Principal): Promise<FileServer>
+  /** Number of the unary calls as a session: see Context.session. */
+  readonly session: number
+  /** What the node calls itself. */
+  readonly name: string
+  readonly clock?: Clock | undefined
+  readonly random?: Random | undefined
+  /** Told of each connection that failed to become a session, and of each session's end. */
+  log?(event: { readonly event: 'refused' | 'ended'; readonly peer: string; readonly error: NineError }): void
+}
+
+export interface GrpcEdge {
+  /** `HOST:PORT` that it listens on. */
+  readonly address: string
+  /** Live sessions. */
+  readonly sessions: number
+  /** Take no new requests, answer those under way for at most `graceMs`, then cut them. */
+  close(graceMs: number): Promise<void>
+}
+
+/** @throws NineError `unavailable` when the address cannot be had */
+export async function startGrpcEdge(options: GrpcEdgeOptions): Promise<GrpcEdge> {
+  const edge = new Edge(options)
+  await edge.listen()
+  return edge
+}
+
+const tick_ms = 1_000
+const magic = Buffer.from(sessionMagic)
+
+class Edge implements GrpcEdge {
+  address = ''
+  readonly #options: GrpcEdgeOptions
+  readonly #clock: Clock
+  readonly #accept: Omit<AcceptOptions, 'token' | 'onClosed'>
+  readonly #server: Server
+  readonly #sockets = new Set<Socket>()
+  readonly #peers = new Set<SessionPeer>()
+  #grpc: Promise<GrpcServer> | undefined
+  #timer: NodeJS.Timeout | undefined
+  #isClosing = false
+
+  constructor(options: GrpcEdgeOptions) {
+    this.#options = options
+    this.#clock = options.clock ?? systemClock
+    const random = options.random ?? systemRandom
+    this.#accept = {
+      clock: this.#clock,
+      authenticate: (token) => options.authenticate(token),
+      openSession: (principal, info) => options.openSession(principal, info),
+      newId: () => random.id(),
+      name: options.name,
+    }
+    const onSocket = (socket: Socket): void => this.#connected(socket)
+    const { tls } = options
+    this.#server =
+      tls === undefined
+        ? createServer({ noDelay: true }, onSocket)
+        : createTlsServer({ ...tls, ALPNProtocols: ['h2', 'nine'], handshakeTimeout: limits.handshake_ms }, onSocket)
+    this.#server.maxConnections = limits.connections_max // L3
+  }
+
+  get sessions(): number {
+    return this.#peers.size
+  }
+
+  listen(): Promise<void> {
+    const { host, port } = this.#options
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', (cause: NodeJS.ErrnoException) => {
+        const why = cause.code === 'EADDRINUSE' ? 'another program listens there' : cause.message
+        reject(new NineError({ kind: 'unavailable', op: 'grpc.listen', message: `cannot listen on ${host}:${port}: ${why}`, cause }))
+      })
+      this.#server.listen({ port, host, backlog: 1024 }, () => {
+        const bound = this.#server.address() as AddressInfo
+        this.address = `${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`
+        this.#timer = setInterval(() => this.#tick(), tick_ms)
+        this.#timer.unref()
+        resolve()
+      })
+    })
+  }
+
+  async close(graceMs: number): Promise<void> {
+    if (this.#isClosing) return
+    this.#isClosing = true
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
+    const drained = [...this.#peers].map((peer) => peer.drain(graceMs))
+    if (this.#grpc !== undefined) drained.push(this.#grpc.then((grpc) => grpc.close(graceMs)))
+    await Promise.all(drained)
+    clearInterval(this.#timer)
+    // What has not left by now has had its time; flushed goodbyes get a moment more.
+    const cut = setTimeout(() => this.#sockets.forEach((socket) => socket.destroy()), Math.min(graceMs, 100))
+    await closed
+    clearTimeout(cut)
+  }
+
+  #tick(): void {
+    const now = this.#clock.monotonic()
+    for (const peer of this.#peers) peer.tick(now)
+  }
+
+  /** L1 */
+  #connected(socket: Socket): void {
+    this.#sockets.add(socket)
+    socket.setNoDelay(true)
+    socket.once('close', () => this.#sockets.delete(socket))
+    const onError = (): void => undefined
+    socket.on('error', onError)
+    let begun: Buffer = Buffer.alloc(0)
+    const timer = setTimeout(() => socket.destroy(), limits.handshake_ms)
+    const onReadable = (): void => {
+      const chunk = socket.read() as Buffer | null
+      if (chunk === null) return
+      begun = begun.length === 0 ? chunk : Buffer.concat([begun, chunk])
+      const known = Math.min(begun.length, magic.length)
+      const isSession = begun.subarray(0, known).equals(magic.subarray(0, known))
+      if (isSession && known < magic.length) return
+      clearTimeout(timer)
+      socket.off('readable', onReadable)
+      socket.off('close', onClose)
+      const rest = isSession ? begun.subarray(magic.length) : begun
+      if (rest.length > 0) socket.unshift(rest)
+      if (isSession) void this.#session(socket, undefined, `${socket.remoteAddress ?? ''}:${socket.remotePort ?? 0}`)
+      else void this.#http2(socket)
+    }
+    const onClose = (): void => clearTimeout(timer)
+    socket.once('close', onClose)
+    socket.on('readable', onReadable)
+  }
+
+  /** Serve a session until it ends; never rejects. */
+  async #session(stream: Parameters<typeof acceptSession>[0], token: string | undefined, from: string): Promise<void> {
+    try {
+      const onClosed = (error: NineError): void => {
+        if (peer !== undefined) this.#peers.delete(peer)
+        this.#options.log?.({ event: 'ended', peer: from, error })
+      }
+      let peer: SessionPeer | undefined
+      peer = await acceptSession(stream, { ...this.#accept, token, onClosed })
+      if (peer.error !== undefined) return
+      this.#peers.add(peer)
+      if (this.#isClosing) await peer.drain(0)
+    } catch (error) {
+      this.#options.log?.({ event: 'refused', peer: from, error: error as NineError })
+    }
+  }
+
+  /** L2 */
+  async #http2(socket: Socket): Promise<void> {
+    try {
+      this.#grpc ??= import('./grpc-server.ts').then(({ GrpcServer }) => {
+        const { authenticate, namespaceOf, session } = this.#options
+        return new GrpcServer({
+          clock: this.#clock,
+          authenticate: authenticate.bind(this.#options),
+          namespaceOf: namespaceOf.bind(this.#options),
+          session,
+          onSession: (stream, token, from) => void this.#session(stream, token, from),
+        })
+      })
+      const grpc = await this.#grpc
+      if (!socket.destroyed) grpc.take(socket)
+    } catch (cause) {
+      socket.destroy()
+      const error = new NineError({ kind: 'internal', op: 'grpc.connection', message: (cause as Error).message, cause })
+      this.#options.log?.({ event: 'refused', peer: socket.remoteAddress ?? '', error })
+    }
+  }
+}
