@@ -40,7 +40,8 @@ export interface CompactOptions {
 const flush_bytes = 512 * 1024
 /** One read() stops after this many bytes of records, having given at least one. */
 const read_bytes_max = 8 * 1024 * 1024
-const loaded_max = 4
+/** More than the segments of a history of default size: going through the past visits all of them again and again. */
+const loaded_max = 24
 const retry_ms = 200
 const op = 'history.open'
 /** Shared by all stores: a revision is encoded and copied in one go. */
@@ -171,13 +172,13 @@ export class History {
     throw new NineError({ kind: 'corrupt', op: 'history.read', path: this.#dir, message })
   }
 
-  /** The last revision whose time is not after `time`; less than the floor when all kept are later. */
+  /** The last revision whose time is not after `time`; less than the floor where that is not known any more. */
   revisionAt(time: Micros): number {
     if (this.#last === this.floor) return this.#last
     let low = 0
     let high = this.#segments.length - 1
     if (this.#segments[high]!.count === 0) high--
-    if (this.#use(this.#segments[0]!).firstTime() > time) return this.floor - 1
+    if (this.#use(this.#segments[0]!).firstTime() > time) return Math.max(0, this.floor - 1)
     while (low < high) {
       const middle = (low + high + 1) >> 1
       if (this.#use(this.#segments[middle]!).firstTime() <= time) low = middle

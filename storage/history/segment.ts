@@ -192,10 +192,12 @@ export class Segment implements RecordFinder {
 
   /** @throws NineError `corrupt` */
   read(revision: number): StoredRevision {
-    const header = this.header(revision)
-    const offset = this.#offsets![revision - this.first]! + header_bytes
+    const offset = this.#offsetOf(revision)
+    const next = revision === this.last ? this.#size : this.#offsets![revision + 1 - this.first]!
     try {
-      return decodeBody(header, this.#bytes(offset, header.bodyBytes), this)
+      // Where the next one is damaged, only the header tells the length.
+      if (next === damaged) return this.#decode(revision, this.#bytes(offset, header_bytes + this.header(revision).bodyBytes))
+      return this.#decode(revision, this.#bytes(offset, next - offset))
     } catch (error) {
       throw isNineError(error) ? error : this.#damage(revision, error)
     }
@@ -203,10 +205,7 @@ export class Segment implements RecordFinder {
 
   /** @throws NineError `corrupt` */
   header(revision: number): RecordHeader {
-    this.#load()
-    const offset = this.#offsets![revision - this.first]
-    if (offset === undefined || offset === damaged) throw this.#damage(revision)
-    const header = decodeHeader(this.#bytes(offset, header_bytes), 0)
+    const header = decodeHeader(this.#bytes(this.#offsetOf(revision), header_bytes), 0)
     if (header?.revision !== revision) throw this.#damage(revision)
     return header
   }
@@ -218,6 +217,19 @@ export class Segment implements RecordFinder {
   nodeOf(since: number, ino: Ino): NodeRecord {
     for (const image of this.read(since).images) if (image.kind === 'node' && image.after.ino === ino) return image.after
     throw this.#damage(since)
+  }
+
+  #offsetOf(revision: number): number {
+    this.#load()
+    const offset = this.#offsets![revision - this.first]
+    if (offset === undefined || offset === damaged) throw this.#damage(revision)
+    return offset
+  }
+
+  #decode(revision: number, bytes: Buffer): StoredRevision {
+    const header = decodeHeader(bytes, 0)
+    if (header?.revision !== revision) throw new DamagedBytes('the header is damaged')
+    return decodeBody(header, bytes.subarray(header_bytes), this)
   }
 
   #damage(revision: number, cause?: unknown): NineError {

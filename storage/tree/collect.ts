@@ -26,25 +26,24 @@ export interface CollectParts {
 /** Rows of one transaction. */
 const step_rows = 512
 
-/** Resolves to the number of nodes taken away. @throws NineError as Environment.write; what was done before stays done */
+/** Resolves to the number of changes made; 0: nothing is left to do now. @throws NineError as Environment.write; what was done before stays done */
 export async function collectFallen(parts: CollectParts, rowsMax: number): Promise<number> {
-  let nodes = 0
+  let changes = 0
   let rows = 0
   let after: RowKey | Uint8Array = rowKey(parts.group)
   while (rows < rowsMax) {
     const step: Step = new Step(parts, after)
     if (step.rows === 0) break
     if (step.puts.length > 0) await parts.write(() => step.run())
-    nodes += step.nodes
+    changes += step.puts.length
     rows += step.rows
     after = step.next
   }
-  return nodes
+  return changes
 }
 
 class Step {
   rows = 0
-  nodes = 0
   next: RowKey | Uint8Array
   readonly puts: (() => void)[] = []
   readonly #parts: CollectParts
@@ -88,7 +87,6 @@ class Step {
     if (node === undefined || ino === rootIno) return true
     if (this.#parts.entry(node.parent, node.name)?.ino === ino) return true
     if (node.kind === 'directory' && !this.#passOn(since, ino)) return false
-    this.nodes++
     this.puts.push(() => {
       void tables.nodes.remove(rowKey(group, ino))
       void tables.contents.remove(rowKey(group, ino, node.since))

@@ -10,7 +10,8 @@ import { open, type RootDatabase } from 'lmdb'
 import { NineError, type ErrorKind } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import { folderError } from '../engine/folder.ts'
-import { rowKeyEncoder, type Rows, type Tables } from './rows.ts'
+import { checkDatabaseFile } from './database-file.ts'
+import { rowKeyEncoder, type RangeOptions, type RowKey, type Rows, type Tables } from './rows.ts'
 import { openTree, type Tree, type TreeOptions } from './tree.ts'
 
 export interface EnvironmentOptions {
@@ -28,8 +29,10 @@ export interface EnvironmentOptions {
 export async function openEnvironment(options: EnvironmentOptions): Promise<Environment> {
   try {
     mkdirSync(options.dir, { recursive: true, mode: 0o700 })
+    const path = join(options.dir, 'tree.mdb')
+    checkDatabaseFile(path)
     const root = open({
-      path: join(options.dir, 'tree.mdb'),
+      path,
       maxDbs: 8,
       mapSize: options.mapBytes ?? limits.tree_map_bytes,
       // A checkpoint is durable when its commit answers; there is nothing to overlap it with.
@@ -112,7 +115,40 @@ export class Environment {
 
   #table(name: string): Rows {
     const options = { encoding: 'binary' as const, keyEncoder: rowKeyEncoder, cache: false }
-    return this.#root.openDB(name, options) as unknown as Rows
+    return new CheckedRows(this.#root.openDB(name, options) as unknown as Rows)
+  }
+}
+
+/** A table whose failures are NineErrors. */
+class CheckedRows implements Rows {
+  readonly #rows: Rows
+
+  constructor(rows: Rows) {
+    this.#rows = rows
+  }
+
+  getBinary(key: RowKey | Uint8Array): Buffer | undefined {
+    try {
+      return this.#rows.getBinary(key)
+    } catch (error) {
+      throw databaseError(error, 'the tree')
+    }
+  }
+
+  getRange(options: RangeOptions): { readonly key: Uint8Array; readonly value: Buffer }[] {
+    try {
+      return Array.from(this.#rows.getRange(options))
+    } catch (error) {
+      throw databaseError(error, 'the tree')
+    }
+  }
+
+  put(key: RowKey | Uint8Array, value: Uint8Array): Promise<boolean> {
+    return this.#rows.put(key, value)
+  }
+
+  remove(key: RowKey | Uint8Array): Promise<boolean> {
+    return this.#rows.remove(key)
   }
 }
 

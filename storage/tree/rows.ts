@@ -36,6 +36,7 @@ export interface RangeOptions {
 /** What is used of LMDB's binding, with keys of our own encoding, which its types do not know. */
 export interface Rows {
   getBinary(key: RowKey | Uint8Array): Buffer | undefined
+  /** At most `limit` rows, which are all fetched at once. */
   getRange(options: RangeOptions): Iterable<{ readonly key: Uint8Array; readonly value: Buffer }>
   /** Queued for the next transaction: never awaited one by one. */
   put(key: RowKey | Uint8Array, value: Uint8Array): Promise<boolean>

@@ -192,7 +192,7 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
 
   /**
    * Take away what no kept revision shows: tombs, and nodes below entries whose removal is not after history.floor.
-   * Looks at no more than about `rowsMax` rows. Resolves to the number of nodes taken away; 0: nothing is left to do now.
+   * Looks at no more than about `rowsMax` rows. Resolves to the number of changes made; 0: nothing is left to do now.
    */
   async collect(rowsMax: number): Promise<number> {
     // What is being written is not what the database says.
