@@ -10,7 +10,7 @@ import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Ino, TreeView } from '../model.ts'
 import { ByteReader } from './byte-reader.ts'
-import { ByteWriter } from './byte-writer.ts'
+import type { ByteWriter } from './byte-writer.ts'
 import { DirtyKeys } from './dirty.ts'
 import { pathOf } from './walk.ts'
 
