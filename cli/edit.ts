@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { isNineError, NineError } from '../namespace/errors.ts'
 import type { IfMatch } from '../namespace/file-server.ts'
 import { baseName, parsePath } from '../namespace/path.ts'
-import type { Client } from '../sdk/client.ts'
+import type { Client } from '../sdk/client-api.ts'
 import type { Output } from './output.ts'
 
 /** On `conflict` the edited text stays in the file that the message names. */

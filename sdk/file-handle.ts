@@ -1,7 +1,7 @@
 /** An open file of a Client. It follows its file through rename and unlink until it is closed. */
 import type { HandleId, HandleReadResult, HandleWriteResult, MutationResult } from '../namespace/file-server.ts'
 import type { Stat } from '../namespace/stat.ts'
-import type { Client, RequestOptions } from './client.ts'
+import type { Client, RequestOptions } from './client-api.ts'
 
 export class FileHandle implements AsyncDisposable {
   readonly #client: Client

@@ -2,7 +2,7 @@
 import { isNineError } from '../namespace/errors.ts'
 import { rootPath, parsePath } from '../namespace/path.ts'
 import type { Path } from '../namespace/path.ts'
-import type { Client, RequestOptions } from './client.ts'
+import type { Client, RequestOptions } from './client-api.ts'
 
 /** Renewed this many times in the span it lasts, so that two lost renewals do not end it. */
 const renewals_per_ttl = 3

@@ -1,5 +1,5 @@
 /** What connect() gives: a client on the session's namespace, the means to change that namespace, and the end of it. */
-import type { Client } from './client.ts'
+import type { Client } from './client-api.ts'
 
 export interface Session {
   readonly client: Client
@@ -26,13 +26,13 @@ export interface NamespaceControl {
   mount(source: string, path: string, options?: MountOptions): Promise<void>
   /** Undo what stands at `path`; with `source`, only that member of the union. */
   unmount(path: string, source?: string): Promise<void>
-  /** Mounts and binds in order; `text` is a line of a namespace file. */
+  /** Mounts and binds in order; as lines of a namespace file. */
   entries(): Promise<readonly NamespaceEntry[]>
   /** Add a line to the saved namespace file of this principal, which its later sessions start from. */
   save(line: string): Promise<void>
 }
 
 export interface NamespaceEntry {
-  readonly path: string
+  /** A line of a namespace file; one that begins with '#' says what of the saved file failed. */
   readonly text: string
 }

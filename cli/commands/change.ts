@@ -5,7 +5,7 @@ import type { IfMatch, MutationResult } from '../../namespace/file-server.ts'
 import { mutationToJson } from '../../namespace/json.ts'
 import { limits } from '../../namespace/limits.ts'
 import { baseName, joinName, parsePath } from '../../namespace/path.ts'
-import type { Client } from '../../sdk/client.ts'
+import type { Client } from '../../sdk/client-api.ts'
 import { editFile } from '../edit.ts'
 import { action, countOption, durationOption } from './command.ts'
 import type { Run } from './command.ts'
@@ -50,15 +50,15 @@ export function changeCommands(program: Command): void {
   program
     .command('mv')
     .description('move files and trees, atomically within a store')
-    .argument('<from...>', 'what to move')
-    .argument('<to>', 'new path, or an existing directory')
+    .usage('[options] <from...> <to>')
+    .argument('<path...>', 'what to move, and last the new path or an existing directory')
     .option('-n, --no-clobber', 'fail when the target exists')
     .action(action(mv))
   program
     .command('cp')
     .description('copy files and trees')
-    .argument('<from...>', 'what to copy')
-    .argument('<to>', 'new path, or an existing directory')
+    .usage('[options] <from...> <to>')
+    .argument('<path...>', 'what to copy, and last the new path or an existing directory')
     .option('-r, --recursive', 'directories and all below')
     .action(action(cp))
   program
@@ -173,20 +173,23 @@ async function rm(
   }
 }
 
-async function mv(run: Run, from: string[], to: string, { clobber }: { readonly clobber?: boolean }): Promise<void> {
+async function mv(run: Run, paths: string[], { clobber }: { readonly clobber?: boolean }): Promise<void> {
   const { client } = run.session
-  for (const [source, target] of await targetsOf(client, from, to)) {
+  for (const [source, target] of await targetsOf(client, paths)) {
     await show(run, await client.rename(source, target, { replace: clobber !== false }))
   }
 }
 
-async function cp(run: Run, from: string[], to: string, { recursive }: { readonly recursive?: boolean }): Promise<void> {
+async function cp(run: Run, paths: string[], { recursive }: { readonly recursive?: boolean }): Promise<void> {
   const { client } = run.session
-  for (const [source, target] of await targetsOf(client, from, to)) await client.copy(source, target, { recursive, signal: run.signal })
+  for (const [source, target] of await targetsOf(client, paths)) await client.copy(source, target, { recursive, signal: run.signal })
 }
 
-/** Each source with its new path: inside `to` when that is a directory, as mv(1) and cp(1) do. */
-async function targetsOf(client: Client, from: string[], to: string): Promise<[string, string][]> {
+/** Each source with its new path: inside the last path when that is a directory, as mv(1) and cp(1) do. */
+async function targetsOf(client: Client, paths: string[]): Promise<[string, string][]> {
+  const from = paths.slice(0, -1)
+  const to = paths.at(-1)!
+  if (from.length === 0) throw new NineError({ kind: 'invalid', op: 'cli.targets', message: `where to? ${to} is the only path given` })
   const target = parsePath(pathArgument(to))
   const isInto = await client.stat(target).then(
     (stat) => stat.kind === 'directory',

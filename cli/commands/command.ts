@@ -10,6 +10,7 @@ import type { Output } from '../output.ts'
 export interface GlobalOptions {
   readonly addr?: string
   readonly tokenFile?: string
+  readonly tlsCa?: string
   readonly json?: boolean
   readonly timeout?: number
 }

@@ -2,7 +2,7 @@
 import { createReadStream } from 'node:fs'
 import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Client } from '../../sdk/client.ts'
+import type { Client } from '../../sdk/client-api.ts'
 import { InFlight } from './in-flight.ts'
 import { localTree } from './local-tree.ts'
 import type { TreeEntry, Unfit } from './local-tree.ts'

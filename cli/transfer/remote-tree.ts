@@ -1,7 +1,7 @@
 /** A tree of the namespace as a stream of the same entries as a local folder's. */
 import { isNineError, NineError } from '../../namespace/errors.ts'
 import type { Stat } from '../../namespace/stat.ts'
-import type { Client } from '../../sdk/client.ts'
+import type { Client } from '../../sdk/client-api.ts'
 import type { TreeEntry, Unfit } from './local-tree.ts'
 
 /**

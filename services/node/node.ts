@@ -62,8 +62,9 @@ export interface RunningNode {
 }
 
 const grace_ms = 5_000
-/** Handles of HTTP requests belong to it; sessions of the gRPC edge count from 1. */
-const httpSession = 0
+/** Handles of HTTP requests belong to it; those of unary calls to the next; sessions count from 1. */
+const httpSession = -1
+const unarySession = -2
 const { version } = createRequire(import.meta.url)('ninefold/package.json') as { version: string }
 
 /**
@@ -81,6 +82,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
   try {
     const logger = openLogger(options.logLevel ?? 'warn', options.logFile)
     closers.push(() => logger.flush())
+    const warn = (error: unknown): void => logger.warn({ err: error }, 'clean-up failed')
     const name = options.name ?? 'local'
     const dir = identityDir(options.data)
     const ownerName = (await Identity.ownerNameOf(dir)) ?? principalNameOf(options.owner ?? userInfo().username)
@@ -110,7 +112,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     closers.push(() => services.close())
     await services.load((service, error) => logger.warn({ service, err: error }, 'a record of a service is damaged and left out'))
 
-    const sessions = new Map<number, { readonly principal: Principal; end(): void }>()
+    const sessions = new Map<number, Principal>()
     let lastSession = 0
     const upSince = new Date(systemClock.now() / 1000).toISOString()
     const template = await composeRoot(contextFor(owner), name, {
@@ -121,13 +123,9 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       sys: sysTree({ version, name, engine, services, identity, metrics, upSince, sessions: () => sessions.size }),
     })
     const homes = new Homes(usr, owner)
-    const endSessions = (principal: string): void => {
-      for (const session of sessions.values()) if (session.principal.name === principal) session.end()
-      shared.delete(principal)
-    }
-    const controls = new Controls(identity, engine, endSessions)
+    const controls = new Controls(identity, engine, (principal) => shared.delete(principal))
 
-    const openSession = async (principal: Principal, id: number, end: () => void): Promise<NodeSession> => {
+    const openSession = async (principal: Principal, id: number): Promise<NodeSession> => {
       await homes.prepare(principal)
       const namespace = template.fork()
       const context = contextFor(principal)
@@ -143,7 +141,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         sources: new Sources(services, (address) => readPeerToken(read, home, address)),
         onClose: () => void sessions.delete(id),
       })
-      sessions.set(id, { principal, end })
+      sessions.set(id, principal)
       await session.begin(context, (await homes.saved(principal)).text)
       return session
     }
@@ -155,7 +153,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       const saved = await homes.saved(principal)
       const known = shared.get(principal.name)
       if (known?.version === saved.version) return known.session
-      const session = openSession(principal, ++lastSession, () => undefined)
+      const session = openSession(principal, ++lastSession)
       shared.set(principal.name, { version: saved.version, session })
       session.catch(() => shared.delete(principal.name))
       return session
@@ -188,9 +186,14 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       tls: options.tls,
       name,
       authenticate,
-      sharedServer: async (principal) => (await sharedSession(principal)).server,
-      openSession: (principal, { end }) => openSession(principal, ++lastSession, end),
-      logger,
+      namespaceOf: async (principal) => (await sharedSession(principal)).server,
+      session: unarySession,
+      openSession: async (principal) => {
+        const id = ++lastSession
+        const session = await openSession(principal, id)
+        return { server: session.server, control: session, session: id, close: () => void session.close().catch(warn) }
+      },
+      log: ({ event, peer, error }) => logger.info({ peer, err: error }, `session ${event}`),
     })
     closers.push(() => grpc.close(grace_ms))
     isReady = true

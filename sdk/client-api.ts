@@ -1,0 +1,304 @@
+/**
+ * What a program works with after connect(): the namespace of its session, with bytes, text and streams in place of
+ * frames and pages. Every method answers with plain data or throws a NineError.
+ *
+ * C1 Paths are parsed here, once; a relative path is `invalid`.
+ * C2 Values larger than one write go through an atomic handle, so that readers see the old or the new value whole.
+ */
+import { contextFor } from '../namespace/context.ts'
+import type { Context } from '../namespace/context.ts'
+import { isNineError, NineError } from '../namespace/errors.ts'
+import type {
+  CreateOptions,
+  FileServer,
+  ListOptions,
+  MutationResult,
+  OpenFlags,
+  ReadOptions,
+  RemoveOptions,
+  RenameOptions,
+  RightsResult,
+  StatChanges,
+  TxnCondition,
+  TxnOperation,
+  TxnResult,
+  WatchEvent,
+  WatchOptions,
+  WriteOptions,
+} from '../namespace/file-server.ts'
+import { limits } from '../namespace/limits.ts'
+import { joinName, parsePath } from '../namespace/path.ts'
+import type { Position } from '../namespace/position.ts'
+import type { Principal, RightsRecord } from '../namespace/rights.ts'
+import type { Stat } from '../namespace/stat.ts'
+import { FileHandle } from './file-handle.ts'
+import { Lease, Lock } from './lease.ts'
+
+/** Limits of one request. */
+export interface RequestOptions {
+  /** Milliseconds until the request fails with `deadline`. Default that of connect(), 60 s; streams and watches have none. */
+  readonly timeoutMs?: number | undefined
+  readonly signal?: AbortSignal | undefined
+  /** Why this is done: kept in the history of what it changes. At most 255 bytes. */
+  readonly cause?: string | undefined
+}
+
+export type Data = string | Uint8Array
+
+export class Client {
+  /** The session's namespace itself, for whoever needs the contract of FileServer. */
+  readonly server: FileServer
+  readonly principal: Principal
+  readonly #timeoutMs: number
+
+  /** @param timeoutMs of requests that name none, milliseconds */
+  constructor(server: FileServer, principal: Principal, timeoutMs: number = limits.request_ms_default) {
+    this.server = server
+    this.principal = principal
+    this.#timeoutMs = timeoutMs
+  }
+
+  /** @throws NineError `not_found`, `denied` */
+  async stat(path: string, options?: ReadOptions & RequestOptions): Promise<Stat> {
+    return (await this.server.stat(this.context(options), parsePath(path), options)).stat
+  }
+
+  async exists(path: string, options?: ReadOptions & RequestOptions): Promise<boolean> {
+    try {
+      await this.stat(path, options)
+      return true
+    } catch (error) {
+      if (isNineError(error, 'not_found') || isNineError(error, 'not_directory')) return false
+      throw error
+    }
+  }
+
+  /** The whole value in memory; for large values use readStream. Every part shows the same version, or the read starts again. */
+  async read(path: string, options?: ReadOptions & RequestOptions): Promise<Uint8Array> {
+    const parsed = parsePath(path)
+    for (;;) {
+      const parts: Uint8Array[] = []
+      const first = await this.server.read(this.context(options), parsed, options)
+      parts.push(first.bytes)
+      let size = first.bytes.length
+      const whole = first.stat.kind === 'file' ? (first.stat.size ?? size) : size
+      let isTorn = false
+      while (size < whole && !isTorn) {
+        const next = await this.server.read(this.context(options), parsed, { ...options, offset: size })
+        isTorn = next.stat.qid.path !== first.stat.qid.path || next.stat.version !== first.stat.version || next.bytes.length === 0
+        parts.push(next.bytes)
+        size += next.bytes.length
+      }
+      if (!isTorn) return parts.length === 1 ? first.bytes : Buffer.concat(parts)
+    }
+  }
+
+  async readText(path: string, options?: ReadOptions & RequestOptions): Promise<string> {
+    return Buffer.from(await this.read(path, options)).toString('utf8')
+  }
+
+  /** Bytes as they come: a large value part by part from one handle, or the records of a stream until it ends. */
+  async *readStream(path: string, options?: RequestOptions & { readonly offset?: number }): AsyncGenerator<Uint8Array, void> {
+    const handle = await this.open(path, { read: true }, options)
+    try {
+      let offset = options?.offset ?? 0
+      for (;;) {
+        const { bytes, end } = await handle.readAt(offset, limits.read_bytes_max, { timeoutMs: Infinity, ...options })
+        if (bytes.length > 0) yield bytes
+        offset += bytes.length
+        if (end) return
+      }
+    } finally {
+      await handle.discard()
+    }
+  }
+
+  /** Replace a value (or append, or write at an offset). Makes the file; with `parents`, its directories. */
+  async write(path: string, data: Data, options?: WriteOptions & RequestOptions): Promise<MutationResult> {
+    const bytes = bytesOf(data)
+    const parsed = parsePath(path)
+    if (bytes.length <= limits.write_bytes_max) return this.server.write(this.context(options), parsed, bytes, options)
+    if (options?.at === 'append' || typeof options?.at === 'number') {
+      const message = `one write at a place is at most ${limits.write_bytes_max} bytes; open a handle for more`
+      throw new NineError({ kind: 'too_large', op: 'client.write', path, message })
+    }
+    return this.writeStream(path, [bytes], options)
+  }
+
+  append(path: string, data: Data, options?: WriteOptions & RequestOptions): Promise<MutationResult> {
+    return this.write(path, data, { ...options, at: 'append' })
+  }
+
+  /** Replace a value by what `source` yields, as one change at the end; nothing is changed when it fails. */
+  async writeStream(
+    path: string,
+    source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+    options?: CreateOptions & RequestOptions & { readonly onProgress?: (bytes: number) => void },
+  ): Promise<MutationResult> {
+    const { ifMatch, parents, lease, ttlMs, contentType, mode, modifiedAt } = options ?? {}
+    const flags: OpenFlags = {
+      write: true,
+      create: true,
+      truncate: true,
+      ifMatch,
+      parents,
+      lease,
+      ttlMs,
+      contentType,
+      permissions: mode,
+      modifiedAt,
+    }
+    const handle = await this.open(path, flags, options)
+    try {
+      let offset = 0
+      for await (const part of source) {
+        for (let start = 0; start < part.length; start += limits.write_bytes_max) {
+          const piece = part.subarray(start, start + limits.write_bytes_max)
+          await handle.writeAt(offset, piece, options)
+          offset += piece.length
+          options?.onProgress?.(offset)
+        }
+      }
+    } catch (error) {
+      await handle.discard()
+      throw error
+    }
+    return handle.close(options)
+  }
+
+  create(path: string, options?: CreateOptions & RequestOptions): Promise<MutationResult> {
+    return this.server.create(this.context(options), parsePath(path), options)
+  }
+
+  mkdir(path: string, options?: CreateOptions & RequestOptions): Promise<MutationResult> {
+    return this.server.mkdir(this.context(options), parsePath(path), options)
+  }
+
+  symlink(path: string, target: string, options?: CreateOptions & RequestOptions): Promise<MutationResult> {
+    return this.server.symlink(this.context(options), parsePath(path), target, options)
+  }
+
+  async readlink(path: string, options?: ReadOptions & RequestOptions): Promise<string> {
+    return (await this.server.readlink(this.context(options), parsePath(path), options)).target
+  }
+
+  remove(path: string, options?: RemoveOptions & RequestOptions): Promise<MutationResult> {
+    return this.server.remove(this.context(options), parsePath(path), options)
+  }
+
+  rename(from: string, to: string, options?: RenameOptions & RequestOptions): Promise<MutationResult> {
+    return this.server.rename(this.context(options), parsePath(from), parsePath(to), options)
+  }
+
+  setStat(path: string, changes: StatChanges, options?: RequestOptions): Promise<MutationResult> {
+    return this.server.setStat(this.context(options), parsePath(path), changes)
+  }
+
+  /** Entries one by one, page after page at one revision; `name` is the relative path in a recursive list. */
+  async *list(path: string, options?: ListOptions & RequestOptions): AsyncGenerator<Stat, Position> {
+    const parsed = parsePath(path)
+    let cursor: string | undefined
+    let left = options?.limit ?? Infinity
+    for (;;) {
+      const limit = Math.min(left, limits.list_page_entries_max)
+      const page = await this.server.list(this.context(options), parsed, { ...options, limit, cursor })
+      yield* page.entries
+      left -= page.entries.length
+      if (page.next === undefined || left <= 0) return page.position
+      cursor = page.next
+    }
+  }
+
+  /** All of a list at once, with the position to watch from so that nothing is missed. */
+  async listAll(path: string, options?: ListOptions & RequestOptions): Promise<{ entries: Stat[]; position: Position }> {
+    const entries: Stat[] = []
+    const pages = this.list(path, options)
+    for (;;) {
+      const step = await pages.next()
+      if (step.done === true) return { entries, position: step.value }
+      entries.push(step.value)
+    }
+  }
+
+  /** Events in order until the caller stops, the signal aborts, or it ends with `compacted` or `overloaded`. */
+  async *watch(path: string, options?: WatchOptions & RequestOptions): AsyncGenerator<WatchEvent, void> {
+    for await (const batch of this.server.watch(this.context({ timeoutMs: Infinity, ...options }), parsePath(path), options)) {
+      yield* batch.events
+    }
+  }
+
+  txn(
+    request: { readonly if?: readonly TxnCondition[]; readonly then: readonly TxnOperation[]; readonly else?: readonly TxnOperation[] },
+    options?: RequestOptions,
+  ): Promise<TxnResult> {
+    return this.server.txn(this.context(options), { if: request.if ?? [], then: request.then, else: request.else ?? [] })
+  }
+
+  /** Write a request to a call file and read its answer. */
+  async call(path: string, request: Data, options?: RequestOptions): Promise<Uint8Array> {
+    const handle = await this.open(path, { read: true, write: true }, options)
+    try {
+      await handle.writeAt(0, bytesOf(request), options)
+      const parts: Uint8Array[] = []
+      let offset = 0
+      for (;;) {
+        const { bytes, end } = await handle.readAt(offset, limits.read_bytes_max, options)
+        parts.push(bytes)
+        offset += bytes.length
+        if (end) return Buffer.concat(parts)
+      }
+    } finally {
+      await handle.discard()
+    }
+  }
+
+  async open(path: string, flags: OpenFlags, options?: RequestOptions): Promise<FileHandle> {
+    const { handle, stat } = await this.server.open(this.context(options), parsePath(path), flags)
+    return new FileHandle(this, handle, stat)
+  }
+
+  /** A lease that renews itself until it is ended; files bound to it are removed when it ends or this process does. */
+  async lease(ttlMs: number, options?: RequestOptions & { readonly path?: string }): Promise<Lease> {
+    return Lease.grant(this, ttlMs, options)
+  }
+
+  /** Take the advisory lock `path`, waiting in turn. */
+  async lock(path: string, options?: RequestOptions & { readonly ttlMs?: number }): Promise<Lock> {
+    return Lock.take(this, parsePath(path), options)
+  }
+
+  rights(path: string, options?: RequestOptions): Promise<RightsResult> {
+    return this.server.getRights(this.context(options), parsePath(path))
+  }
+
+  setRights(path: string, record: RightsRecord | undefined, options?: RequestOptions): Promise<MutationResult> {
+    return this.server.setRights(this.context(options), parsePath(path), record)
+  }
+
+  /** Copy a file or, with `recursive`, a tree, inside or between stores. */
+  async copy(from: string, to: string, options?: RequestOptions & { readonly recursive?: boolean }): Promise<void> {
+    const stat = await this.stat(from, options)
+    const fields = { mode: stat.mode, modifiedAt: stat.modifiedAt, contentType: stat.contentType }
+    if (stat.kind === 'symlink') {
+      await this.symlink(to, await this.readlink(from, options), options)
+    } else if (stat.kind !== 'directory') {
+      await this.writeStream(to, this.readStream(from, options), { ...fields, ...options })
+    } else if (options?.recursive !== true) {
+      throw new NineError({ kind: 'is_directory', op: 'client.copy', path: from, message: 'a directory is copied with recursive' })
+    } else {
+      await this.mkdir(to, { mode: stat.mode, ...options })
+      for await (const child of this.list(from, { signal: options.signal, timeoutMs: options.timeoutMs })) {
+        await this.copy(joinName(parsePath(from), child.name), joinName(parsePath(to), child.name), options)
+      }
+    }
+  }
+
+  /** A Context for one request of this client. */
+  context(options?: RequestOptions): Context {
+    return { ...contextFor(this.principal, options?.timeoutMs ?? this.#timeoutMs), signal: options?.signal, cause: options?.cause }
+  }
+}
+
+function bytesOf(data: Data): Uint8Array {
+  return typeof data === 'string' ? Buffer.from(data, 'utf8') : data
+}

@@ -1,0 +1,118 @@
+/** connect(): a session with a node, found as the `nine` command finds it. */
+import { readFile } from 'node:fs/promises'
+import { NineError } from '../namespace/errors.ts'
+import type { FileServer } from '../namespace/file-server.ts'
+import { parsePath } from '../namespace/path.ts'
+import { connectRemote } from '../namespace/remote/connect.ts'
+import type { Offer, RemoteSession, ServiceOffer } from '../namespace/remote/connect.ts'
+import { defaultAddresses, defaultTokenFile } from '../services/node/defaults.ts'
+import { Client } from './client-api.ts'
+import type { MountOptions, NamespaceControl, NamespaceEntry, Session } from './session.ts'
+
+export interface ConnectOptions {
+  /** gRPC address of the node, `HOST:PORT`. Default NINE_ADDR, else 127.0.0.1:9581. */
+  readonly address?: string | undefined
+  /** Bearer token. Default the text of `tokenFile`. */
+  readonly token?: string | undefined
+  /** Default NINE_TOKEN_FILE, else that of the node in the default folder. */
+  readonly tokenFile?: string | undefined
+  /** For a node with TLS: certificates it may be signed by (PEM), beside the well-known ones. */
+  readonly tls?: { readonly ca?: string | Buffer | undefined } | undefined
+  /** How frames travel: the session's own framing (default), or a gRPC stream where only gRPC gets through. */
+  readonly transport?: 'tcp' | 'grpc' | undefined
+  /** Of requests that name none, milliseconds. Default 60,000. */
+  readonly timeoutMs?: number | undefined
+  /** For the node's logs. */
+  readonly clientName?: string | undefined
+}
+
+/**
+ * Connect to a node. The connection is made again when it breaks.
+ * @throws NineError `unavailable` when no node answers, `unauthenticated` for a token that is missing or wrong
+ */
+export async function connect(options: ConnectOptions = {}): Promise<Session> {
+  return new ConnectedSession(await openRemote(options), options.timeoutMs)
+}
+
+export async function openRemote(options: ConnectOptions): Promise<RemoteSession> {
+  const token = options.token ?? (await readToken(options.tokenFile ?? process.env['NINE_TOKEN_FILE'] ?? defaultTokenFile()))
+  return connectRemote({
+    address: options.address ?? process.env['NINE_ADDR'] ?? defaultAddresses.grpc,
+    token,
+    tls: options.tls,
+    transport: options.transport,
+    name: options.clientName,
+  })
+}
+
+export class ConnectedSession implements Session {
+  readonly client: Client
+  readonly namespace: NamespaceControl
+  readonly #remote: RemoteSession
+
+  constructor(remote: RemoteSession, timeoutMs?: number) {
+    this.#remote = remote
+    this.client = new Client(remote.server, remote.principal, timeoutMs)
+    this.namespace = new RemoteNamespaceControl(remote)
+  }
+
+  async control(name: string, value: unknown): Promise<unknown> {
+    const answer = await this.#remote.control(name, Buffer.from(JSON.stringify(value ?? null)))
+    return answer.length === 0 ? undefined : (JSON.parse(Buffer.from(answer).toString()) as unknown)
+  }
+
+  offer(offer: ServiceOffer, server: FileServer): Promise<Offer> {
+    return this.#remote.offer(offer, server)
+  }
+
+  close(): Promise<void> {
+    return this.#remote.close()
+  }
+}
+
+class RemoteNamespaceControl implements NamespaceControl {
+  readonly #remote: RemoteSession
+
+  constructor(remote: RemoteSession) {
+    this.#remote = remote
+  }
+
+  bind(source: string, path: string, options?: MountOptions): Promise<void> {
+    return this.#remote.bind(requestOf(parsePath(source), path, options))
+  }
+
+  mount(source: string, path: string, options?: MountOptions): Promise<void> {
+    return this.#remote.mount(requestOf(source, path, options))
+  }
+
+  unmount(path: string, source?: string): Promise<void> {
+    return this.#remote.unmount({ path: parsePath(path), source })
+  }
+
+  async entries(): Promise<readonly NamespaceEntry[]> {
+    return (await this.#remote.entries()).map((text) => ({ text }))
+  }
+
+  async save(line: string): Promise<void> {
+    await this.#remote.control('namespace.save', Buffer.from(JSON.stringify({ line })))
+  }
+}
+
+function requestOf(source: string, path: string, { order = 'replace', create = false }: MountOptions = {}) {
+  return { source, path: parsePath(path), order, create }
+}
+
+async function readToken(file: string): Promise<string> {
+  try {
+    return (await readFile(file, 'utf8')).trim()
+  } catch (cause) {
+    const why = (cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (cause as Error).message
+    const hint = 'start a node with `nine up`, or name its token with --token-file or NINE_TOKEN_FILE'
+    throw new NineError({
+      kind: 'unauthenticated',
+      op: 'client.connect',
+      message: `cannot read the token file ${file}: ${why}; ${hint}`,
+      cause,
+    })
+  }
+}

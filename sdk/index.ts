@@ -1,0 +1,3 @@
+/** Everything a program needs: `import { connect, serve, defineService } from 'ninefold'`. */
+export * from './client.ts'
+export * from './server.ts'
