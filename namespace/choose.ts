@@ -3,7 +3,8 @@
  * name is looked for in that member alone.
  *
  * C1 Only `not_found` falls through to the next member. One that cannot be reached may have the name: its failure is
- *    the answer.
+ *    the answer. One that does not let the caller know is taken to have it: it answers for itself, by what it lets him
+ *    do below.
  * C2 A name in no member is made in the first member bound with create; without one: `read_only`.
  * C3 A name that leads to a mount below a member is there without asking the member.
  */
@@ -116,6 +117,7 @@ async function isThere(context: Context, channel: Channel, outer: Path, inner: P
     return true
   } catch (error) {
     if (isNineError(error, 'not_found')) return false
+    if (isNineError(error, 'denied')) return true // C1
     throw outerError(error, outer, inner)
   }
 }

@@ -248,6 +248,7 @@ export interface WatchEvent {
   readonly actor: string
   readonly time: Micros
   readonly cause?: string | undefined
+  /** Of the event in its store; over several stores its own comes first, then where to go on with the others. */
   readonly position: Position
 }
 

@@ -66,7 +66,8 @@ export function eventToJson(event: WatchEvent): Record<string, unknown> {
     from: event.from,
     subtree: event.subtree ? true : undefined,
     position: encodePosition(event.position),
-    revision: revisionOf(event.position),
+    // Of the event's own store: it comes first.
+    revision: event.position[0]?.revision ?? 0,
     time: formatTime(event.time),
     actor: event.actor,
     cause: event.cause,

@@ -3,7 +3,8 @@
  * and cursor are passed through.
  *
  * S1 A mount point is listed under the mount's name with the stat of what is mounted; what it covers is not shown.
- * S2 Missing directories on the way to a mount are shown (mount-table M4) with the stat of directoryStat.
+ * S2 Missing directories on the way to a mount are shown (mount-table M4) with the stat of directoryStat. So are they
+ *    where a file has come to stand in the way: mounts cover it.
  * S3 A plain listing shows a mount whose server fails as a directory; a recursive one fails, for it would leave out files.
  * S4 A member of a union, or a directory above a mount, that does not exist is empty; when all are, `not_found`.
  */
@@ -83,15 +84,37 @@ function uncoveredSource(listing: Listing, channel: Channel, node: MountNode, ou
   return {
     async page(cursor, limit) {
       checkDeadline(listing.context, 'namespace.list', outer)
-      const page = await listServer(listing.context, channel, outer, { ...listing.options, cursor, limit }).catch(emptyIfMissing)
-      return { ...page, entries: page.entries.filter((entry) => !isCovered(node, entry.name)) } // S1
+      const page = await listServer(listing.context, channel, outer, { ...listing.options, cursor, limit }).catch(emptyIfCovered)
+      return {
+        ...page,
+        entries: page.entries.filter(
+          (entry) => !isCovered(node, entry.name) && (entry.kind === 'directory' || !isOnTheWay(node, entry.name)),
+        ),
+      } // S1
     },
   }
+}
+
+function emptyIfCovered(error: unknown): ListResult {
+  if (isNoDirectory(error)) return { entries: [], position: noPosition } // S2
+  throw error
+}
+
+/** Whether a failure says that there is no directory, of a path that mounts make one. */
+export function isNoDirectory(error: unknown): boolean {
+  return isNineError(error, 'not_found') || isNineError(error, 'not_directory')
 }
 
 function emptyIfMissing(error: unknown): ListResult {
   if (isNineError(error, 'not_found')) return { entries: [], position: noPosition } // S4
   throw error
+}
+
+/** Whether `relative`, a path below the node, is a directory on the way to a mount. */
+function isOnTheWay(node: MountNode, relative: string): boolean {
+  let at: MountNode | undefined = node
+  for (const name of relative.split('/')) at = at?.children.get(name)
+  return at !== undefined
 }
 
 /** Whether a mount stands on or above `relative`, a path below the node. */
@@ -182,12 +205,13 @@ async function statOfName(listing: Listing, name: MountName, path: Path): Promis
 async function statHead(listing: Listing, head: Head, path: Path): Promise<Stat> {
   let missing: unknown
   for (const member of head.members) {
+    const isAbove = (listing.table.nodeAt(member.server, member.path)?.children.size ?? 0) > 0
     try {
-      return (await member.server.stat(listing.context, member.path, readOptionsOf(listing.options))).stat
+      const { stat } = await member.server.stat(listing.context, member.path, readOptionsOf(listing.options))
+      return isAbove && stat.kind !== 'directory' ? directoryStat(path, baseName(path)) : stat
     } catch (error) {
-      const node = listing.table.nodeAt(member.server, member.path)
+      if (isAbove && isNoDirectory(error)) return directoryStat(path, baseName(path))
       if (!isNineError(error, 'not_found')) throw error
-      if (node !== undefined && node.children.size > 0) return directoryStat(path, baseName(path))
       missing = error
     }
   }
@@ -222,7 +246,7 @@ async function listMounted(
     const page = members.length > 1 ? await listUnion(inner, name.head, outer) : await listChannel(inner, members[0]!, outer)
     return { ...page, entries: page.entries.map((entry) => ({ ...entry, name: below + entry.name })) }
   } catch (error) {
-    if (isNineError(error, 'not_directory') && error.path === outer) return { entries: [], position: noPosition }
+    if (members.length === 1 && isNineError(error, 'not_directory') && error.path === outer) return { entries: [], position: noPosition }
     throw error
   }
 }

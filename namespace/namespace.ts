@@ -20,7 +20,7 @@ import { isNineError, NineError } from './errors.ts'
 import type { ErrorKind } from './errors.ts'
 import type * as Fs from './file-server.ts'
 import { limits } from './limits.ts'
-import { directoryStat, listWalked } from './listing.ts'
+import { directoryStat, isNoDirectory, listWalked } from './listing.ts'
 import { MountTable } from './mount-table.ts'
 import type { Channel, Member, MountEntry, MountOrder } from './mount-table.ts'
 import { baseName, rootPath } from './path.ts'
@@ -108,9 +108,12 @@ export class Namespace implements Fs.FileServer {
       const found = walked.server.stat(context, walked.path, options)
       if (walked.name === undefined && walked.node === undefined) return found
       return found.then(
-        (result) => named(result, walked),
+        (result) => {
+          if (walked.node === undefined || result.stat.kind === 'directory') return named(result, walked)
+          return { stat: directoryStat(path, baseName(path)), position: result.position }
+        },
         (error: unknown) => {
-          if (walked.node === undefined || !isNineError(error, 'not_found')) throw error
+          if (walked.node === undefined || !isNoDirectory(error)) throw error
           return { stat: directoryStat(path, baseName(path)), position: noPosition }
         },
       )
@@ -313,7 +316,7 @@ export class Namespace implements Fs.FileServer {
         // A record above what is mounted here has no name here: it is told at the mount point.
         return { ...result, on: toOuter(result.on, walked.outer, walked.inner) ?? walked.outer }
       } catch (error) {
-        if (walked.node === undefined || !isNineError(error, 'not_found')) throw error
+        if (walked.node === undefined || !isNoDirectory(error)) throw error
         return { record: undefined, on: path, mine: ['read', 'list'], position: noPosition }
       }
     })

@@ -17,6 +17,7 @@ import { isCovered } from './listing.ts'
 import type { Channel, Head, MountNode, MountTable } from './mount-table.ts'
 import { baseName, isWithin, joinPath, relativePath } from './path.ts'
 import type { Path } from './path.ts'
+import { positionOf } from './position.ts'
 import type { Position } from './position.ts'
 import { topOf } from './union/merge-pages.ts'
 import { mergeWatches } from './union/merge-watch.ts'
@@ -112,17 +113,28 @@ async function watchAll(
     const message = 'a revision names a point of one store, and several serve this path: give a position'
     throw new NineError({ kind: 'invalid', op: 'namespace.watch', path, message })
   }
-  const members = await Promise.all(leaves.map((leaf) => startLeaf(table, context, leaf, options)))
+  const now = await Promise.all(leaves.map((leaf) => positionOfLeaf(context, leaf)))
+  const members = leaves.map((leaf, i): WatchMember => {
+    const from = startOf(now[i]!, options.from as Position | undefined, now)
+    const batches = new MappedWatch(leaf.server.watch(context, leaf.path, { ...options, from }), table, context, leaf)
+    return { position: from ?? [], batches }
+  })
   return mergeWatches(members)
 }
 
-async function startLeaf(table: MountTable, context: Context, leaf: Leaf, options: WatchOptions): Promise<WatchMember> {
-  const now = await positionOfLeaf(context, leaf)
-  // A server without history has no position to go on from.
-  const from =
-    now.length === 0 ? undefined : (options.from ?? now.map((element) => ({ ...element, revision: element.revision + 1, ordinal: 0 })))
-  const batches = new MappedWatch(leaf.server.watch(context, leaf.path, { ...options, from }), table, context, leaf)
-  return { position: typeof from === 'object' ? from : [], batches }
+/**
+ * Where a member begins that stands at `now`: where `from` says. A server without history begins now; so does one that
+ * `from` does not name, unless it names a store that is not here, in whose place this one may have come: then the server
+ * is given `from` as it is, and answers `compacted`.
+ */
+function startOf(now: Position, from: Position | undefined, all: readonly Position[]): Position | undefined {
+  if (now.length === 0) return undefined
+  const next = now.map((element) => ({ ...element, revision: element.revision + 1, ordinal: 0 }))
+  if (from === undefined) return next
+  if (now.some((element) => positionOf(from, element.store) !== undefined))
+    return from.filter(({ store }) => positionOf(now, store) !== undefined)
+  const isForeign = from.length === 0 || from.some(({ store }) => all.every((position) => positionOf(position, store) === undefined))
+  return isForeign ? from : next
 }
 
 async function positionOfLeaf(context: Context, leaf: Leaf): Promise<Position> {

@@ -4,13 +4,14 @@
  * V1 Memory is bounded by one batch a member: the next is asked for when the one before was taken. Members queue and end
  *    with `overloaded` themselves.
  * V2 A batch's position says for every member where to go on, so a watch that resumes misses nothing. Where two members
- *    are of one store the earlier of their positions is told, so that events of the other may come again.
+ *    are of one store the earlier of their positions is told, so that events of the other may come again. An event's
+ *    position has the event's own store first.
  * V3 The end of one member ends the watch: its failure is told with a `resume` for all of them.
  * V4 return() ends a next() that waits, and every member.
  */
 import { isNineError, NineError, toNineError } from '../errors.ts'
 import type { WatchBatch, WatchEvent } from '../file-server.ts'
-import { compareInStore, decodePosition, encodePosition } from '../position.ts'
+import { compareInStore, decodePosition, encodePosition, positionOf } from '../position.ts'
 import type { Position, StorePosition } from '../position.ts'
 
 export interface WatchMember {
@@ -94,9 +95,15 @@ class MergedWatch implements AsyncIterableIterator<WatchBatch> {
   }
 
   #merge(member: number, batch: WatchBatch): WatchBatch {
-    const events = batch.events.map((event): WatchEvent => ({ ...event, position: this.#vector(member, event.position) }))
+    const events = batch.events.map((event): WatchEvent => ({ ...event, position: this.#ownFirst(member, event.position) }))
     this.#positions[member] = batch.position
     return { events, position: this.#vector(member, batch.position) }
+  }
+
+  /** The event's own position, and behind it where to go on with the others. */ // V2
+  #ownFirst(member: number, position: Position): Position {
+    const others = this.#vector(member, position).filter(({ store }) => positionOf(position, store) === undefined)
+    return [...position, ...others]
   }
 
   /** The positions of all members, with `position` in the place of one's. */ // V2

@@ -28,6 +28,7 @@ const ofOneMember =
 const skip = [
   { test: 'at a position shows the past', why: ofOneMember },
   { test: 'at a position shows a tree where it was', why: ofOneMember },
+  { test: 'the past is filtered', why: ofOneMember },
   { test: 'from a revision by its number', why: 'a revision is of one store, and a union has several' },
 ]
 
@@ -37,7 +38,7 @@ fileServerSuite(
     const [first, second] = [new MemoryServer({ owner: 'owner' }), new MemoryServer({ owner: 'owner' })]
     await first.write(contextOf(), parsePath('/in-the-first'), new Uint8Array(1))
     // Whether an earlier member has a name is asked as the caller: he has to be allowed to know.
-    for (const server of [first, second]) await server.setRights(contextOf(), parsePath('/'), [{ who: '*', rights: ['list'] }])
+    await first.setRights(contextOf(), parsePath('/'), [{ who: '*', rights: ['list'] }])
     const close = async (): Promise<void> => [first, second].forEach((server) => server.close())
     return { server: unionServer([{ server: first }, { server: second, create: true }]), context: contextOf, close }
   },

@@ -119,10 +119,11 @@ export class ModelNamespace {
     let found = 0
     for (const channel of channels) {
       const node = this.#node(channel)
-      if (typeof node === 'string' || (typeof node === 'object' && 'above' in node)) fail('missing')
-      if (node === undefined && !this.#headsBelow(channel, false)) continue
+      const isAbove = this.#headsBelow(channel, false)
+      if (!isAbove && node !== undefined && !(node instanceof Map)) fail('missing')
+      if (!isAbove && node === undefined) continue
       found++
-      for (const name of (node as Map<string, Tree> | undefined)?.keys() ?? []) names.add(name)
+      for (const name of node instanceof Map ? node.keys() : []) names.add(name)
       for (const { key } of this.heads) {
         if (key.server === channel.server && this.#isBelow(key.path, channel.path)) names.add(key.path[channel.path.length]!)
       }
@@ -149,8 +150,7 @@ export class ModelNamespace {
 
   kind(path: readonly string[]): 'file' | 'directory' {
     const channel = this.#one(path, false)
-    const node = this.#node(channel)
-    if (node === undefined && this.#headsBelow(channel, false)) return 'directory'
+    if (this.#headsBelow(channel, false)) return 'directory'
     return typeof this.#existing(channel) === 'string' ? 'file' : 'directory'
   }
 

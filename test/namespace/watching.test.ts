@@ -166,3 +166,24 @@ describe('a watch through a namespace', () => {
     expect((await silence).done).toBe(true)
   })
 })
+
+describe('a merged watch', () => {
+  it('tells the earlier position where two members are of one store, so that none is skipped', async () => {
+    const at = (revision: number): Position => [{ store: 's', incarnation: 'i', revision, ordinal: 0 }]
+    const never = new Promise<IteratorResult<WatchBatch>>(() => undefined)
+    const told = (...revisions: number[]): AsyncIterable<WatchBatch> => ({
+      [Symbol.asyncIterator]: () => ({
+        next: () => {
+          const revision = revisions.shift()
+          return revision === undefined ? never : Promise.resolve({ done: false, value: { events: [], position: at(revision) } })
+        },
+      }),
+    })
+    const merged = mergeWatches([
+      { position: at(3), batches: told(9) },
+      { position: at(3), batches: told(5) },
+    ])
+    const positions = [await merged.next(), await merged.next()].map((result) => (result.value as WatchBatch).position)
+    expect(positions).toEqual([at(3), at(5)])
+  })
+})
