@@ -129,7 +129,7 @@ function isOther(a: ReadResult, b: ReadResult): boolean {
 function isNotModified(header: string | undefined, etag: string): boolean {
   if (header === undefined) return false
   // If-None-Match compares weakly (RFC 9110, 13.1.2), so the text behind W/ counts too.
-  return header.trim() === '*' || (header.match(/"[^"]*"/g) ?? []).includes(etag)
+  return header.trim() === '*' || header.match(/"[^"]*"/g)?.includes(etag) === true
 }
 
 async function list(exchange: Exchange, options: ReadOptions): Promise<void> {

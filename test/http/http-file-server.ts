@@ -127,6 +127,8 @@ export class HttpFileServer implements FileServer {
   }
 
   async remove(context: Context, path: Path, options: RemoveOptions = {}): Promise<MutationResult> {
+    // The answer to a DELETE does not say what the file was, and of a retry it cannot be asked before.
+    if (context.client !== undefined) return this.#one(context, { op: 'remove', path, options })
     const { stat, position } = await this.stat(context, path).catch(() => ({ stat: undefined, position: [] }))
     const response = await this.#send(
       context,
@@ -159,14 +161,29 @@ export class HttpFileServer implements FileServer {
     return { branch: answer.branch, results: answer.results.map(operationResultOf), position: decodePosition(answer.position) }
   }
 
-  async *watch(context: Context, path: Path, options: WatchOptions = {}): AsyncGenerator<WatchBatch, void> {
+  watch(context: Context, path: Path, options: WatchOptions = {}): AsyncIterable<WatchBatch> {
+    const stop = new AbortController()
+    const signal = context.signal === undefined ? stop.signal : AbortSignal.any([context.signal, stop.signal])
+    const batches = this.#batches({ ...context, deadline: Infinity, signal }, path, options)
+    const iterator: AsyncIterableIterator<WatchBatch> = {
+      [Symbol.asyncIterator]: () => iterator,
+      next: () => batches.next(),
+      return: () => {
+        stop.abort()
+        return Promise.resolve({ done: true, value: undefined })
+      },
+    }
+    return iterator
+  }
+
+  async *#batches(context: Context, path: Path, options: WatchOptions): AsyncGenerator<WatchBatch, void> {
     const { from, recursive, previous } = options
     const start = from === undefined || typeof from === 'number' ? from : encodePosition(from)
     const params = { watch: recursive === true ? 'recursive' : '', from: start, previous }
-    const response = await this.#send({ ...context, deadline: Infinity }, 'GET', path, params)
     let text = ''
     const decoder = new TextDecoder()
     try {
+      const response = await this.#send(context, 'GET', path, params)
       for await (const part of response.body as unknown as AsyncIterable<Uint8Array>) {
         text += decoder.decode(part, { stream: true })
         for (let end = text.indexOf('\n\n'); end !== -1; end = text.indexOf('\n\n')) {

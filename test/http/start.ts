@@ -75,7 +75,10 @@ export async function startEdge({ memory: memoryOptions, wrap = (server) => serv
     reported,
     observed,
     fetch: (path, init = {}) =>
-      fetch(`${origin}/v1/fs${path}`, { ...init, headers: { authorization: `Bearer ${owner}`, ...(init.headers as Record<string, string>) } }),
+      fetch(`${origin}/v1/fs${path}`, {
+        ...init,
+        headers: { authorization: `Bearer ${owner}`, ...(init.headers as Record<string, string>) },
+      }),
     close: async () => {
       await edge.close(0)
       memory.close()
