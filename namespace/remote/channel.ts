@@ -3,13 +3,14 @@
  * implementation serves them.
  */
 import type { Duplex } from 'node:stream'
+import { NineError } from '../errors.ts'
 
 export interface ChannelEvents {
   data(chunk: Buffer): void
   /** All that was queued has been taken. */
   drain(): void
   /** Told once, whoever ended it. */
-  closed(why: string): void
+  closed(why: string, error?: NineError): void
 }
 
 export class Channel {
@@ -28,7 +29,7 @@ export class Channel {
     this.#now = now
     this.takenAt = now()
     stream.on('data', (chunk: Buffer) => events.data(chunk))
-    stream.on('error', (error: Error) => this.#closed(error.message))
+    stream.on('error', (error: Error) => this.#closed(error.message, error instanceof NineError ? error : undefined))
     // A connection that the other end closed half way is over: an answer could not be trusted to arrive.
     stream.on('end', () => this.#closed('the other end closed the connection'))
     stream.on('close', () => this.#closed('the connection was closed'))
@@ -80,10 +81,10 @@ export class Channel {
     if (this.#queuedBytes === 0 && !this.#isClosed) this.#events.drain()
   }
 
-  #closed(why: string): void {
+  #closed(why: string, error?: NineError): void {
     if (this.#isClosed) return
     this.#isClosed = true
     if (!this.#stream.writableEnded) this.#stream.destroy()
-    this.#events.closed(why)
+    this.#events.closed(why, error)
   }
 }

@@ -4,6 +4,7 @@ import type { ChannelCredentials, ClientDuplexStream } from '@grpc/grpc-js'
 import type { Duplex } from 'node:stream'
 import { decodeFrames, encodeFrames, sessionMethod } from '../wire/frames-message.ts'
 import { limits } from '../limits.ts'
+import { CallStream } from './call-stream.ts'
 import type { DialOptions } from './dial.ts'
 
 export function dialGrpc(target: string, { tls, token }: DialOptions): Duplex {
@@ -16,9 +17,10 @@ export function dialGrpc(target: string, { tls, token }: DialOptions): Duplex {
   const metadata = new Metadata()
   if (token !== '') metadata.set('authorization', `Bearer ${token}`)
   const call: ClientDuplexStream<Uint8Array, Buffer> = client.makeBidiStreamRequest(sessionMethod, encodeFrames, decodeFrames, metadata)
-  call.once('close', () => client.close())
-  call.once('error', () => client.close())
-  return call as unknown as Duplex
+  return new CallStream(call as unknown as Duplex, () => {
+    call.cancel()
+    client.close()
+  })
 }
 
 function credentialsOf(tls: DialOptions['tls']): ChannelCredentials {

@@ -198,7 +198,7 @@ class Opening {
   readonly #frames = new FrameReader(limits.handshake_frame_bytes_max) // B1
   readonly #outbox: Outbox
   #peer: SessionPeer | undefined
-  #lost: string | undefined
+  #lost: NineError | undefined
   #onChunk: (() => void) | undefined
 
   constructor(stream: Duplex, clock: Clock) {
@@ -209,8 +209,8 @@ class Opening {
         this.#onChunk?.()
       },
       drain: (): void => this.#peer?.drained(),
-      closed: (why: string): void => {
-        this.#lost = why
+      closed: (why: string, error?: NineError): void => {
+        this.#lost = error ?? failure('unavailable', why)
         this.#peer?.lost(why)
         this.#onChunk?.()
       },
@@ -233,7 +233,7 @@ class Opening {
       this.#onChunk = () => {
         try {
           if (this.#frames.next()) settle()
-          else if (this.#lost !== undefined) settle(failure('unavailable', this.#lost))
+          else if (this.#lost !== undefined) settle(this.#lost)
         } catch (error) {
           settle(failure((error as { kind?: 'too_large' }).kind === 'too_large' ? 'too_large' : 'invalid', (error as Error).message))
         }
@@ -253,7 +253,7 @@ class Opening {
 
   /** @throws NineError when the connection is gone already */
   become(options: ConstructorParameters<typeof SessionPeer>[3]): SessionPeer {
-    if (this.#lost !== undefined) throw failure('unavailable', this.#lost)
+    if (this.#lost !== undefined) throw this.#lost
     this.#frames.frameBytesMax = limits.frame_bytes_max
     this.#peer = new SessionPeer(this.#channel, this.#frames, this.#outbox, options)
     return this.#peer
