@@ -82,7 +82,8 @@ export async function importTree(client: Client, dir: string, path: string, opti
         await putSymlink(client, at, left)
         report.symlinks++
       } else {
-        report.bytes += await putFile(client, join(dir, left.path), at, left)
+        const sent = await putFile(client, join(dir, left.path), at, left)
+        report.bytes += sent
         report.files++
       }
       options.progress.add(1, left.size)
