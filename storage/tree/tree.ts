@@ -57,6 +57,7 @@ export function openTree(environment: Environment, group: number, historyDir: st
 
 /** Values over this stand in rows of their own, so that listings do not read them. */
 const apart_over_bytes = 512
+const meta_key_bytes_max = 1024
 /** Rows read from a directory at a time. */
 const range_rows_max = 256
 /** Nodes looked at between two looks at the database's state, for blobRefs. */
@@ -164,7 +165,11 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
     if (this.#transaction?.isOpen === true) throw internal('tree.checkpoint', 'a transaction is open')
     const frozen = this.active
     const meta: TreeMeta = { appliedIndex: state.appliedIndex, revision: state.revision, nextIno: this.nextIno }
-    for (const [key, value] of state.meta) this.#pendingMeta.set(key, value)
+    for (const [key, value] of state.meta) {
+      // A put that LMDB refuses in the middle of a batch would leave half of it.
+      if (Buffer.byteLength(key) > meta_key_bytes_max) throw internal('tree.checkpoint', `the key ${key.slice(0, 100)} is too long`)
+      this.#pendingMeta.set(key, value)
+    }
     const pending = this.#pendingMeta
     this.#pendingMeta = new Map()
     this.#flushing = frozen

@@ -42,13 +42,13 @@ const program = fc.array(step, { minLength: 1, maxLength: 5 })
 type Action =
   | { do: 'run' | 'rollback'; program: Step[] }
   | { do: 'checkpoint' | 'crash' | 'collect' | 'compact'; at: number }
-  | { do: 'running-checkpoint'; program: Step[] }
+  | { do: 'running-checkpoint' | 'failing-checkpoint'; program: Step[] }
 const action: fc.Arbitrary<Action> = fc.oneof(
   { weight: 12, arbitrary: fc.record({ do: fc.constant('run' as const), program }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('rollback' as const), program }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constantFrom('checkpoint' as const, 'crash' as const), at: fc.nat() }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('collect' as const, 'compact' as const), at: fc.nat() }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('running-checkpoint' as const), program }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('running-checkpoint' as const, 'failing-checkpoint' as const), program }) },
 )
 
 describe('the tree against its model', () => {
@@ -76,6 +76,13 @@ describe('the tree against its model', () => {
             expectSame(tree.newest, model.state)
             await running
             expectSame(tree.newest, model.state)
+          } else if (act.do === 'failing-checkpoint') {
+            const whole = environment.write.bind(environment)
+            environment.write = () => Promise.reject(new NineError({ kind: 'no_space', op: 'test', message: 'the disk is full' }))
+            const running = tree.checkpoint(state())
+            runProgram(tree, model, act.program)
+            await expect(running).rejects.toMatchObject({ kind: 'no_space' })
+            environment.write = whole
           } else if (act.do === 'collect') await tree.collect(1000)
           else if (act.do === 'compact') await tree.history.compact({ bytesMax: 6000, olderThan: 0 })
           else {
@@ -140,6 +147,25 @@ describe('transactions', () => {
     expect(() => tree.begin(1)).toThrow(NineError)
     transaction.rollback()
     expect(() => tree.begin(3)).toThrow(NineError)
+  })
+})
+
+describe('the past of what changes often', () => {
+  it('is exact at every revision, over the shortcuts of history', async () => {
+    const { tree } = await openTree(folder(), { historySegmentBytes: 40_000 })
+    for (let revision = 1; revision <= 700; revision++) {
+      const transaction = tree.begin(revision)
+      const ino = revision === 1 ? transaction.nextIno() : 2
+      transaction.put(record({ ino, since: revision, name: 'f', content: inline(String(revision)) }))
+      if (revision % 2 === 1) transaction.link(rootIno, 'f', ino)
+      else transaction.unlink(rootIno, 'f')
+      tree.history.append(revisionOf(revision, transaction.commit()))
+    }
+    for (let revision = 1; revision <= 700; revision++) {
+      const view = tree.at(revision)
+      expect(view.node(2)?.since).toBe(revision)
+      expect(view.child(rootIno, 'f')).toBe(revision % 2 === 1 ? 2 : undefined)
+    }
   })
 })
 
