@@ -90,10 +90,10 @@ export class ClientTable {
     return undefined
   }
 
-  /** After an admitted entry was executed. X2 */
+  /** After an admitted entry was executed; not called where it was not. X2 */
   record(entry: Entry, outcome: Outcome): void {
     const client = this.#current
-    if (client === undefined || outcome.kind === 'needs_chunks') return
+    if (client === undefined) return
     if (outcome.kind === 'error' && (outcome.error.retryable ?? errorTable[outcome.error.kind].retryable)) return
     const bytes = sizeOfResult(outcome)
     client.results.add({ seq: entry.seq!, outcome, digest: entry.digest, actor: entry.actor, bytes })

@@ -124,6 +124,7 @@ export class Machine {
       return { outcome, revision: undefined, leases: noLeases }
     }
     if (outcome.kind === 'needs_chunks') {
+      // Not recorded: the same seq comes again with the chunks.
       tree.rollback()
       this.leases.rollback()
       return { outcome, revision: undefined, leases: noLeases }

@@ -2,8 +2,8 @@
  * Commands that put content in place or make something: write, create, mkdir, symlink.
  *
  * W1 A write of an existing file needs `write` there; whatever is made needs `create` at the deepest directory that exists.
- * W2 A whole new value without a lease takes the file off the lease it had, as a put does in etcd; a change of part of
- *    the value (append, splice, and what was made of them) leaves it there.
+ * W2 A write without a lease leaves the file on the lease it has: a write changes bytes. With another lease, or a ttl, it
+ *    changes over.
  * W3 A file that was unlinked and is still open is changed without an event; its revision has none.
  */
 import type { IfMatch } from '../../namespace/file-server.ts'
@@ -55,7 +55,9 @@ export function applyMake(change: Change, command: MakeCommand): StoredMutation 
   const content = command.op === 'symlink' ? linkContent(command.link, op, path) : noContent
   const place = placeOf(change.tree, path)
   if (place?.ino !== undefined) {
-    change.needToSee(change.node(place.ino, op), createBit, op, path)
+    const node = change.node(place.ino, op)
+    change.needToSee(node, createBit, op, path)
+    checkMatch(node, command.ifMatch, op, path)
     throw refusal('exists', op, path, `${path} exists`)
   }
   checkNew(command.ifMatch, op, path)
@@ -77,7 +79,7 @@ function writeNode(
   checkMatch(node, command.ifMatch, op, named)
   const content = newContent(command.content, node, op, named)
   if (content === undefined) return undefined
-  const lease = leaseOf(change, command, node, isPartial(command.content) ? node.lease : undefined, op, named)
+  const lease = leaseOf(change, command, node, op, named)
   const written = writtenNode(node, content, lease, command, entry, change.revision)
   change.put(written)
   if (path !== undefined) change.emit('change', path, undefined, false, written, node) // W3
@@ -212,22 +214,9 @@ function spliced(node: NodeRecord | undefined, offset: number, bytes: Uint8Array
   return { kind: 'inline', bytes: value }
 }
 
-/** Whether a write changes part of the value it found. W2 */
-function isPartial(content: WriteContent): boolean {
-  return content.kind === 'append' || content.kind === 'splice' || content.base !== undefined
-}
-
-/** The lease that a written file has from now on; `kept` without a word about it. */
-function leaseOf(
-  change: Change,
-  fields: CreateFields,
-  node: NodeRecord,
-  kept: string | undefined,
-  op: string,
-  path: Path,
-): string | undefined {
-  if (node.lease === undefined && fields.lease === undefined && fields.ttl === undefined) return undefined
-  if (fields.lease === undefined && fields.ttl === undefined && kept !== undefined) return kept
+/** The lease that a written file has from now on. W2 */
+function leaseOf(change: Change, fields: CreateFields, node: NodeRecord, op: string, path: Path): string | undefined {
+  if (fields.lease === undefined && fields.ttl === undefined) return node.lease
   if (fields.lease !== undefined && fields.lease === node.lease) {
     checkLeaseOwner(change, fields.lease, op, path)
     if (fields.ttl === undefined) return node.lease

@@ -41,6 +41,16 @@ describe('leases', () => {
     expect(d.has('/x')).toBe(false)
   })
 
+  it('remove the oldest file first, whenever it came to them', () => {
+    const d = new Driven()
+    d.apply(grant('l'))
+    d.do(write('/old', 'x'))
+    d.do(write('/young', 'x', { lease: 'l' }))
+    d.do(write('/old', 'x', { lease: 'l' }))
+    d.do(end('l'))
+    expect(d.told).toEqual(['remove /old', 'remove /young'])
+  })
+
   it('without files end without a revision', () => {
     const d = new Driven()
     d.do(write('/f', 'x'))

@@ -179,7 +179,8 @@ describe('create, mkdir, symlink', () => {
     expect(d.text('/d/l')).toBe('../é')
     for (const path of ['/f', '/d', '/d/l', '/']) {
       expect(d.kind(make('create', path))).toBe('exists')
-      expect(d.kind(make('mkdir', path, { ifMatch: 'none' }))).toBe('exists')
+      expect(d.kind(make('mkdir', path))).toBe('exists')
+      expect(d.kind(make('mkdir', path, { ifMatch: 'none' }))).toBe('conflict')
       expect(d.kind({ op: 'symlink', target: at(path), link: 'x' })).toBe('exists')
     }
     expect(d.kind(make('create', '/x', { ifMatch: { path: 1, version: 1 } }))).toBe('conflict')
