@@ -185,7 +185,8 @@ export class LockQueue {
     for (const [waited, queue] of this.#queues) if (waited.startsWith(`${path}/`)) queue[0]!.wake()
   }
 
-  close(): void {
+  /** Everybody looks again. */
+  wakeAll(): void {
     for (const queue of this.#queues.values()) for (const waiter of queue) waiter.wake()
   }
 }

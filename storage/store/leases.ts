@@ -108,8 +108,11 @@ export class Leases {
   /** Leases of the state began or ended. */
   changed(changes: readonly LeaseChange[]): void {
     for (const { lease, ttlMs } of changes) {
-      if (ttlMs === undefined) this.#timers.stop(lease)
-      else this.#timers.start(lease, ttlMs)
+      if (ttlMs === undefined) {
+        this.#timers.stop(lease)
+        // Who waits for a lock under it waits in vain.
+        this.#locks.wakeAll()
+      } else this.#timers.start(lease, ttlMs)
     }
   }
 
@@ -135,7 +138,7 @@ export class Leases {
   close(): void {
     this.#isClosed = true
     this.#timers.close()
-    this.#locks.close()
+    this.#locks.wakeAll()
   }
 }
 

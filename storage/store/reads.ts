@@ -24,12 +24,14 @@ import { statOf, targetOf } from './answers.ts'
 import type { Shown, StoreCore } from './core.ts'
 import { decodeCursor, encodeCursor, listPage } from './lists.ts'
 import type { SharedFiles } from './shared-files.ts'
+import { Turns } from './turns.ts'
 
 const nothing = new Uint8Array(0)
 
 export class Reads {
   readonly #core: StoreCore
   readonly #shared: SharedFiles
+  readonly #turns = new Turns()
   readonly #show = (node: NodeRecord, name: string): Stat => this.#shared.statOf(node, name)
 
   constructor(core: StoreCore, shared: SharedFiles) {
@@ -40,6 +42,7 @@ export class Reads {
   async stat(context: Context, path: Path, options: ReadOptions | undefined): Promise<StatResult> {
     const op = 'store.stat'
     checkDeadline(context, op, path)
+    if (this.#turns.isOver()) await this.#turns.next()
     const shown = isPlain(options) ? this.#core.newest() : await this.#core.show(context, options!, op, path)
     const node = this.#find(shown, context, path, seeBits, op)
     return { stat: this.#statOf(shown, node), position: shown.position }
@@ -48,6 +51,7 @@ export class Reads {
   async read(context: Context, path: Path, options: ReadRangeOptions | undefined): Promise<ReadResult> {
     const op = 'store.read'
     checkDeadline(context, op, path)
+    if (this.#turns.isOver()) await this.#turns.next()
     const shown = isPlain(options) ? this.#core.newest() : await this.#core.show(context, options!, op, path)
     const node = this.#find(shown, context, path, readBit, op)
     if (node.kind !== 'file') throw notAFile(node, op, path)
@@ -82,6 +86,7 @@ export class Reads {
   async readlink(context: Context, path: Path, options: ReadOptions | undefined): Promise<ReadlinkResult> {
     const op = 'store.readlink'
     checkDeadline(context, op, path)
+    if (this.#turns.isOver()) await this.#turns.next()
     const shown = isPlain(options) ? this.#core.newest() : await this.#core.show(context, options!, op, path)
     const node = this.#find(shown, context, path, seeBits, op)
     if (node.kind !== 'symlink') throw new NineError({ kind: 'invalid', op, path, message: `${path} is no symbolic link` })
@@ -91,6 +96,7 @@ export class Reads {
   async list(context: Context, path: Path, options: ListOptions | undefined): Promise<ListResult> {
     const op = 'store.list'
     checkDeadline(context, op, path)
+    if (this.#turns.isOver()) await this.#turns.next()
     let shown = isPlain(options) ? this.#core.newest() : await this.#core.show(context, options!, op, path)
     let after = options?.after ?? ''
     if (options?.cursor !== undefined) {
@@ -116,6 +122,7 @@ export class Reads {
   async getRights(context: Context, path: Path): Promise<RightsResult> {
     const op = 'store.getRights'
     checkDeadline(context, op, path)
+    if (this.#turns.isOver()) await this.#turns.next()
     const shown = this.#core.newest()
     const node = this.#find(shown, context, path, 0, op)
     const mask = this.#core.rights(shown, node, context.principal)

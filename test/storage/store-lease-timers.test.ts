@@ -93,7 +93,7 @@ describe('the queue of a lock', () => {
     await waits[1]
     expect(woken).toEqual([0, 1])
     expect(turns[1]!.isFirst).toBe(true)
-    queue.close()
+    queue.wakeAll()
     await Promise.all(waits)
     for (const turn of turns) turn.leave()
     expect(queue.isEmpty).toBe(true)
