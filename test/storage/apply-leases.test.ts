@@ -80,7 +80,7 @@ describe('leases', () => {
     expect(d.told).toEqual(['remove /d/'])
   })
 
-  it('lose a file that is written anew without them, but not one that is changed in part', () => {
+  it('keep a file that is written, anew or in part, until it is written with another', () => {
     const d = new Driven()
     d.apply(grant('l'))
     d.apply(grant('m'))
@@ -95,10 +95,12 @@ describe('leases', () => {
     d.do(write('/f', 'x', { lease: 'm' }))
     expect(files(d)).toEqual({ l: 0, m: 1 })
     d.do(write('/f', 'x'))
-    expect(files(d)).toEqual({ l: 0, m: 0 })
-    expect(d.node('/f').lease).toBeUndefined()
-    d.do(end('m'))
+    expect(files(d)).toEqual({ l: 0, m: 1 })
+    expect(d.node('/f').lease).toBe('m')
+    d.do(end('l'))
     expect(d.has('/f')).toBe(true)
+    d.do(end('m'))
+    expect(d.has('/f')).toBe(false)
   })
 
   it('of a ttl begin and end with their file', () => {
