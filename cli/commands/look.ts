@@ -18,7 +18,7 @@ export function lookCommands(program: Command): void {
   program
     .command('ls')
     .description('list directories')
-    .argument('[path...]', 'directories or files', ['/'])
+    .argument('[path...]', 'directories or files; default the working directory', ['.'])
     .option('-l, --long', 'mode, version, owner, group, size, time')
     .option('-h, --human', 'sizes in KiB, MiB, …')
     .option('-R, --recursive', 'everything below')
@@ -30,7 +30,7 @@ export function lookCommands(program: Command): void {
   program
     .command('tree')
     .description('show a tree')
-    .argument('[path]', 'where to start', '/')
+    .argument('[path]', 'where to start; default the working directory', '.')
     .option('-L, --depth <n>', 'levels to show', countOption('--depth'))
     .addHelpText('after', '\nExample:\n  nine tree -L 2 /')
     .action(action(tree))
@@ -50,7 +50,7 @@ export function lookCommands(program: Command): void {
   program
     .command('find')
     .description('find files below directories')
-    .argument('[path...]', 'where to start', ['/'])
+    .argument('[path...]', 'where to start; default the working directory', ['.'])
     .option('--name <glob>', 'only names that match, with * ? [abc]')
     .option('--type <letter>', 'f file, d directory, l symbolic link')
     .option('--larger <bytes>', 'only files of more bytes', countOption('--larger'))

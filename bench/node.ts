@@ -1,0 +1,176 @@
+/**
+ * A whole node in a process of its own, driven over one Session by this process: what a program beside it gets.
+ * Exported for bench/all.ts; alone: npx tsx bench/node.ts [--smoke]
+ */
+import { spawn } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, watch, existsSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { contextFor } from '../namespace/context.ts'
+import type { Context } from '../namespace/context.ts'
+import { joinName, parsePath } from '../namespace/path.ts'
+import type { Path } from '../namespace/path.ts'
+import { connect } from '../sdk/connect.ts'
+import type { Session } from '../sdk/session.ts'
+import type { PeerRates } from './peers/etcd.ts'
+
+export interface NodeRates extends PeerRates {
+  readonly listFirstPageMillis: number
+  readonly listEntries: number
+  readonly idleMebibytes: number
+  readonly busyMebibytes: number
+}
+
+export interface BenchSizes {
+  /** Operations with many in flight; a tenth of it one at a time. */
+  readonly operations: number
+  readonly listEntries: number
+  readonly watchers: number
+}
+
+export const fullSizes: BenchSizes = { operations: 100_000, listEntries: 1_000_000, watchers: 1_000 }
+export const smokeSizes: BenchSizes = { operations: 2_000, listEntries: 2_000, watchers: 50 }
+
+const value = Buffer.alloc(256, 'abcdefghijklmnopqrstuvwxyz')
+const keys = 10_000
+const directory = parsePath('/data/bench')
+
+export async function runNode(sizes: BenchSizes): Promise<NodeRates> {
+  const folder = mkdtempSync(join(tmpdir(), 'nine-bench-node-'))
+  const readyFile = join(folder, 'ready.json')
+  const nine = join(import.meta.dirname, '..', 'dist', 'cli', 'nine.js')
+  const args = ['up', '--data', join(folder, 'data'), '--http', '127.0.0.1:0', '--grpc', '127.0.0.1:0', '--ready-file', readyFile]
+  const node = spawn(process.execPath, [nine, ...args], { stdio: ['ignore', 'ignore', 'inherit'] })
+  try {
+    const { grpc, tokenFile, pid } = await readyOf(readyFile)
+    const idleMebibytes = residentMebibytes(pid)
+    const session = await connect({ address: grpc, tokenFile, timeoutMs: Infinity })
+    const rates = await measure(session, sizes)
+    await session.close()
+    return { ...rates, idleMebibytes, busyMebibytes: residentMebibytes(pid) }
+  } finally {
+    node.kill('SIGTERM')
+    await new Promise((resolve) => node.once('exit', resolve))
+    rmSync(folder, { recursive: true })
+  }
+}
+
+async function measure(session: Session, sizes: BenchSizes) {
+  const { server, principal } = session.client
+  const context = contextFor(principal, Infinity)
+  await session.client.mkdir(directory)
+  const paths = Array.from({ length: keys }, (_, i) => joinName(directory, `key-${i}`))
+  const put = (i: number): Promise<unknown> => server.write(context, paths[i % keys]!, value)
+  const get = (i: number): Promise<unknown> => server.read(context, paths[i % keys]!)
+  const few = Math.max(100, sizes.operations / 10)
+  await run(Math.max(few, keys), 200, put)
+  const putsOnePerSecond = await run(few, 1, put)
+  const putsManyPerSecond = await run(sizes.operations, 200, put)
+  await run(few, 200, get)
+  const getsOnePerSecond = await run(few, 1, get)
+  const getsManyPerSecond = await run(sizes.operations * 2, 200, get)
+  const putToWatchMedianMicros = await watchLatency(session, context, Math.min(1000, few))
+  const fanOutEventsPerSecond = await fanOut(session, context, sizes.watchers, 20)
+  const listFirstPageMillis = await firstPage(session, context, sizes.listEntries)
+  return {
+    putsOnePerSecond,
+    putsManyPerSecond,
+    getsOnePerSecond,
+    getsManyPerSecond,
+    putToWatchMedianMicros,
+    fanOutEventsPerSecond,
+    listFirstPageMillis,
+    listEntries: sizes.listEntries,
+  }
+}
+
+/** `n` operations with `inFlight` under way at any time; operations a second. */
+async function run(n: number, inFlight: number, operation: (i: number) => Promise<unknown>): Promise<number> {
+  let next = 0
+  const begun = performance.now()
+  const worker = async (): Promise<void> => {
+    while (next < n) await operation(next++)
+  }
+  await Promise.all(Array.from({ length: inFlight }, worker))
+  return n / ((performance.now() - begun) / 1000)
+}
+
+/** From the put until the event is here, median microseconds. */
+async function watchLatency({ client }: Session, context: Context, n: number): Promise<number> {
+  const path = joinName(directory, 'watched')
+  await client.write(path, 'x')
+  const events = client.server.watch(context, path, { statsOnly: true })[Symbol.asyncIterator]()
+  const micros: number[] = []
+  // The first batch tells from where the watch sees.
+  await events.next()
+  for (let i = 0; i < n; i++) {
+    const begun = performance.now()
+    const written = client.server.write(context, path, Buffer.from('x'))
+    while ((await events.next()).value?.events.length === 0);
+    micros.push((performance.now() - begun) * 1000)
+    await written
+  }
+  await events.return?.()
+  return micros.sort((a, b) => a - b)[micros.length >> 1]!
+}
+
+/** Events a second that reach `watchers` watches of one file over one session. */
+async function fanOut({ client }: Session, context: Context, watchers: number, rounds: number): Promise<number> {
+  const path = joinName(directory, 'fanout')
+  await client.write(path, 'x')
+  const all = Array.from({ length: watchers }, () => client.server.watch(context, path, { statsOnly: true })[Symbol.asyncIterator]())
+  await Promise.all(all.map((events) => events.next()))
+  const begun = performance.now()
+  const seen = all.map(async (events) => {
+    for (let count = 0; count < rounds;) {
+      const step = await events.next()
+      if (step.done === true) throw new Error('a watch ended')
+      count += step.value.events.length
+    }
+  })
+  for (let i = 0; i < rounds; i++) await client.server.write(context, path, Buffer.from('x'))
+  await Promise.all(seen)
+  const seconds = (performance.now() - begun) / 1000
+  await Promise.all(all.map((events) => events.return?.()))
+  return (watchers * rounds) / seconds
+}
+
+/** First page of 1,000 of a directory of `entries`, median of 9, milliseconds. */
+async function firstPage({ client }: Session, context: Context, entries: number): Promise<number> {
+  const big = parsePath('/data/big')
+  await client.mkdir(big)
+  const batch = 500
+  await run(Math.ceil(entries / batch), 8, (i) => {
+    const then = Array.from({ length: Math.min(batch, entries - i * batch) }, (_, j) => ({
+      op: 'create' as const,
+      path: joinName(big, `entry-${i * batch + j}`) as Path,
+    }))
+    return client.server.txn(context, { if: [], then, else: [] })
+  })
+  const millis: number[] = []
+  for (let i = 0; i < 9; i++) {
+    const begun = performance.now()
+    await client.server.list(context, big, { limit: 1000 })
+    millis.push(performance.now() - begun)
+  }
+  return millis.sort((a, b) => a - b)[4]!
+}
+
+function residentMebibytes(pid: number): number {
+  const match = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  return Number(match?.[1]) / 1024
+}
+
+function readyOf(file: string): Promise<{ grpc: string; tokenFile: string; pid: number }> {
+  return new Promise((resolve) => {
+    const look = (): void => {
+      if (!existsSync(file)) return
+      watcher.close()
+      resolve(JSON.parse(readFileSync(file, 'utf8')) as { grpc: string; tokenFile: string; pid: number })
+    }
+    const watcher = watch(join(file, '..'), look)
+    look()
+  })
+}
+
+if (process.argv[1] === import.meta.filename) console.log(await runNode(process.argv.includes('--smoke') ? smokeSizes : fullSizes))
