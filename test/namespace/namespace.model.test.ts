@@ -44,28 +44,32 @@ const everyPath: string[][] = [[]]
 for (const list of everyPath) if (list.length < 3) everyPath.push(...['a', 'b', 'c'].map((name) => [...list, name]))
 
 describe(`namespace against its model (SEED=${seed})`, () => {
-  it('does what the model does, step by step, and no fork sees another', async () => {
-    const check = fc.asyncProperty(files, steps, async (made, run) => {
-      const servers = Array.from({ length: server_count }, () => new MemoryServer({ owner: 'someone' }))
-      const trees: Tree[] = servers.map(() => new Map<string, Tree>())
-      const sessions = [{ real: new Namespace(servers[0]), model: new ModelNamespace(trees) }]
-      for (const { server: at, path: where, isFile } of made) {
-        // The same tree in the server and in the model: a namespace of the server alone makes it.
-        const one = { real: new Namespace(servers[at]), model: new ModelNamespace([trees[at]!]) }
-        await same(one, { op: isFile ? 'write' : 'mkdir', path: where }, `${at}${where.join('')}`)
-      }
-      for (const [number, { session, step: next }] of run.entries()) {
-        const chosen = sessions[session % sessions.length]!
-        if (next.op === 'fork') {
-          if (sessions.length < 3) sessions.push({ real: chosen.real.fork(), model: chosen.model.fork() })
-        } else {
-          await same(chosen, next, `step ${number}`, servers)
+  it(
+    'does what the model does, step by step, and no fork sees another',
+    async () => {
+      const check = fc.asyncProperty(files, steps, async (made, run) => {
+        const servers = Array.from({ length: server_count }, () => new MemoryServer({ owner: 'someone' }))
+        const trees: Tree[] = servers.map(() => new Map<string, Tree>())
+        const sessions = [{ real: new Namespace(servers[0]), model: new ModelNamespace(trees) }]
+        for (const { server: at, path: where, isFile } of made) {
+          // The same tree in the server and in the model: a namespace of the server alone makes it.
+          const one = { real: new Namespace(servers[at]), model: new ModelNamespace([trees[at]!]) }
+          await same(one, { op: isFile ? 'write' : 'mkdir', path: where }, `${at}${where.join('')}`)
         }
-        for (const each of sessions) await sameEverywhere(each)
-      }
-    })
-    await fc.assert(check, { seed, numRuns: runs, endOnFailure: false })
-  }, 60_000 + runs * 500)
+        for (const [number, { session, step: next }] of run.entries()) {
+          const chosen = sessions[session % sessions.length]!
+          if (next.op === 'fork') {
+            if (sessions.length < 3) sessions.push({ real: chosen.real.fork(), model: chosen.model.fork() })
+          } else {
+            await same(chosen, next, `step ${number}`, servers)
+          }
+          for (const each of sessions) await sameEverywhere(each)
+        }
+      })
+      await fc.assert(check, { seed, numRuns: runs, endOnFailure: false })
+    },
+    60_000 + runs * 500,
+  )
 })
 
 interface Session {
