@@ -225,6 +225,12 @@ export const limits = {
   // Services
   /** Commands written to a ctl file at once; more: `too_large`. */
   ctl_bytes_max: 64 * 1024,
+  /** Value that one function gives for one read; more: `too_large`. */
+  served_value_bytes_max: 64 * 1024 * 1024,
+  /** Names that one generated directory lists; more: `too_large`. */
+  served_names_max: 100_000,
+  /** Records of a feed that wait for one reader; more: its stream ends with `overloaded`. */
+  feed_records_max: 1024,
   /** Live service instances of one node; more: `overloaded`. */
   service_instances_max: 10_000,
   /** Top-level names one service registers; more: `too_large`. */

@@ -2,6 +2,7 @@
 import type { Context } from '../context.ts'
 import type { Path } from '../path.ts'
 import type { Principal } from '../rights.ts'
+import { Feed } from './feed.ts'
 
 /** Who asks, for what, and until when. */
 export interface Call {
@@ -27,6 +28,8 @@ export interface ComputedEntry {
 
 export interface FileEntry {
   readonly kind: 'file'
+  /** Bytes of its value, where that is known without running anything. */
+  readonly size: (() => number) | undefined
   readonly run: (call: Call) => Awaitable<Output>
   /** Takes the whole new value; without it the file is read-only. */
   readonly write: ((call: Call, bytes: Uint8Array) => Awaitable<unknown>) | undefined
@@ -60,14 +63,14 @@ export interface GeneratedChildren {
   /** All names; in any order. */
   readonly list: (call: Call) => Awaitable<Iterable<string>>
   /** The entry of a name, undefined when there is none. */
-  readonly lookup: (call: Call, name: string) => Awaitable<Entry | undefined>
+  readonly lookup: (call: Call, name: string) => Awaitable<Entry | Table | undefined>
 }
 
 export type Entry = ComputedEntry | FileEntry | CtlEntry | CallEntry | StreamEntry | DirectoryEntry
 
-/** Entries by name; a plain table is a directory. */
+/** Entries by name; a table in a table is a directory. */
 export interface Table {
-  readonly [name: string]: Entry
+  readonly [name: string]: Entry | Table
 }
 
 /** A file whose read runs `run`. */
@@ -75,9 +78,19 @@ export function computed(run: ComputedEntry['run']): ComputedEntry {
   return { kind: 'computed', run }
 }
 
-/** A file with a value, or a function that gives it; with `write`, it can be replaced as a whole. */
+/**
+ * A file with a value, or a function that gives it. With `write` it takes a whole new value; what `write` throws refuses it.
+ * A value given here is replaced by what was written; a function goes on giving whatever it gives.
+ */
 export function file(value: Exclude<Output, undefined> | FileEntry['run'], write?: FileEntry['write']): FileEntry {
-  return { kind: 'file', run: typeof value === 'function' ? (value as FileEntry['run']) : () => value, write }
+  if (typeof value === 'function') return { kind: 'file', run: value as FileEntry['run'], write, size: undefined }
+  let bytes = bytesOf(value)
+  const replace: FileEntry['write'] = async (call, written) => {
+    const kept = written.slice()
+    await write!(call, kept)
+    bytes = kept
+  }
+  return { kind: 'file', run: () => bytes, write: write === undefined ? undefined : replace, size: () => bytes.length }
 }
 
 /**
@@ -93,9 +106,12 @@ export function call(run: CallEntry['run']): CallEntry {
   return { kind: 'call', run }
 }
 
-/** A file whose reads wait for the next record. Each open handle has an iteration of its own, ended when it is closed. */
-export function stream(run: StreamEntry['run']): StreamEntry {
-  return { kind: 'stream', run }
+/**
+ * A file whose reads wait for the next record. Each open handle has an iteration of its own, ended when it is closed; a
+ * slow reader holds its own iteration back. A Feed gives the same records to all who read, as they come.
+ */
+export function stream(records: StreamEntry['run'] | Feed<Output>): StreamEntry {
+  return { kind: 'stream', run: records instanceof Feed ? (call) => records.read(call.signal) : records }
 }
 
 /** A directory of fixed entries, or of generated ones. */
@@ -112,4 +128,9 @@ export function bytesOf(output: Output): Uint8Array {
 
 export function isGenerated(children: DirectoryEntry['children']): children is GeneratedChildren {
   return typeof (children as GeneratedChildren).list === 'function' && typeof (children as GeneratedChildren).lookup === 'function'
+}
+
+/** What stands in a table, as an entry: a table in a table is a directory. */
+export function entryOf(value: Entry | Table): Entry {
+  return typeof (value as Entry).kind === 'string' ? (value as Entry) : directory(value as Table)
 }

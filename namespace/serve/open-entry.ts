@@ -3,181 +3,187 @@
  *
  * E1 Reads and writes of one handle happen one after the other, in the order they came.
  * E2 A value is computed once a handle, at its first read, so that reads in parts fit together.
- * E3 A stream's iteration begins at open and is ended by close; it runs one record ahead at most, so a slow reader holds it back.
+ * E3 A stream's iteration begins at open and is ended by close; it runs one record ahead at most, so a slow reader holds it
+ *    back. A read that is given up leaves its record for the next one.
  */
 import type { Context } from '../context.ts'
-import { NineError } from '../errors.ts'
-import type { HandleReadResult, HandleWriteResult } from '../file-server.ts'
+import { NineError, type ErrorKind } from '../errors.ts'
+import type { HandleReadResult, HandleWriteResult, OpenFlags } from '../file-server.ts'
 import { limits } from '../limits.ts'
-import { bytesOf } from './entries.ts'
-import type { CtlEntry, Output } from './entries.ts'
-import { callOf, runFor } from './run.ts'
+import type { Call, Output } from './entries.ts'
+import { run } from './run.ts'
+import { bytesFor, Commands, valueOf } from './values.ts'
 import type { Found } from './walk-table.ts'
+
+const nothing = new Uint8Array(0)
 
 export class OpenEntry {
   readonly found: Found
+  readonly flags: OpenFlags
+  readonly principal: string
+  readonly session: number
   readonly #closed = new AbortController()
-  #turn: Promise<unknown> = Promise.resolve()
-  /** The value read so far computed (E2), or the answer of a call, or what is left of a record. */
-  #value: Uint8Array | undefined
-  #request: Uint8Array = new Uint8Array()
-  #line = ''
   readonly #records: AsyncIterator<Output> | undefined
+  readonly #commands: Commands | undefined
+  #turn: Promise<unknown> = Promise.resolve()
+  /** The value computed at the first read (E2), the answer of a call, or what is left of a record. */
+  #value: Uint8Array | undefined
+  /** The request of a call; the new value of a file. undefined: nothing was written. */
+  #written: Uint8Array | undefined
+  #isPublished = false
+  /** The record asked for, until somebody gets it (E3). */
+  #pending: Promise<IteratorResult<Output>> | undefined
 
-  constructor(context: Context, found: Found) {
+  /** @throws NineError what a stream's function throws */
+  constructor(context: Context, found: Found, flags: OpenFlags) {
     this.found = found
-    if (found.entry.kind === 'stream') {
-      // Without the deadline of the open: a stream outlives it.
-      const call = callOf({ ...context, deadline: Infinity, signal: undefined }, found.path, found.params, this.#closed.signal)
-      this.#records = found.entry.run(call)[Symbol.asyncIterator]()
-    }
+    this.flags = flags
+    this.principal = context.principal.name
+    this.session = context.session ?? 0
+    const { entry, path, params } = found
+    if (entry.kind === 'ctl') this.#commands = new Commands(found, entry)
+    if (entry.kind === 'file' && flags.write === true && flags.truncate === true) this.#written = nothing
+    if (entry.kind !== 'stream') return
+    // A stream outlives the request that opened it.
+    const lasting: Context = { ...context, deadline: Infinity, signal: undefined }
+    const call: Call = { principal: context.principal, path, params, context: lasting, signal: this.#closed.signal }
+    this.#records = entry.run(call)[Symbol.asyncIterator]()
   }
 
   read(context: Context, offset: number, length: number): Promise<HandleReadResult> {
-    return this.#inTurn(() => (this.#records === undefined ? this.#readValue(context, offset, length) : this.#readRecord(context, length)))
+    checkCount(offset, 'readHandle', this.found.path)
+    checkCount(length, 'readHandle', this.found.path)
+    const most = Math.min(length, limits.read_bytes_max)
+    return this.#inTurn(context, 'readHandle', (signal) =>
+      this.#records === undefined ? this.#readValue(context, offset, most) : this.#readRecord(this.#records, most, signal),
+    )
   }
 
   write(context: Context, bytes: Uint8Array, offset: number | 'append'): Promise<HandleWriteResult> {
-    return this.#inTurn(async () => {
+    if (offset !== 'append') checkCount(offset, 'writeHandle', this.found.path)
+    return this.#inTurn(context, 'writeHandle', async () => {
       const { entry } = this.found
-      if (entry.kind === 'ctl') {
-        this.#line = await runLines(context, this.found, entry, this.#line + Buffer.from(bytes).toString())
+      if (this.#commands !== undefined) {
+        await this.#commands.take(context, bytes)
         return { written: bytes.length, size: 0 }
       }
-      // A write behind an answer begins the next request.
-      if (entry.kind === 'call' && this.#value !== undefined) this.#request = new Uint8Array()
-      this.#value = undefined
-      const at = offset === 'append' ? this.#request.length : offset
-      const size = Math.max(this.#request.length, at + bytes.length)
-      if (size > limits.write_bytes_max) throw this.#failure('too_large', `at most ${limits.write_bytes_max} bytes are taken here`)
-      const next = new Uint8Array(size)
-      next.set(this.#request)
-      next.set(bytes, at)
-      this.#request = next
-      return { written: bytes.length, size }
-    })
-  }
-
-  truncate(size: number): Promise<void> {
-    return this.#inTurn(async () => {
-      if (size > limits.write_bytes_max) throw this.#failure('too_large', `at most ${limits.write_bytes_max} bytes are taken here`)
-      const next = new Uint8Array(size)
-      next.set(this.#request.subarray(0, size))
-      this.#request = next
-    })
-  }
-
-  /** A file with a write function takes what was staged; a ctl file its last line without a line break. */
-  sync(context: Context): Promise<void> {
-    return this.#inTurn(async () => {
-      const { entry, path, params } = this.found
-      if (entry.kind === 'ctl' && this.#line !== '') {
-        const line = this.#line
-        this.#line = ''
-        await runLines(context, this.found, entry, `${line}\n`)
-      } else if (entry.kind === 'file' && entry.write !== undefined && this.#request.length > 0) {
-        const { write } = entry
-        const call = callOf(context, path, params)
-        await runFor('write', path, call.signal, () => write(call, this.#request))
+      if (entry.kind === 'call' && this.#value !== undefined) {
+        // A write behind an answer begins the next request.
+        this.#written = undefined
+        this.#value = undefined
       }
+      const before = await this.#current(context)
+      const at = offset === 'append' ? before.length : offset
+      return { written: bytes.length, size: this.#stage(before, Math.max(before.length, at + bytes.length), bytes, at) }
+    })
+  }
+
+  truncate(context: Context, size: number): Promise<void> {
+    checkCount(size, 'truncateHandle', this.found.path)
+    return this.#inTurn(context, 'truncateHandle', async () => {
+      if (this.#commands !== undefined) return
+      this.#stage(await this.#current(context), size, nothing, 0)
+    })
+  }
+
+  /** A file takes what was written; a ctl file its last line without a line break. */
+  async sync(context: Context): Promise<void> {
+    // A handle whose read still waits is closed without waiting for it.
+    if (this.#commands === undefined && this.found.entry.kind !== 'file') return
+    return this.#inTurn(context, 'syncHandle', async () => {
+      const { entry } = this.found
+      const written = this.#written
+      await this.#commands?.finish(context)
+      if (entry.kind !== 'file' || entry.write === undefined || written === undefined || this.#isPublished) return
+      const { write } = entry
+      await run(context, 'write', this.found, (call) => write(call, written))
+      this.#isPublished = true
     })
   }
 
   close(): void {
     this.#closed.abort()
     // A generator that waits for something of its own ends when that comes; nobody waits for it here.
-    this.#records?.return?.().catch(() => undefined)
+    Promise.resolve(this.#records?.return?.()).catch(() => undefined)
   }
 
   async #readValue(context: Context, offset: number, length: number): Promise<HandleReadResult> {
-    this.#value ??= await valueOf(context, this.found, this.#request, this.#closed.signal)
-    const bytes = this.#value.subarray(offset, offset + length)
-    return { bytes, end: offset + bytes.length >= this.#value.length }
+    const { entry } = this.found
+    const staged = entry.kind === 'file' ? this.#written : undefined
+    const value = staged ?? (this.#value ??= await valueOf(context, this.found, this.#written ?? nothing, this.#closed.signal))
+    const bytes = value.subarray(offset, offset + length)
+    return { bytes, end: offset + bytes.length >= value.length }
   }
 
-  #pending: Promise<IteratorResult<Output>> | undefined
-
-  async #readRecord(context: Context, length: number): Promise<HandleReadResult> {
-    const { path, params } = this.found
+  async #readRecord(records: AsyncIterator<Output>, length: number, signal: AbortSignal): Promise<HandleReadResult> {
     while (this.#value === undefined || this.#value.length === 0) {
-      // A read that is given up leaves its record for the next one.
-      this.#pending ??= this.#records!.next()
-      const pending = this.#pending
-      const call = callOf(context, path, params, this.#closed.signal)
-      const step = await runFor('read', path, call.signal, () => pending)
-      if (step.done === true) return { bytes: new Uint8Array(), end: true }
+      const step = await unlessAborted((this.#pending ??= records.next()), signal)
+      // E3: whoever has given up by now leaves the record where it is.
+      if (signal.aborted) throw failure('deadline', 'readHandle', this.found.path, 'the caller has gone or its time is over')
+      if (step.done === true) return { bytes: nothing, end: true }
       this.#pending = undefined
-      this.#value = bytesOf(step.value)
+      this.#value = bytesFor(step.value, this.found.path)
     }
     const bytes = this.#value.subarray(0, length)
     this.#value = this.#value.subarray(length)
     return { bytes, end: false }
   }
 
-  // E1
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#turn.then(work, work)
-    this.#turn = done.catch(() => undefined)
-    return done
+  /** The bytes that a write at an offset changes. */
+  async #current(context: Context): Promise<Uint8Array> {
+    if (this.#written !== undefined || this.found.entry.kind === 'call') return this.#written ?? nothing
+    return valueOf(context, this.found, nothing, this.#closed.signal)
   }
 
-  #failure(kind: 'too_large', message: string): NineError {
-    return new NineError({ kind, op: 'serve.writeHandle', path: this.found.path, message })
+  #stage(before: Uint8Array, size: number, bytes: Uint8Array, at: number): number {
+    if (size > limits.write_bytes_max) {
+      throw failure('too_large', 'writeHandle', this.found.path, `at most ${limits.write_bytes_max} bytes are taken here`)
+    }
+    const next = new Uint8Array(size)
+    next.set(before.subarray(0, size))
+    next.set(bytes, at)
+    this.#written = next
+    this.#isPublished = false
+    return size
+  }
+
+  /** E1. Also waiting for its turn ends with the caller's deadline. */
+  #inTurn<T>(context: Context, verb: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    return run(
+      context,
+      verb,
+      this.found,
+      (call) => {
+        const done = this.#turn.then(() => {
+          if (call.signal.aborted) throw failure('deadline', verb, this.found.path, 'the caller has gone or its time is over')
+          return work(call.signal)
+        })
+        this.#turn = done.catch(() => undefined)
+        return done
+      },
+      this.#closed.signal,
+    )
   }
 }
 
-/** The whole value of an entry. `request` is what was written before, for a call. */
-export async function valueOf(
-  context: Context,
-  { entry, path, params }: Found,
-  request: Uint8Array,
-  also?: AbortSignal,
-): Promise<Uint8Array> {
-  const call = callOf(context, path, params, also)
-  const run = async (): Promise<Output> => {
-    switch (entry.kind) {
-      case 'computed':
-      case 'file':
-        return entry.run(call)
-      case 'call':
-        return entry.run(call, request)
-      case 'ctl':
-        return typeof entry.verbs === 'function' ? '' : Object.keys(entry.verbs).map((verb) => `${verb}\n`).join('') // prettier-ignore
-      case 'stream':
-      case 'directory':
-        throw new NineError({ kind: 'internal', op: 'serve.read', path, message: `a ${entry.kind} has no value` })
-    }
+/** Wait for `promise`, or until the signal aborts, whatever comes first. */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  let stop: (() => void) | undefined
+  const aborted = new Promise<never>((_resolve, reject) => {
+    stop = () => reject(new NineError({ kind: 'deadline', op: 'serve.readHandle', message: 'the caller has gone or its time is over' }))
+    signal.addEventListener('abort', stop, { once: true })
+  })
+  try {
+    return await Promise.race([promise, aborted])
+  } finally {
+    signal.removeEventListener('abort', stop!)
   }
-  return bytesOf(await runFor('read', path, call.signal, run))
 }
 
-/** Run every whole line; what follows the last line break is given back. */
-export async function runLines(context: Context, { path, params }: Found, entry: CtlEntry, text: string): Promise<string> {
-  if (text.length > limits.ctl_bytes_max) {
-    throw new NineError({
-      kind: 'too_large',
-      op: 'serve.ctl',
-      path,
-      message: `commands are at most ${limits.ctl_bytes_max} characters at once`,
-    })
-  }
-  const lines = text.split('\n')
-  const rest = lines.pop()!
-  for (const line of lines) {
-    const words = line.split(/\s+/).filter((word) => word !== '')
-    const [verb, ...others] = words
-    if (verb === undefined) continue
-    const call = callOf(context, path, params)
-    const { verbs } = entry
-    if (typeof verbs === 'function') await runFor('ctl', path, call.signal, () => verbs(call, words))
-    else {
-      const command = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined
-      if (command === undefined) {
-        const message = `unknown command ${JSON.stringify(verb.slice(0, 64))}; there are: ${Object.keys(verbs).join(', ')}`
-        throw new NineError({ kind: 'invalid', op: 'serve.ctl', path, message })
-      }
-      await runFor('ctl', path, call.signal, () => command(call, others))
-    }
-  }
-  return rest
+function checkCount(count: number, verb: string, path: string): void {
+  if (!Number.isSafeInteger(count) || count < 0) throw failure('invalid', verb, path, `${count} is no offset, length or size`)
+}
+
+function failure(kind: ErrorKind, verb: string, path: string, message: string): NineError {
+  return new NineError({ kind, op: `serve.${verb}`, path, message })
 }

@@ -4,6 +4,8 @@
  *
  * T1 Qids are made from paths: the same name is the same file for as long as the server lives. Versions are 0: unversioned.
  * T2 A watch is silent: what a function gives is known only when it is asked. It ends with its signal.
+ * T3 A line to a ctl file and a new value of a file take effect once for a client and number, like every mutation.
+ * T4 A handle belongs to the principal and session that opened it.
  */
 import { checkDeadline } from '../context.ts'
 import type { Context } from '../context.ts'
@@ -15,42 +17,61 @@ import type {
   HandleId,
   HandleReadResult,
   HandleWriteResult,
+  IfMatch,
   ListOptions,
   ListResult,
   MutationResult,
   OpenFlags,
   OpenResult,
+  ReadOptions,
   ReadRangeOptions,
   ReadResult,
   RightsResult,
   StatChanges,
   StatResult,
   WatchBatch,
+  WriteOptions,
 } from '../file-server.ts'
 import { limits } from '../limits.ts'
+import { OnceTable } from '../once.ts'
 import { baseName, rootPath } from '../path.ts'
 import type { Path } from '../path.ts'
 import { noPosition } from '../position.ts'
 import { qidTypeOf } from '../stat.ts'
 import type { Micros, Stat } from '../stat.ts'
 import { systemClock } from '../clock.ts'
-import type { DirectoryEntry, Entry, Table } from './entries.ts'
-import { OpenEntry, runLines, valueOf } from './open-entry.ts'
-import { callOf, runFor } from './run.ts'
-import { childOf, childrenOf, findEntry } from './walk-table.ts'
+import type { Entry, Table } from './entries.ts'
+import { listTable } from './list-table.ts'
+import { OpenEntry } from './open-entry.ts'
+import { run } from './run.ts'
+import { Commands, valueOf } from './values.ts'
+import { checkTable, findEntry, isDirectory } from './walk-table.ts'
 import type { Found } from './walk-table.ts'
 
 const modes: Record<Entry['kind'], number> = { computed: 0o444, file: 0o444, ctl: 0o644, call: 0o666, stream: 0o444, directory: 0o555 }
 
-/** Make a file server of a table. @param since shown as the time of all its files; default now */
-export function serveTable(table: Table, since: Micros = systemClock.now()): FileServer {
+export interface ServedTable extends FileServer {
+  /** A connection has ended: its handles go, and the iterations of its streams. */
+  closeSession(session: number): void
+  /** End all handles. */
+  close(): void
+}
+
+/**
+ * Make a file server of a table. @param since shown as the time of all its files; default now
+ * @throws NineError `invalid` for a name that is no name of a file
+ */
+export function serveTable(table: Table, since: Micros = systemClock.now()): ServedTable {
+  checkTable(table)
   return new TableServer(table, since)
 }
 
-class TableServer implements FileServer {
+class TableServer implements ServedTable {
   readonly #table: Table
   readonly #since: Micros
+  readonly #once = new OnceTable()
   readonly #open = new Map<HandleId, OpenEntry>()
+  readonly #ofSession = new Map<number, number>()
   #next: HandleId = 1
 
   constructor(table: Table, since: Micros) {
@@ -58,64 +79,78 @@ class TableServer implements FileServer {
     this.#since = since
   }
 
-  async stat(context: Context, path: Path): Promise<StatResult> {
-    checkDeadline(context, 'serve.stat', path)
+  closeSession(session: number): void {
+    for (const [handle, opened] of this.#open) if (opened.session === session) this.#forget(handle, opened)
+  }
+
+  close(): void {
+    for (const [handle, opened] of this.#open) this.#forget(handle, opened)
+  }
+
+  async stat(context: Context, path: Path, options?: ReadOptions): Promise<StatResult> {
+    checkNow(context, 'stat', path, options)
     return { stat: this.#statOf(await findEntry(context, this.#table, path, 'stat'), baseName(path)), position: noPosition }
   }
 
   async list(context: Context, path: Path, options: ListOptions = {}): Promise<ListResult> {
-    checkDeadline(context, 'serve.list', path)
+    checkNow(context, 'list', path, options)
     const found = await findEntry(context, this.#table, path, 'list')
     if (!isDirectory(found)) throw failure('not_directory', 'list', path, 'a file has no children')
-    const limit = Math.min(Math.max(1, options.limit ?? limits.list_page_entries_default), limits.list_page_entries_max)
-    const bytes_max = Math.min(options.maxBytes ?? limits.list_page_bytes_max, limits.list_page_bytes_max)
-    const entries: Stat[] = []
-    let bytes = 0
-    for await (const { child, name } of this.#below(
-      context,
-      found,
-      '',
-      (options.cursor ?? options.after ?? '').split('/'),
-      options.recursive === true,
-    )) {
-      if (options.prefix !== undefined && !name.startsWith(options.prefix)) continue
-      if (entries.length >= limit || bytes >= bytes_max) return { entries, next: entries.at(-1)!.name, position: noPosition }
-      entries.push(this.#statOf(child, name))
-      bytes += name.length + entry_bytes
-    }
-    return { entries, position: noPosition }
+    const { entries, next } = await listTable(context, found, options, (child, name) => this.#statOf(child, name))
+    return { entries, next, position: noPosition }
   }
 
-  async read(context: Context, path: Path, { offset = 0, length = limits.read_bytes_max }: ReadRangeOptions = {}): Promise<ReadResult> {
-    checkDeadline(context, 'serve.read', path)
+  async read(context: Context, path: Path, options: ReadRangeOptions = {}): Promise<ReadResult> {
+    checkNow(context, 'read', path, options)
+    const { offset = 0, length = limits.read_bytes_max } = options
+    if (!(Number.isSafeInteger(offset) && offset >= 0 && Number.isSafeInteger(length) && length >= 0)) {
+      throw failure('invalid', 'read', path, 'offset and length are whole numbers from 0')
+    }
     const found = await findEntry(context, this.#table, path, 'read')
     if (isDirectory(found)) throw failure('is_directory', 'read', path, 'it is a directory')
     if (found.entry.kind === 'call') throw failure('invalid', 'read', path, 'write a request and read the answer on one open handle')
     const stat = this.#statOf(found, baseName(path))
-    if (found.entry.kind === 'stream') {
-      const opened = new OpenEntry(context, found)
-      try {
-        return { bytes: (await opened.read(context, 0, length)).bytes, stat, position: noPosition }
-      } finally {
-        opened.close()
-      }
-    }
-    const value = await valueOf(context, found, new Uint8Array())
-    return { bytes: value.subarray(offset, offset + Math.min(length, limits.read_bytes_max)), stat, position: noPosition }
+    if (found.entry.kind === 'stream') return { bytes: await this.#nextRecord(context, found, length), stat, position: noPosition }
+    const value = await valueOf(context, found, noBytes)
+    const bytes = value.subarray(offset, offset + Math.min(length, limits.read_bytes_max))
+    return { bytes, stat: { ...stat, size: value.length }, position: noPosition }
   }
 
-  async write(context: Context, path: Path, bytes: Uint8Array): Promise<MutationResult> {
+  /** Without a handle a read is an iteration of its own: it waits for the next record and ends there. */
+  async #nextRecord(context: Context, found: Found, length: number): Promise<Uint8Array> {
+    const opened = await run(context, 'read', found, () => new OpenEntry(context, found, { read: true }))
+    try {
+      return (await opened.read(context, 0, length)).bytes
+    } finally {
+      opened.close()
+    }
+  }
+
+  async write(context: Context, path: Path, bytes: Uint8Array, options: WriteOptions = {}): Promise<MutationResult> {
+    const verb = 'write'
     checkDeadline(context, 'serve.write', path)
-    const found = await findEntry(context, this.#table, path, 'write').catch(asReadOnly)
-    const { entry } = found
-    if (entry.kind === 'ctl') await runLines(context, found, entry, `${Buffer.from(bytes).toString()}\n`)
-    else if (entry.kind === 'file' && entry.write !== undefined) {
-      const { write } = entry
-      const call = callOf(context, path, found.params)
-      await runFor('write', path, call.signal, () => write(call, bytes))
-    } else if (entry.kind === 'call') throw failure('invalid', 'write', path, 'write a request and read the answer on one open handle')
-    else throw failure(entry.kind === 'directory' ? 'is_directory' : 'read_only', 'write', path, `a ${entry.kind} takes no writes`)
-    return this.#changed(found, bytes.length)
+    if (bytes.length > limits.write_bytes_max)
+      throw failure('too_large', verb, path, `at most ${limits.write_bytes_max} bytes are taken here`)
+    const isLeased = options.lease !== undefined || options.ttlMs !== undefined
+    if (isLeased) throw failure('unsupported', verb, path, 'files of a service have no leases')
+    return this.#once.run(context, 'serve.write', path, async () => {
+      const found = await findEntry(context, this.#table, path, verb).catch(asReadOnly)
+      const { entry } = found
+      if (entry.kind === 'call') throw failure('invalid', verb, path, 'write a request and read the answer on one open handle')
+      if (!isWritable(entry))
+        throw failure(isDirectory(found) ? 'is_directory' : 'read_only', verb, path, `a ${entry.kind} takes no writes`)
+      checkMatch(found, options.ifMatch, verb)
+      if (entry.kind === 'ctl') {
+        const commands = new Commands(found, entry)
+        await commands.take(context, bytes)
+        await commands.finish(context)
+        return this.#changed(found, 0)
+      }
+      const opened = new OpenEntry(context, found, { write: true, truncate: (options.at ?? 'replace') === 'replace' })
+      const { size } = await opened.write(context, bytes, typeof options.at === 'number' || options.at === 'append' ? options.at : 0)
+      await opened.sync(context)
+      return this.#changed(found, size)
+    })
   }
 
   create = (context: Context, path: Path) => this.#refuseNew(context, path, 'create')
@@ -154,50 +189,64 @@ class TableServer implements FileServer {
     const found = await findEntry(context, this.#table, path, 'open').catch((error: unknown) => {
       throw flags.create === true ? readOnlyOf(error) : error
     })
-    if (flags.exclusive === true) throw failure('exists', 'open', path, 'it exists')
+    if (flags.create === true && flags.exclusive === true) throw failure('exists', 'open', path, 'it exists')
     if (isDirectory(found)) throw failure('is_directory', 'open', path, 'it is a directory')
     if (flags.write === true && !isWritable(found.entry)) throw failure('read_only', 'open', path, `a ${found.entry.kind} takes no writes`)
-    if (this.#open.size >= limits.handles_max)
-      throw failure('overloaded', 'open', path, `at most ${limits.handles_max} handles are open at once`)
+    checkMatch(found, flags.ifMatch, 'open')
+    const session = context.session ?? 0
+    const ofSession = this.#ofSession.get(session) ?? 0
+    if (this.#open.size >= limits.handles_max || ofSession >= limits.session_handles_max) {
+      throw failure('overloaded', 'open', path, 'too many files are open: close some')
+    }
+    const opened = await run(context, 'open', found, () => new OpenEntry(context, found, flags))
     const handle = this.#next++
-    this.#open.set(handle, new OpenEntry(context, found))
+    this.#open.set(handle, opened)
+    this.#ofSession.set(session, ofSession + 1)
     return { handle, stat: this.#statOf(found, baseName(path)), position: noPosition }
   }
 
   async readHandle(context: Context, handle: HandleId, offset: number, length: number): Promise<HandleReadResult> {
-    return this.#handle(handle, 'readHandle').read(context, offset, Math.min(length, limits.read_bytes_max))
+    const opened = this.#handle(context, handle, 'readHandle')
+    const isReader = opened.flags.read === true || opened.flags.write !== true
+    if (!isReader) throw failure('invalid', 'readHandle', opened.found.path, 'this handle was not opened for reading')
+    return opened.read(context, offset, length)
   }
 
   async writeHandle(context: Context, handle: HandleId, bytes: Uint8Array, offset: number | 'append'): Promise<HandleWriteResult> {
-    const opened = this.#handle(handle, 'writeHandle')
-    if (!isWritable(opened.found.entry)) throw failure('read_only', 'writeHandle', opened.found.path, 'it takes no writes')
-    return opened.write(context, bytes, offset)
+    return this.#once.run(context, 'serve.writeHandle', '', () =>
+      this.#writer(context, handle, 'writeHandle').write(context, bytes, offset),
+    )
   }
 
-  async truncateHandle(_context: Context, handle: HandleId, size: number): Promise<void> {
-    await this.#handle(handle, 'truncateHandle').truncate(size)
+  async truncateHandle(context: Context, handle: HandleId, size: number): Promise<void> {
+    return this.#once.run(context, 'serve.truncateHandle', '', () =>
+      this.#writer(context, handle, 'truncateHandle').truncate(context, size),
+    )
   }
 
-  async statHandle(_context: Context, handle: HandleId): Promise<StatResult> {
-    const { found } = this.#handle(handle, 'statHandle')
+  async statHandle(context: Context, handle: HandleId): Promise<StatResult> {
+    const { found } = this.#handle(context, handle, 'statHandle')
     return { stat: this.#statOf(found, baseName(found.path)), position: noPosition }
   }
 
   async syncHandle(context: Context, handle: HandleId): Promise<MutationResult> {
-    const opened = this.#handle(handle, 'syncHandle')
-    await opened.sync(context)
-    return this.#changed(opened.found, 0)
+    return this.#once.run(context, 'serve.syncHandle', '', async () => {
+      const opened = this.#handle(context, handle, 'syncHandle')
+      await opened.sync(context)
+      return this.#changed(opened.found, 0)
+    })
   }
 
   async closeHandle(context: Context, handle: HandleId, options?: { readonly discard?: boolean }): Promise<MutationResult> {
-    const opened = this.#handle(handle, 'closeHandle')
-    this.#open.delete(handle)
-    try {
-      if (options?.discard !== true) await opened.sync(context)
-    } finally {
-      opened.close()
-    }
-    return this.#changed(opened.found, 0)
+    return this.#once.run(context, 'serve.closeHandle', '', async () => {
+      const opened = this.#handle(context, handle, 'closeHandle')
+      try {
+        if (options?.discard !== true) await opened.sync(context)
+      } finally {
+        this.#forget(handle, opened)
+      }
+      return this.#changed(opened.found, 0)
+    })
   }
 
   /** What a caller may do with the functions is theirs to decide; the table itself lets everyone look. */
@@ -208,34 +257,15 @@ class TableServer implements FileServer {
 
   setRights = (_context: Context, path: Path) => refuse('unsupported', 'setRights', path)
 
-  async *#below(
-    context: Context,
-    found: Found & { entry: DirectoryEntry },
-    prefix: string,
-    after: readonly string[],
-    isRecursive: boolean,
-  ): AsyncGenerator<{ child: Found; name: string }, void> {
-    const [first = '', ...rest] = after
-    // Where a page goes on inside of `first`, that directory itself was shown already.
-    const resumed = isRecursive && first !== '' ? await childOf(context, found, first, 'list') : undefined
-    if (resumed !== undefined && isDirectory(resumed)) yield* this.#below(context, resumed, `${prefix}${first}/`, rest, true)
-    for (const name of await childrenOf(context, found, first, 'list')) {
-      const child = await childOf(context, found, name, 'list')
-      if (child === undefined) continue
-      yield { child, name: prefix + name }
-      if (isRecursive && isDirectory(child)) yield* this.#below(context, child, `${prefix}${name}/`, [], true)
-    }
-  }
-
   #statOf({ entry, path }: Found, name: string): Stat {
     const kind = entry.kind
     const mode = entry.kind === 'file' && entry.write !== undefined ? 0o644 : modes[kind]
     return {
       name,
       // A file whose value a function gives has no size before it is read, which is what `computed` says.
-      kind: kind === 'file' ? 'computed' : kind,
+      kind: entry.kind === 'file' && entry.size === undefined ? 'computed' : kind,
       qid: { type: qidTypeOf(kind), path: pathNumber(path), version: 0 },
-      size: kind === 'directory' ? 0 : undefined,
+      size: entry.kind === 'file' ? entry.size?.() : kind === 'directory' ? 0 : undefined,
       version: 0,
       revision: 0,
       createdRevision: 0,
@@ -252,10 +282,26 @@ class TableServer implements FileServer {
     return { qid: { type: 0, path: pathNumber(found.path), version: 0 }, revision: 0, created: false, size, position: noPosition }
   }
 
-  #handle(handle: HandleId, verb: string): OpenEntry {
+  /** T4 */
+  #handle(context: Context, handle: HandleId, verb: string): OpenEntry {
     const opened = this.#open.get(handle)
-    if (opened === undefined) throw failure('not_found', verb, '', 'no such handle is open')
+    const isTheirs = opened?.session === (context.session ?? 0) && opened.principal === context.principal.name
+    if (opened === undefined || !isTheirs) throw failure('invalid', verb, '', `${handle} is no open handle`)
     return opened
+  }
+
+  #writer(context: Context, handle: HandleId, verb: string): OpenEntry {
+    const opened = this.#handle(context, handle, verb)
+    if (opened.flags.write !== true) throw failure('invalid', verb, opened.found.path, 'this handle was not opened for writing')
+    return opened
+  }
+
+  #forget(handle: HandleId, opened: OpenEntry): void {
+    if (!this.#open.delete(handle)) return
+    const left = this.#ofSession.get(opened.session)! - 1
+    if (left > 0) this.#ofSession.set(opened.session, left)
+    else this.#ofSession.delete(opened.session)
+    opened.close()
   }
 
   async #refuseNew(context: Context, path: Path, verb: string): Promise<never> {
@@ -269,11 +315,19 @@ class TableServer implements FileServer {
   }
 }
 
-/** What an entry of a page costs besides its name. */
-const entry_bytes = 96
+const noBytes = new Uint8Array(0)
 
-function isDirectory(found: Found): found is Found & { entry: DirectoryEntry } {
-  return found.entry.kind === 'directory'
+/** Only the present is here to be read. */
+function checkNow(context: Context, verb: string, path: Path, options: ReadOptions | undefined): void {
+  checkDeadline(context, `serve.${verb}`, path)
+  if (options?.at !== undefined) throw failure('unsupported', verb, path, 'a service of functions keeps no past')
+}
+
+/** An entry is always there, unversioned. */
+function checkMatch(found: Found, ifMatch: IfMatch | undefined, verb: string): void {
+  if (ifMatch === undefined) return
+  if (ifMatch !== 'none' && ifMatch.path === pathNumber(found.path) && ifMatch.version === 0) return
+  throw failure('conflict', verb, found.path, 'it is another file')
 }
 
 function isWritable(entry: Entry): boolean {

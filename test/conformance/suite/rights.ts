@@ -152,7 +152,7 @@ export const rightsGroups: readonly Group[] = [
       const bad = [{ who: guest.name, rights: ['everything' as Right] }]
       await fails(t.server.setRights(t.context, t.at(), bad), 'invalid')
       await fails(t.server.setRights(t.context, t.at('f'), grantGuest('read')), 'not_directory')
-      const many = Array.from({ length: 257 }, (_, i) => ({ who: `p${i}`, rights: ['read'] }))
+      const many: RightsRecord = Array.from({ length: 257 }, (_, i) => ({ who: `p${i}`, rights: ['read'] as const }))
       await fails(t.server.setRights(t.context, t.at(), many), ['too_large', 'invalid'])
     },
     'lists are filtered': async (t) => {

@@ -60,6 +60,11 @@ export async function fails(operation: Promise<unknown>, kind: ErrorKind | reado
     (value) => expect.fail(`expected ${String(kind)}, got ${JSON.stringify(value)}`),
     (reason: unknown) => reason,
   )
+  return expectKind(error, kind, path)
+}
+
+/** What was thrown is a NineError of this kind. */
+export function expectKind(error: unknown, kind: ErrorKind | readonly ErrorKind[], path?: string): NineError {
   if (!(error instanceof NineError)) throw error
   const kinds = typeof kind === 'string' ? [kind] : kind
   expect(kinds, `${error.op} failed with ${error.kind}: ${error.message}`).toContain(error.kind)

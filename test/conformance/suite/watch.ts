@@ -2,7 +2,7 @@
 import { expect } from 'vitest'
 import type { WatchEvent } from '../../../namespace/file-server.ts'
 import type { Position } from '../../../namespace/position.ts'
-import { fails, group, textOf, Watching, type Group, type Tools } from './tools.ts'
+import { expectKind, fails, group, textOf, Watching, type Group, type Tools } from './tools.ts'
 
 /** Type and name of each event, from the test's directory. */
 function told(t: Tools, events: readonly WatchEvent[]): string[] {
@@ -366,7 +366,7 @@ async function goOn(t: Tools, first: Watching, total: number): Promise<void> {
     try {
       seen.push(...told(t, await watch.events(1)))
     } catch (error) {
-      const end = await fails(Promise.reject(error), 'overloaded', t.at())
+      const end = expectKind(error, 'overloaded', t.at())
       watch = new Watching(t.server.watch({ ...t.context, deadline: Infinity }, t.at(), { from: decodePosition(end.resume!) }), [])
     }
   }

@@ -2,7 +2,7 @@
 import { expect } from 'vitest'
 import { limits } from '../../../namespace/limits.ts'
 import { parsePath } from '../../../namespace/path.ts'
-import { bytesOf, fails, group, matchOf, textOf, type Group } from './tools.ts'
+import { bytesOf, expectKind, fails, group, matchOf, textOf, type Group } from './tools.ts'
 
 export const writeGroups: readonly Group[] = [
   group('write', {
@@ -166,7 +166,7 @@ export const writeGroups: readonly Group[] = [
             await t.put('n', `${Number(textOf(bytes)) + 1}`, { ifMatch: matchOf(stat) })
             return
           } catch (error) {
-            await fails(Promise.reject(error), 'conflict')
+            expectKind(error, 'conflict')
           }
         }
       }
