@@ -298,11 +298,11 @@ class DecodedEvent implements StoreEvent {
 
   get node(): NodeRecord {
     if (typeof this.#node === 'function') this.#node = this.#node()
-    return this.#node as NodeRecord
+    return this.#node!
   }
 
   get previous(): NodeRecord | undefined {
     if (typeof this.#previous === 'function') this.#previous = this.#previous()
-    return this.#previous as NodeRecord | undefined
+    return this.#previous
   }
 }

@@ -64,7 +64,7 @@ export class History {
   #segments: Segment[] = []
   #last: number
   #loaded: Segment[] = []
-  /** Segments with bytes that are not in their files, or not yet sealed. */
+  /** The segments not yet sealed, in order: the one written to, and those before it with bytes that are not in their files. */
   #unwritten: Segment[] = []
   /** The writes under way and waiting, one after the other. */
   #writes: Promise<void> = Promise.resolve()
@@ -249,13 +249,16 @@ export class History {
         this.#segments.push(segment)
       }
     }
-    if (this.#segments.length > 0) return
+    if (this.#segments.length === 0) this.#create(revision)
+    this.#unwritten = [this.#segments[this.#segments.length - 1]!]
+  }
+
+  #create(revision: number): void {
     if (revision > 0) {
       const message = `the tree is at revision ${revision}, but ${this.#dir} holds no history of it. Restore the data folder from a backup`
       throw new NineError({ kind: 'corrupt', op, path: this.#dir, message })
     }
     this.#segments.push(Segment.create(this.#dir, 1))
-    this.#unwritten = [...this.#segments]
   }
 
   #segmentOf(revision: number): Segment {
@@ -326,8 +329,6 @@ export class History {
   /** Write all that is pending and seal what is complete. */
   async #write(): Promise<void> {
     if (this.#isClosed) return
-    const active = this.#segments[this.#segments.length - 1]!
-    if (!this.#unwritten.includes(active)) this.#unwritten.push(active)
     for (let segment = this.#unwritten[0]; segment !== undefined; segment = this.#unwritten[0]) {
       await segment.flush()
       if (segment === this.#segments[this.#segments.length - 1]) return

@@ -233,7 +233,7 @@ export class Segment implements RecordFinder {
   }
 
   #damage(revision: number, cause?: unknown): NineError {
-    if (cause !== undefined && !(cause instanceof DamagedBytes) && !(cause instanceof RangeError)) throw cause
+    if (cause instanceof Error && !(cause instanceof DamagedBytes) && !(cause instanceof RangeError)) throw cause
     const message = `revision ${revision} is damaged in ${this.path}; other revisions and the newest state are not affected. Restore the file from a backup to read it`
     return new NineError({ kind: 'corrupt', op, path: this.path, message, cause })
   }

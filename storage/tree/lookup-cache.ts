@@ -8,7 +8,7 @@
  * A1 Everything in here is the newest state: whoever changes a node or entry takes it out (`forget…`).
  */
 import type { DirectoryEntry, Ino, NodeRecord } from '../model.ts'
-import { Generation } from './overlay.ts'
+import type { Generation } from './overlay.ts'
 
 export class LookupCache {
   readonly #itemsMax: number

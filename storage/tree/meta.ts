@@ -1,6 +1,6 @@
 /** The small state beside a tree: how far it has come, and what the state machine keeps. */
 import { rootIno, type Ino } from '../model.ts'
-import { ByteReader, ByteWriter, DamagedBytes } from './bytes.ts'
+import { ByteReader, DamagedBytes, type ByteWriter } from './bytes.ts'
 import { asBuffer, checkRow, damagedRow, rowKey, type Tables } from './rows.ts'
 
 export interface TreeMeta {

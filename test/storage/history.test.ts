@@ -108,6 +108,17 @@ describe('history', () => {
     }
   })
 
+  it('writes all of a segment that was opened again and filled before the first sync', async () => {
+    const dir = folder()
+    await openAt(dir, 0).close()
+    let history = openAt(dir, 0)
+    const wanted = fill(history, 1, 60).map(plainRevision)
+    await history.sync()
+    await history.close()
+    history = openAt(dir, 60)
+    expect(history.read(1, 100).map(plainRevision)).toEqual(wanted)
+  })
+
   it('refuses appends out of order', () => {
     const history = openAt(folder(), 0)
     expect(() => history.append(sample(2, 3, undefined).revision)).toThrow(expect.objectContaining({ kind: 'internal' }))
