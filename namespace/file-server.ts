@@ -16,7 +16,7 @@
 import type { Context } from './context.ts'
 import type { Path } from './path.ts'
 import type { Position } from './position.ts'
-import type { RightsRecord } from './rights.ts'
+import type { Right, RightsRecord } from './rights.ts'
 import type { Micros, Qid, Stat } from './stat.ts'
 
 export interface FileServer {
@@ -319,6 +319,6 @@ export interface RightsResult {
   /** Directory the record stands on. */
   readonly on: Path
   /** What the asking principal may do at the path. */
-  readonly mine: readonly import('./rights.ts').Right[]
+  readonly mine: readonly Right[]
   readonly position: Position
 }

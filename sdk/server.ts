@@ -6,4 +6,6 @@ export type { MountedEntry, ServiceDefinition, ServiceOptions, ServiceTable } fr
 export { call, computed, ctl, directory, file, stream } from '../namespace/serve/entries.ts'
 export type { Call, Entry, GeneratedChildren, Output, Table } from '../namespace/serve/entries.ts'
 export { serveTable } from '../namespace/serve/table-server.ts'
+export { MemoryServer } from '../namespace/memory/memory-server.ts'
+export { unionServer } from '../namespace/union/union.ts'
 export { NineError } from '../namespace/errors.ts'
