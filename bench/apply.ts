@@ -10,8 +10,8 @@ import { MemoryTree } from '../test/storage/memory-tree.ts'
 
 const operations = Number(process.argv[2] ?? 300_000)
 const files = 1000
-/** Entries are made in between, as a node's clients make them: a long list of them would measure the collector. */
-const batch = 1000
+/** Entries made at once, as many as are in flight at a busy node: a longer list of them would measure the collector. */
+const batch = 200
 const value = new Uint8Array(256).fill(7)
 const owner = 'owner'
 
