@@ -45,6 +45,7 @@ export class Body {
     if (this.#isEnded) return Promise.resolve(undefined)
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
+        if (!this.#response.headersSent) this.#response.setHeader('connection', 'close')
         const message = `nothing of the body came for ${this.#stalledMs} ms`
         this.#fail(new NineError({ kind: 'deadline', op: 'http.body', message }))
       }, this.#stalledMs)

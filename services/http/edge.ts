@@ -6,12 +6,13 @@
  *
  * H1 What is no HTTP gets a short answer and its connection is closed; others are not affected.
  * H2 Headers, bodies, idle connections and stalled peers have limits in namespace/limits.ts.
- * H3 Closing lets requests under way finish, ends what has no end of its own, and is over within its grace.
+ * H3 Requests of one connection take effect in their order.
+ * H4 Closing lets requests under way finish, ends what has no end of its own, and is over within its grace.
  */
 import { createServer } from 'node:http'
-import type { RequestListener, Server } from 'node:http'
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { NineError } from '../../namespace/errors.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
@@ -61,22 +62,28 @@ export async function startHttpEdge(options: HttpEdgeOptions): Promise<HttpEdge>
   const limits = httpLimits(options.limits)
   const bodyRoom = new BodyRoom(limits.http_bodies_memory_bytes_max)
   const edge: EdgeState = { limits, bodyRoom, keys: new KeyTable(limits), endless: new Set(), isClosing: false }
+  const turns = new Turns()
+  const connections: Connections = { all: new Set(), fresh: new Set() }
   const listener: RequestListener = (request, response) => {
-    if (edge.isClosing) response.setHeader('connection', 'close')
-    void serve(options, edge, request, response)
+    connections.fresh.delete(request.socket)
+    turns.take(request, response, () => {
+      if (edge.isClosing) response.setHeader('connection', 'close')
+      void serve(options, edge, request, response)
+    })
   }
   const server = createFor(options, limits, listener)
   server.on('checkContinue', (request, response) => {
     awaitsContinue.add(request)
     listener(request, response)
   })
-  const busy = countAnswers(server)
-  server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseConnection(error, socket, busy.get(socket) ?? 0))
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseConnection(error, socket, turns.isBusy(socket)))
+  server.on('connection', (socket) => keepIn(connections.all, socket))
+  server.on(options.tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => keepIn(connections.fresh, socket))
   await listen(server, options)
   const { address, port, family } = server.address() as AddressInfo
   return {
     address: `${family === 'IPv6' ? `[${address}]` : address}:${port}`,
-    close: (graceMs) => closeServer(server, edge, graceMs),
+    close: (graceMs) => closeServer(server, edge, connections, graceMs),
   }
 }
 
@@ -98,22 +105,33 @@ function createFor(options: HttpEdgeOptions, limits: HttpLimits, listener: Reque
   return server
 }
 
-/** Answers under way by connection. */
-function countAnswers(server: Server): WeakMap<Duplex, number> {
-  const busy = new WeakMap<Duplex, number>()
-  const onRequest: RequestListener = ({ socket }, response) => {
-    busy.set(socket, (busy.get(socket) ?? 0) + 1)
-    response.once('close', () => busy.set(socket, (busy.get(socket) ?? 1) - 1))
+/** Requests of one connection, which take effect one after the other: a client may send the next before it has an answer. */ // H3
+class Turns {
+  /** The newest answer of each connection that has not left yet. */
+  readonly #last = new WeakMap<Duplex, ServerResponse>()
+
+  isBusy(socket: Duplex): boolean {
+    return this.#last.has(socket)
   }
-  server.prependListener('request', onRequest).prependListener('checkContinue', onRequest)
-  return busy
+
+  take({ socket }: IncomingMessage, response: ServerResponse, act: () => void): void {
+    const before = this.#last.get(socket)
+    this.#last.set(socket, response)
+    response.once('close', () => {
+      if (this.#last.get(socket) === response) this.#last.delete(socket)
+    })
+    if (before === undefined) return act()
+    before.once('close', () => {
+      if (!socket.destroyed) act()
+    })
+  }
 }
 
 /** H1. Bytes of ours in the middle of an answer would only make it worse, so then the connection just ends. */
-function refuseConnection(error: NodeJS.ErrnoException, socket: Duplex, answers: number): void {
+function refuseConnection(error: NodeJS.ErrnoException, socket: Duplex, isBusy: boolean): void {
   const { code } = error
   if (socket.writableEnded || socket.destroyed) return
-  if (code === 'ECONNRESET' || answers > 0 || !socket.writable) {
+  if (code === 'ECONNRESET' || isBusy || !socket.writable) {
     socket.destroy()
     return
   }
@@ -150,15 +168,30 @@ function listen(server: Server, { host, port }: HttpEdgeOptions): Promise<void> 
   })
 }
 
-/** H3 */
-async function closeServer(server: Server, edge: EdgeState, graceMs: number): Promise<void> {
+interface Connections {
+  /** Every one that is open, in the middle of a handshake too. */
+  readonly all: Set<Duplex>
+  /** Those that no request came on yet: node does not count them as idle. */
+  readonly fresh: Set<Duplex>
+}
+
+function keepIn(set: Set<Duplex>, socket: Duplex): void {
+  set.add(socket)
+  socket.once('close', () => set.delete(socket))
+}
+
+/** H4 */
+async function closeServer(server: Server, edge: EdgeState, { all, fresh }: Connections, graceMs: number): Promise<void> {
   edge.isClosing = true
   const closed = new Promise<void>((resolve) => server.close(() => resolve()))
   for (const end of edge.endless) end()
   // Connections of requests that were under way are idle when their answers are out.
   const idle = setInterval(() => server.closeIdleConnections(), 20)
-  const grace = setTimeout(() => server.closeAllConnections(), graceMs)
+  const grace = setTimeout(() => {
+    for (const socket of all) socket.destroy()
+  }, graceMs)
   server.closeIdleConnections()
+  for (const socket of fresh) socket.destroy()
   await closed
   clearInterval(idle)
   clearTimeout(grace)

@@ -136,7 +136,11 @@ describe('PUT', () => {
     expect((await put('/short?ttl=300ms', 'x')).status).toBe(201)
     expect((await http.fetch('/short')).status).toBe(200)
     const types: string[] = []
-    while (types.at(-1) !== 'remove') types.push(...(await watch.next()).value!.events.map((event: { type: string }) => event.type))
+    while (types.at(-1) !== 'remove') {
+      const step = await watch.next()
+      if (step.done === true) throw new Error('the watch ended')
+      types.push(...step.value.events.map(({ type }) => type))
+    }
     const took = performance.now() - begun
     expect(took).toBeGreaterThan(250)
     expect(took).toBeLessThan(1300)

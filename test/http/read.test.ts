@@ -206,7 +206,11 @@ describe('directories', () => {
       expect(entries.map(({ name }) => name)).toEqual([...names, 'sub'].sort((x, y) => Buffer.compare(Buffer.from(x), Buffer.from(y))))
       expect(next).toBeNull()
       for (const entry of entries) {
-        expect(entry.qid).toEqual({ type: expect.any(Number), path: expect.any(Number), version: expect.any(Number) })
+        expect(Object.entries(entry.qid as object).map(([name, value]) => `${name} ${typeof value}`)).toEqual([
+          'type number',
+          'path number',
+          'version number',
+        ])
         expect(entry.modifiedAt).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,6}Z$/)
         expect(entry.version).toBe(1)
       }

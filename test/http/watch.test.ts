@@ -144,10 +144,10 @@ describe('a watch', () => {
               const [event] = await stream.take(1)
               seen.push(event!.data)
               lastEventId = event!.lastEventId
-            unsettled = event!.hasId ? 0 : unsettled + 1
+              unsettled = event!.hasId ? 0 : unsettled + 1
               isEnd = event!.data['path'] === '/r/end'
             }
-              stream.cut()
+            stream.cut()
             // What a client holds of a position without its end, it sees again.
             if (!isEnd) seen = seen.slice(0, seen.length - unsettled)
             if (cut > 50) throw new Error('no end')
