@@ -30,7 +30,7 @@ async function open(options: Partial<EngineOptions> = {}): Promise<Engine> {
 }
 
 /** The files of a log that are written only when told. */
-function heldFiles(): { files: WalFiles; hold(): void; release(): void } {
+function heldFiles(): { files: WalFiles; hold: () => void; release: () => void } {
   let isHeld = false
   const held: (() => void)[] = []
   const files: WalFiles = {
