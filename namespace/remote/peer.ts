@@ -47,7 +47,7 @@ export interface PeerOptions {
   readonly control: SessionControl | undefined
   /** No new requests, please: told once. */
   onGoaway?(error: NineError | undefined): void
-  /** Told once, after everything has failed that was under way. */
+  /** Told once, when what was served is let go of and before what was asked fails. */
   onClosed?(error: NineError): void
 }
 
@@ -322,8 +322,9 @@ export class SessionPeer {
     })
     this.#serving.close()
     this.#ended.abort(lost)
-    this.#calls.close(lost)
+    // First whoever makes a new session, then the requests that it can take over.
     this.#options.onClosed?.(error)
+    this.#calls.close(lost)
   }
 }
 

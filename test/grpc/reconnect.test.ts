@@ -1,0 +1,188 @@
+/** Connections that are lost at the worst moments, through a proxy that cuts them. */
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { contextFor } from '../../namespace/context.ts'
+import { NineError } from '../../namespace/errors.ts'
+import type { FileServer, WatchEvent } from '../../namespace/file-server.ts'
+import { MemoryServer } from '../../namespace/memory/memory-server.ts'
+import { parsePath } from '../../namespace/path.ts'
+import type { RemoteSession } from '../../namespace/remote/connect.ts'
+import { owner, startNode } from './node.ts'
+import type { TestNode } from './node.ts'
+import { startProxy } from './proxy.ts'
+import type { Proxy } from './proxy.ts'
+
+const context = (ms?: number): ReturnType<typeof contextFor> => contextFor(owner, ms)
+const file = parsePath('/file')
+
+let memory: MemoryServer
+let node: TestNode
+let proxy: Proxy
+let session: RemoteSession
+
+beforeEach(async () => {
+  memory = new MemoryServer({ owner: owner.name })
+  node = await startNode(memory)
+  proxy = await startProxy(node.edge.address)
+  session = await node.connect({ address: proxy.address, random: () => 0 })
+})
+
+afterEach(async () => {
+  await node.close()
+  await proxy.close()
+  memory.close()
+})
+
+async function textAt(server: FileServer, path = file): Promise<string> {
+  return Buffer.from((await server.read(context(), path)).bytes).toString()
+}
+
+describe('reconnection', () => {
+  it('appends once, wherever the answer is cut off', async () => {
+    await session.server.write(context(), file, Buffer.from(''))
+    let expected = ''
+    for (let bytes = 0; bytes < 60; bytes += 7) {
+      proxy.cutAfter('toClient', bytes)
+      const letter = String.fromCharCode(97 + bytes / 7)
+      await session.server.write(context(), file, Buffer.from(letter), { at: 'append' })
+      expected += letter
+    }
+    expect(await textAt(memory)).toBe(expected)
+    expect(proxy.accepted).toBeGreaterThan(5)
+  })
+
+  it('appends once, wherever the request is cut off', async () => {
+    await session.server.write(context(), file, Buffer.from(''))
+    let expected = ''
+    for (let bytes = 0; bytes < 60; bytes += 7) {
+      proxy.cutAfter('toServer', bytes)
+      const letter = String.fromCharCode(97 + bytes / 7)
+      await session.server.write(context(), file, Buffer.from(letter), { at: 'append' })
+      expected += letter
+    }
+    expect(await textAt(memory)).toBe(expected)
+  })
+
+  it('answers each of many pipelined appends once over many cuts', async () => {
+    await session.server.write(context(), file, Buffer.from(''))
+    const count = 400
+    const letters = Array.from({ length: count }, (_, index) => String.fromCharCode(33 + (index % 90)))
+    proxy.cutAfter('toClient', 3_000)
+    const results = letters.map((letter) => session.server.write(context(), file, Buffer.from(letter), { at: 'append' }))
+    await proxy.nextCut()
+    proxy.cutAfter('toClient', 5_001)
+    await Promise.all(results)
+    const text = await textAt(memory)
+    expect(text.length).toBe(count)
+    expect([...text].sort().join('')).toBe([...letters].sort().join(''))
+  })
+
+  it('continues a watch without loss or repetition', async () => {
+    const events: WatchEvent[] = []
+    const count = 200
+    const stop = new AbortController()
+    const watch = session.server.watch({ ...context(), signal: stop.signal }, parsePath('/'), { from: 1, recursive: true })
+    const watched = (async () => {
+      for await (const batch of watch) {
+        events.push(...batch.events)
+        if (events.length >= count) break
+      }
+    })()
+    for (let index = 0; index < count; index++) {
+      if (index % 23 === 5) proxy.cutAfter('toClient', index * 3)
+      await memory.write(context(), parsePath(`/f${index}`), Buffer.from('x'))
+      if (index % 40 !== 39) continue
+      proxy.cut()
+      await session.server.stat(context(), file).catch(() => undefined)
+    }
+    await watched
+    expect(events.map(({ path }) => path)).toEqual(Array.from({ length: count }, (_, index) => `/f${index}`))
+    expect(proxy.accepted).toBeGreaterThan(3)
+  })
+
+  it('a handle ends with its connection, and is not another one afterwards', async () => {
+    await session.server.write(context(), file, Buffer.from('value'))
+    const { handle } = await session.server.open(context(), file, { read: true })
+    expect((await session.server.readHandle(context(), handle, 0, 10)).bytes.length).toBe(5)
+    proxy.cut()
+    await session.server.stat(context(), file)
+    await session.server.open(context(), file, { read: true })
+    await expect(session.server.readHandle(context(), handle, 0, 10)).rejects.toMatchObject({ kind: 'unavailable' })
+  })
+
+  it('drops what an atomic handle staged when the connection goes', async () => {
+    await session.server.write(context(), file, Buffer.from('old'))
+    const { handle } = await session.server.open(context(), file, { write: true, truncate: true })
+    await session.server.writeHandle(context(), handle, Buffer.from('new'), 0)
+    proxy.cut()
+    await session.server.stat(context(), file)
+    expect(await textAt(memory)).toBe('old')
+  })
+
+  it('what was sent and cannot be asked again ends with outcome unknown, what was not sent with none', async () => {
+    const held = new Promise<never>(() => undefined)
+    const slow: FileServer = Object.assign(Object.create(memory) as FileServer, { write: () => held, stat: () => held })
+    const slowNode = await startNode(slow)
+    const client = await slowNode.connect()
+    const write = client.server.write(context(200), file, Buffer.from('x'))
+    const stat = client.server.stat(context(200), file)
+    await expect(write).rejects.toMatchObject({ kind: 'deadline', outcome: 'unknown' })
+    await expect(stat).rejects.toMatchObject({ kind: 'deadline', outcome: 'none' })
+    await slowNode.close()
+    const late = client.server.write(context(), file, Buffer.from('x'))
+    await expect(late).rejects.toMatchObject({ kind: 'unavailable', outcome: 'none' })
+  })
+
+  it('reads that wait for a connection end with their deadline or signal', async () => {
+    proxy.refuse(true)
+    proxy.cut()
+    await expect(session.server.stat(context(150), file)).rejects.toMatchObject({ kind: 'deadline' })
+    const controller = new AbortController()
+    const stat = session.server.stat({ ...context(), signal: controller.signal }, file)
+    controller.abort()
+    await expect(stat).rejects.toMatchObject({ kind: 'deadline' })
+    proxy.refuse(false)
+    await session.server.write(context(), file, Buffer.from('back'))
+    expect(await textAt(memory)).toBe('back')
+  })
+
+  it('does again what made the session: its services and its table', async () => {
+    const served = new MemoryServer({ owner: owner.name })
+    await served.write(context(), file, Buffer.from('from the service'))
+    const registered: { service: string; instance: string | undefined; server: FileServer }[] = []
+    const bound: string[] = []
+    const other = await startNode(memory, {
+      control: {
+        register: async (_context, { service, instance }, server) => {
+          registered.push({ service, instance, server })
+          return instance ?? 'one'
+        },
+        bind: async (_context, { path }) => void bound.push(path),
+      },
+    })
+    const through = await startProxy(other.edge.address)
+    const client = await other.connect({ address: through.address, random: () => 0 })
+    const offer = await client.offer({ service: 'clock', names: ['now'] }, served)
+    await client.bind({ source: '/a', path: parsePath('/b'), order: 'replace', create: false })
+    expect(offer.instance).toBe('one')
+    expect(await textAt(registered[0]!.server)).toBe('from the service')
+    through.cut()
+    await client.server.stat(context(), parsePath('/'))
+    expect(registered.map(({ service, instance }) => `${service}@${instance ?? ''}`)).toEqual(['clock@', 'clock@one'])
+    expect(bound).toEqual(['/b', '/b'])
+    expect(await textAt(registered[1]!.server)).toBe('from the service')
+    await expect(textAt(registered[0]!.server)).rejects.toBeInstanceOf(NineError)
+    await other.close()
+    await through.close()
+    served.close()
+  })
+
+  it('a new token is asked for on each connection, and a refusal is told', async () => {
+    let token = 'token-owner-'
+    const client = await node.connect({ address: proxy.address, token: () => token, random: () => 0 })
+    token = 'wrong'
+    proxy.cut()
+    await expect(client.server.stat(context(), file)).rejects.toMatchObject({ kind: 'unauthenticated' })
+    token = 'token-owner-'
+    await client.close()
+  })
+})
