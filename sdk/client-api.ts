@@ -4,6 +4,7 @@
  *
  * C1 Paths are parsed here, once; a relative path is `invalid`.
  * C2 Values larger than one write go through an atomic handle, so that readers see the old or the new value whole.
+ * C3 A value that takes many reads is read at the position of the first, so that all of it is one version.
  */
 import { contextFor } from '../namespace/context.ts'
 import type { Context } from '../namespace/context.ts'
@@ -15,6 +16,7 @@ import type {
   MutationResult,
   OpenFlags,
   ReadOptions,
+  ReadResult,
   RemoveOptions,
   RenameOptions,
   RightsResult,
@@ -27,7 +29,8 @@ import type {
   WriteOptions,
 } from '../namespace/file-server.ts'
 import { limits } from '../namespace/limits.ts'
-import { joinName, parsePath } from '../namespace/path.ts'
+import { isWithin, joinName, parsePath } from '../namespace/path.ts'
+import type { Path } from '../namespace/path.ts'
 import type { Position } from '../namespace/position.ts'
 import type { Principal, RightsRecord } from '../namespace/rights.ts'
 import type { Stat } from '../namespace/stat.ts'
@@ -73,23 +76,22 @@ export class Client {
     }
   }
 
-  /** The whole value in memory; for large values use readStream. Every part shows the same version, or the read starts again. */
+  /**
+   * The whole value in memory, as one version; for large values use readStream.
+   * @throws NineError `conflict` when it changed during every attempt and its server keeps no past
+   */
   async read(path: string, options?: ReadOptions & RequestOptions): Promise<Uint8Array> {
     const parsed = parsePath(path)
-    for (;;) {
-      const parts: Uint8Array[] = []
-      const first = await this.server.read(this.context(options), parsed, options)
-      parts.push(first.bytes)
-      let size = first.bytes.length
-      const whole = first.stat.kind === 'file' ? (first.stat.size ?? size) : size
-      let isTorn = false
-      while (size < whole && !isTorn) {
-        const next = await this.server.read(this.context(options), parsed, { ...options, offset: size })
-        isTorn = next.stat.qid.path !== first.stat.qid.path || next.stat.version !== first.stat.version || next.bytes.length === 0
-        parts.push(next.bytes)
-        size += next.bytes.length
+    const first = await this.server.read(this.context(options), parsed, options)
+    if (isWhole(first, 0)) return first.bytes
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const parts: Uint8Array[] = []
+        for await (const part of this.#parts(parsed, 0, options)) parts.push(part)
+        return Buffer.concat(parts)
+      } catch (error) {
+        if (!(error instanceof TornError) || attempt === reads_max) throw error
       }
-      if (!isTorn) return parts.length === 1 ? first.bytes : Buffer.concat(parts)
     }
   }
 
@@ -97,10 +99,14 @@ export class Client {
     return Buffer.from(await this.read(path, options)).toString('utf8')
   }
 
-  /** Bytes as they come: a large value part by part from one handle, or the records of a stream until it ends. */
+  /**
+   * Bytes as they come: a value part by part, all of the version it had at the start; or the records of a stream until it ends.
+   * @throws NineError `conflict` when the value changed meanwhile and its server keeps no past
+   */
   async *readStream(path: string, options?: RequestOptions & { readonly offset?: number }): AsyncGenerator<Uint8Array, void> {
     const handle = await this.open(path, { read: true }, options)
     try {
+      if (handle.opened.kind === 'file') return yield* this.#parts(parsePath(path), options?.offset ?? 0, options)
       let offset = options?.offset ?? 0
       for (;;) {
         const { bytes, end } = await handle.readAt(offset, limits.read_bytes_max, { timeoutMs: Infinity, ...options })
@@ -110,6 +116,31 @@ export class Client {
       }
     } finally {
       await handle.discard()
+    }
+  }
+
+  /** The parts of one version of a value: the later ones are read from the past, where the server keeps it. */ // C3
+  async *#parts(path: Path, start: number, options?: ReadOptions & RequestOptions): AsyncGenerator<Uint8Array, void> {
+    const first = await this.server.read(this.context(options), path, { ...options, offset: start })
+    let part = first
+    let offset = start
+    for (;;) {
+      if (part.bytes.length > 0) yield part.bytes
+      if (isWhole(part, offset)) return
+      offset += part.bytes.length
+      part = await this.#partAt(path, offset, first, options)
+      if (part.stat.qid.path !== first.stat.qid.path || part.stat.version !== first.stat.version) throw new TornError(path)
+      if (part.bytes.length === 0) return
+    }
+  }
+
+  async #partAt(path: Path, offset: number, first: ReadResult, options?: ReadOptions & RequestOptions): Promise<ReadResult> {
+    const at = options?.at ?? (first.position.length > 0 ? first.position : undefined)
+    try {
+      return await this.server.read(this.context(options), path, { ...options, offset, at })
+    } catch (error) {
+      if (options?.at !== undefined || !(isNineError(error, 'compacted') || isNineError(error, 'unsupported'))) throw error
+      return this.server.read(this.context(options), path, { ...options, offset })
     }
   }
 
@@ -125,7 +156,7 @@ export class Client {
     return this.writeStream(path, [bytes], options)
   }
 
-  append(path: string, data: Data, options?: WriteOptions & RequestOptions): Promise<MutationResult> {
+  async append(path: string, data: Data, options?: WriteOptions & RequestOptions): Promise<MutationResult> {
     return this.write(path, data, { ...options, at: 'append' })
   }
 
@@ -166,15 +197,15 @@ export class Client {
     return handle.close(options)
   }
 
-  create(path: string, options?: CreateOptions & RequestOptions): Promise<MutationResult> {
+  async create(path: string, options?: CreateOptions & RequestOptions): Promise<MutationResult> {
     return this.server.create(this.context(options), parsePath(path), options)
   }
 
-  mkdir(path: string, options?: CreateOptions & RequestOptions): Promise<MutationResult> {
+  async mkdir(path: string, options?: CreateOptions & RequestOptions): Promise<MutationResult> {
     return this.server.mkdir(this.context(options), parsePath(path), options)
   }
 
-  symlink(path: string, target: string, options?: CreateOptions & RequestOptions): Promise<MutationResult> {
+  async symlink(path: string, target: string, options?: CreateOptions & RequestOptions): Promise<MutationResult> {
     return this.server.symlink(this.context(options), parsePath(path), target, options)
   }
 
@@ -182,15 +213,15 @@ export class Client {
     return (await this.server.readlink(this.context(options), parsePath(path), options)).target
   }
 
-  remove(path: string, options?: RemoveOptions & RequestOptions): Promise<MutationResult> {
+  async remove(path: string, options?: RemoveOptions & RequestOptions): Promise<MutationResult> {
     return this.server.remove(this.context(options), parsePath(path), options)
   }
 
-  rename(from: string, to: string, options?: RenameOptions & RequestOptions): Promise<MutationResult> {
+  async rename(from: string, to: string, options?: RenameOptions & RequestOptions): Promise<MutationResult> {
     return this.server.rename(this.context(options), parsePath(from), parsePath(to), options)
   }
 
-  setStat(path: string, changes: StatChanges, options?: RequestOptions): Promise<MutationResult> {
+  async setStat(path: string, changes: StatChanges, options?: RequestOptions): Promise<MutationResult> {
     return this.server.setStat(this.context(options), parsePath(path), changes)
   }
 
@@ -227,7 +258,7 @@ export class Client {
     }
   }
 
-  txn(
+  async txn(
     request: { readonly if?: readonly TxnCondition[]; readonly then: readonly TxnOperation[]; readonly else?: readonly TxnOperation[] },
     options?: RequestOptions,
   ): Promise<TxnResult> {
@@ -267,16 +298,21 @@ export class Client {
     return Lock.take(this, parsePath(path), options)
   }
 
-  rights(path: string, options?: RequestOptions): Promise<RightsResult> {
+  async rights(path: string, options?: RequestOptions): Promise<RightsResult> {
     return this.server.getRights(this.context(options), parsePath(path))
   }
 
-  setRights(path: string, record: RightsRecord | undefined, options?: RequestOptions): Promise<MutationResult> {
+  async setRights(path: string, record: RightsRecord | undefined, options?: RequestOptions): Promise<MutationResult> {
     return this.server.setRights(this.context(options), parsePath(path), record)
   }
 
   /** Copy a file or, with `recursive`, a tree, inside or between stores. */
   async copy(from: string, to: string, options?: RequestOptions & { readonly recursive?: boolean }): Promise<void> {
+    const source = parsePath(from)
+    const target = parsePath(to)
+    if (isWithin(target, source)) {
+      throw new NineError({ kind: 'invalid', op: 'client.copy', path: from, message: `${to} is ${from} itself or inside it` })
+    }
     const stat = await this.stat(from, options)
     const fields = { mode: stat.mode, modifiedAt: stat.modifiedAt, contentType: stat.contentType }
     if (stat.kind === 'symlink') {
@@ -288,7 +324,7 @@ export class Client {
     } else {
       await this.mkdir(to, { mode: stat.mode, ...options })
       for await (const child of this.list(from, { signal: options.signal, timeoutMs: options.timeoutMs })) {
-        await this.copy(joinName(parsePath(from), child.name), joinName(parsePath(to), child.name), options)
+        await this.copy(joinName(source, child.name), joinName(target, child.name), options)
       }
     }
   }
@@ -301,4 +337,17 @@ export class Client {
 
 function bytesOf(data: Data): Uint8Array {
   return typeof data === 'string' ? Buffer.from(data, 'utf8') : data
+}
+
+const reads_max = 5
+
+class TornError extends NineError {
+  constructor(path: Path) {
+    super({ kind: 'conflict', op: 'client.read', path, message: 'the file was changed while it was read', retryable: true })
+  }
+}
+
+/** Whether nothing follows a part: values that are computed come whole with one read. */
+function isWhole({ bytes, stat }: ReadResult, offset: number): boolean {
+  return stat.kind !== 'file' || offset + bytes.length >= (stat.size ?? 0)
 }

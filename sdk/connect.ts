@@ -77,15 +77,15 @@ class RemoteNamespaceControl implements NamespaceControl {
     this.#remote = remote
   }
 
-  bind(source: string, path: string, options?: MountOptions): Promise<void> {
+  async bind(source: string, path: string, options?: MountOptions): Promise<void> {
     return this.#remote.bind(requestOf(parsePath(source), path, options))
   }
 
-  mount(source: string, path: string, options?: MountOptions): Promise<void> {
+  async mount(source: string, path: string, options?: MountOptions): Promise<void> {
     return this.#remote.mount(requestOf(source, path, options))
   }
 
-  unmount(path: string, source?: string): Promise<void> {
+  async unmount(path: string, source?: string): Promise<void> {
     return this.#remote.unmount({ path: parsePath(path), source })
   }
 

@@ -1,4 +1,10 @@
-/** Leases that keep themselves alive, and locks that stand on them. */
+/**
+ * Leases that keep themselves alive, and locks that stand on them.
+ *
+ * L1 A lease counts as ended here no later than at the node: its time runs from when the last renewal that was answered was sent.
+ * L2 A lock is held while its lease lives and its file is the one it made.
+ */
+import { systemClock } from '../namespace/clock.ts'
 import { isNineError } from '../namespace/errors.ts'
 import { rootPath, parsePath } from '../namespace/path.ts'
 import type { Path } from '../namespace/path.ts'
@@ -15,21 +21,24 @@ export class Lease implements AsyncDisposable {
   /** Resolves when the lease has ended, by revoke or because it could not be renewed in time. */
   readonly ended: Promise<void>
   #end: () => void = () => undefined
-  #timer: NodeJS.Timeout | undefined
+  #renewal: NodeJS.Timeout | undefined
+  #expiry: NodeJS.Timeout | undefined
+  #isEnded = false
 
-  private constructor(client: Client, id: string, ttlMs: number) {
+  private constructor(client: Client, id: string, ttlMs: number, sentAt: number) {
     this.#client = client
     this.id = id
     this.ttlMs = ttlMs
     this.ended = new Promise((resolve) => (this.#end = resolve))
-    this.#arm()
+    this.#arm(sentAt)
   }
 
   /** @param options.path any path of the store that the lease is for; default the root */
   static async grant(client: Client, ttlMs: number, options?: RequestOptions & { readonly path?: string }): Promise<Lease> {
     const path = options?.path === undefined ? rootPath : parsePath(options.path)
+    const sentAt = systemClock.monotonic()
     const granted = await client.server.grantLease(client.context(options), ttlMs, path)
-    return new Lease(client, granted.lease, granted.ttlMs)
+    return new Lease(client, granted.lease, granted.ttlMs, sentAt)
   }
 
   /** End it now: its files are removed. */
@@ -46,24 +55,34 @@ export class Lease implements AsyncDisposable {
     }
   }
 
-  #arm(): void {
-    this.#timer = setTimeout(() => void this.#renew(), this.ttlMs / renewals_per_ttl)
-    this.#timer.unref()
+  /** The lease lasts from `sentAt`, on the monotonic clock. */ // L1
+  #arm(sentAt: number): void {
+    clearTimeout(this.#expiry)
+    this.#expiry = setTimeout(() => this.#stop(), sentAt + this.ttlMs - systemClock.monotonic())
+    this.#expiry.unref()
+    this.#renewSoon()
+  }
+
+  #renewSoon(): void {
+    this.#renewal = setTimeout(() => void this.#renew(), this.ttlMs / renewals_per_ttl)
+    this.#renewal.unref()
   }
 
   async #renew(): Promise<void> {
+    const sentAt = systemClock.monotonic()
     try {
       await this.#client.server.renewLease(this.#client.context({ timeoutMs: this.ttlMs }), this.id)
-      if (this.#timer !== undefined) this.#arm()
+      if (!this.#isEnded) this.#arm(sentAt)
     } catch (error) {
       if (isNineError(error, 'not_found')) this.#stop()
-      else if (this.#timer !== undefined) this.#arm()
+      else if (!this.#isEnded) this.#renewSoon()
     }
   }
 
   #stop(): void {
-    clearTimeout(this.#timer)
-    this.#timer = undefined
+    clearTimeout(this.#renewal)
+    clearTimeout(this.#expiry)
+    this.#isEnded = true
     this.#end()
   }
 }
@@ -72,6 +91,8 @@ export class Lock implements AsyncDisposable {
   readonly #client: Client
   readonly #lease: Lease
   readonly path: Path
+  /** Resolves when the lock is no longer held: released, not renewed in time, or its file removed by another. */
+  readonly lost: Promise<void>
   /** Fencing token: only grows; give it to whatever the lock protects. */
   readonly token: number
 
@@ -80,6 +101,8 @@ export class Lock implements AsyncDisposable {
     this.#lease = lease
     this.path = path
     this.token = token
+    const watching = new AbortController()
+    this.lost = Promise.race([lease.ended, this.#removed(watching.signal)]).finally(() => watching.abort())
   }
 
   static async take(client: Client, path: Path, options?: RequestOptions & { readonly ttlMs?: number }): Promise<Lock> {
@@ -93,11 +116,6 @@ export class Lock implements AsyncDisposable {
     }
   }
 
-  /** Resolves when the lock is no longer held. */
-  get lost(): Promise<void> {
-    return this.#lease.ended
-  }
-
   async release(): Promise<void> {
     await this.#lease[Symbol.asyncDispose]()
   }
@@ -109,5 +127,17 @@ export class Lock implements AsyncDisposable {
   /** The client that holds it. */
   get client(): Client {
     return this.#client
+  }
+
+  /** L2. Where it cannot be watched, the lease alone tells. */
+  async #removed(signal: AbortSignal): Promise<void> {
+    try {
+      for await (const event of this.#client.watch(this.path, { from: this.token + 1, statsOnly: true, signal })) {
+        if (event.type === 'remove' || event.type === 'rename') return
+      }
+    } catch {
+      // Ended with the connection for good, or as compacted: the file may stand still.
+    }
+    await this.#lease.ended
   }
 }
