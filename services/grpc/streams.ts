@@ -110,6 +110,8 @@ export async function writeStreamCall(
       await open.server.writeHandle(open.context, open.handle, bytes, at)
       if (at !== 'append') at += bytes.length
     }
+    // A call that is cancelled ends its messages first, and says so a moment later.
+    await new Promise((resolve) => setImmediate(resolve))
     if (open === undefined) throw new NineError({ kind: 'invalid', op: 'grpc.writeStream', message: 'the first message names the file' })
     if (call.cancelled) throw new NineError({ kind: 'deadline', op: 'grpc.writeStream', message: 'the call was cancelled' })
     const { server, context, handle } = open
