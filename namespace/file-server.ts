@@ -119,6 +119,7 @@ export interface ConditionOptions {
 export interface CreateOptions extends ConditionOptions {
   /** Make missing parent directories. */
   readonly parents?: boolean | undefined
+  /** The file ends with it. A whole new value without one takes the file off the lease it had; part of a value leaves it. */
   readonly lease?: string | undefined
   /** Shorthand for a lease of its own that is never renewed, milliseconds. */
   readonly ttlMs?: number | undefined

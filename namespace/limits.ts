@@ -16,8 +16,8 @@ export const limits = {
   list_page_entries_default: 1_000,
   /** Encoded size at which a list page is closed, however many entries it was asked for. */
   list_page_bytes_max: 1024 * 1024,
-  /** One read answers at most this much; the caller goes on at the next offset. */
-  read_bytes_max: 4 * 1024 * 1024,
+  /** One read answers at most this much (with its stat it fits gRPC's default message of 4 MiB); the caller goes on at the next offset. */
+  read_bytes_max: 15 * 256 * 1024,
   /** One write carries at most this much (larger values go through a handle); more: `too_large`. */
   write_bytes_max: 4 * 1024 * 1024,
   /** Largest value of a file; past it: `too_large`. */

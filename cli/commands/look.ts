@@ -249,7 +249,7 @@ async function grep(run: Run, pattern: string, paths: string[], options: GrepOpt
 }
 
 function patternOf(pattern: string, options: GrepOptions): RegExp {
-  const source = options.fixed === true ? pattern.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&') : pattern
+  const source = options.fixed === true ? pattern.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&') : pattern
   try {
     return new RegExp(source, options.ignoreCase === true ? 'iu' : 'u')
   } catch (cause) {

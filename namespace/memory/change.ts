@@ -35,7 +35,10 @@ export interface MemoryState {
   nextIno: number
 }
 
-export type NewState = Omit<Partial<NodeState>, 'since' | 'revision' | 'version' | 'createdRevision' | 'before'>
+export type NewState = Omit<Partial<NodeState>, 'since' | 'revision' | 'version' | 'createdRevision' | 'before'> & {
+  /** Without a lease of its own the new state has none, rather than the one before. */
+  readonly leavesLease?: boolean
+}
 
 export class Change {
   readonly revision: number
@@ -170,7 +173,7 @@ export class Change {
       createdAt: before.createdAt,
       modifiedAt: fields.modifiedAt ?? before.modifiedAt,
       contentType: fields.contentType ?? before.contentType,
-      lease: fields.lease ?? before.lease,
+      lease: fields.lease ?? (fields.leavesLease === true ? undefined : before.lease),
       rights: 'rights' in fields ? fields.rights : before.rights,
       bytes,
       before,
@@ -188,7 +191,7 @@ export class Change {
     })
     if (head.lease !== before.lease) {
       if (before.lease !== undefined) this.#unbind(before.lease, node)
-      this.#bind(head.lease!, node)
+      if (head.lease !== undefined) this.#bind(head.lease, node)
     }
   }
 

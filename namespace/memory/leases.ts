@@ -132,7 +132,6 @@ export class LockLines {
     line.splice(at, 1)
     this.#waiting--
     if (line.length === 0) this.#lines.delete(turn.path)
-    else if (at === 0) line[0]!.wake()
   }
 
   /** Something may have become free, or a lease has ended: all look again, and who is not first goes on waiting. */

@@ -37,7 +37,11 @@ export function write(change: Change, path: Path, bytes: Uint8Array, options: Wr
     if (options.mustExist === true && options.ifMatch === undefined) throw change.missing(path)
     return make(change, path, 'file', { ...options, bytes: spliced(change, path, noBytes, bytes, options.at ?? 'replace') })
   }
-  return writeNode(change, node, path, (before) => spliced(change, path, before, bytes, options.at ?? 'replace'), options)
+  const leavesLease = options.at === undefined || options.at === 'replace'
+  return writeNode(change, node, path, (before) => spliced(change, path, before, bytes, options.at ?? 'replace'), {
+    ...options,
+    leavesLease,
+  })
 }
 
 /**
@@ -49,7 +53,7 @@ export function writeNode(
   node: Node,
   path: Path,
   value: (before: Uint8Array) => Uint8Array,
-  options: CreateOptions,
+  options: CreateOptions & { readonly leavesLease?: boolean },
   isChecked = true,
 ): Mutation {
   if (isChecked) change.need(node, writeBit, path)
@@ -64,6 +68,7 @@ export function writeNode(
     mode,
     modifiedAt: modifiedAt ?? change.time,
     lease: leaseFor(change, path, options),
+    leavesLease: options.leavesLease,
   })
   changed(change, node, previous)
   return resultOf(node, false)

@@ -2,8 +2,8 @@
  * Commands that put content in place or make something: write, create, mkdir, symlink.
  *
  * W1 A write of an existing file needs `write` there; whatever is made needs `create` at the deepest directory that exists.
- * W2 A write without a lease leaves the file on the lease it has: a write changes bytes. With another lease, or a ttl, it
- *    changes over.
+ * W2 A whole new value put at a path without a lease takes the file off the lease it had, so that a plain write is there to stay
+ *    (as in etcd); part of a value, and what a handle publishes, leaves it. With another lease, or a ttl, the file changes over.
  * W3 A file that was unlinked and is still open is changed without an event; its revision has none.
  */
 import type { IfMatch } from '../../namespace/file-server.ts'
@@ -215,8 +215,12 @@ function spliced(node: NodeRecord | undefined, offset: number, bytes: Uint8Array
 }
 
 /** The lease that a written file has from now on. W2 */
-function leaseOf(change: Change, fields: CreateFields, node: NodeRecord, op: string, path: Path): string | undefined {
-  if (fields.lease === undefined && fields.ttl === undefined) return node.lease
+function leaseOf(change: Change, fields: WriteCommand, node: NodeRecord, op: string, path: Path): string | undefined {
+  if (fields.lease === undefined && fields.ttl === undefined) {
+    if (node.lease === undefined || !isWholeValue(fields)) return node.lease
+    change.leases.detach(node.lease, node.ino)
+    return undefined
+  }
   if (fields.lease !== undefined && fields.lease === node.lease) {
     checkLeaseOwner(change, fields.lease, op, path)
     if (fields.ttl === undefined) return node.lease
@@ -224,6 +228,10 @@ function leaseOf(change: Change, fields: CreateFields, node: NodeRecord, op: str
   const lease = newLease(change, fields, node.ino, op, path)
   if (node.lease !== undefined) change.leases.detach(node.lease, node.ino)
   return lease
+}
+
+function isWholeValue({ target, content }: WriteCommand): boolean {
+  return target.ino === undefined && (content.kind === 'replace' || content.kind === 'blob') && content.base === undefined
 }
 
 /** @throws NineError `not_found`, `denied`, `invalid`, `too_large`, `overloaded` */

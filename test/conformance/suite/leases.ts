@@ -106,13 +106,21 @@ export const leaseGroups: readonly Group[] = [
       await t.server.revokeLease(t.context, lease)
       expect(await t.text('f')).toBe('y')
     },
-    'a write without lease keeps it': async (t) => {
+    'part of a value without lease keeps it': async (t) => {
       const lease = await grant(t, long_ms)
       await t.put('f', 'x', { lease })
-      await t.put('f', 'y')
+      await t.put('f', 'y', { at: 'append' })
       expect((await t.stat('f')).lease).toBe(lease)
       await t.server.revokeLease(t.context, lease)
       expect(await t.names()).toEqual([])
+    },
+    'a whole value without lease is there to stay': async (t) => {
+      const lease = await grant(t, long_ms)
+      await t.put('f', 'x', { lease })
+      await t.put('f', 'y')
+      expect((await t.stat('f')).lease).toBe(undefined)
+      await t.server.revokeLease(t.context, lease)
+      expect(await t.text('f')).toBe('y')
     },
     'a lease that does not exist': async (t) => {
       await fails(t.put('f', 'x', { lease: 'no-such-lease' }), 'not_found', t.at('f'))
@@ -186,6 +194,33 @@ export const leaseGroups: readonly Group[] = [
       expect(order).toEqual([0, 1, 2, 3, 4])
       expect(tokens).toEqual([...tokens].sort((a, b) => a - b))
       expect(new Set(tokens).size).toBe(5)
+    },
+    'who comes when it is freed stands behind who waits': async (t) => {
+      const leases = [await grant(t, long_ms), await grant(t, long_ms), await grant(t, long_ms)] as const
+      await t.server.lock(t.context, t.at('lock'), leases[0])
+      const waiting = t.server.lock(t.context, t.at('lock'), leases[1])
+      await t.stat('lock')
+      const freed = t.server.remove(t.context, t.at('lock'))
+      const late = t.server.lock(t.context, t.at('lock'), leases[2])
+      await freed
+      const { token } = await waiting
+      await t.server.remove(t.context, t.at('lock'))
+      expect((await late).token).toBeGreaterThan(token)
+    },
+    'who gives up as it is freed passes it on': async (t) => {
+      const leases = [await grant(t, long_ms), await grant(t, long_ms), await grant(t, long_ms)] as const
+      await t.server.lock(t.context, t.at('lock'), leases[0])
+      const controller = new AbortController()
+      const givingUp = t.server.lock({ ...t.context, signal: controller.signal }, t.at('lock'), leases[1])
+      await t.stat('lock')
+      const next = t.server.lock(t.context, t.at('lock'), leases[2])
+      await t.stat('lock')
+      const freed = t.server.remove(t.context, t.at('lock'))
+      controller.abort()
+      await Promise.allSettled([givingUp.then(() => t.server.remove(t.context, t.at('lock')))])
+      await freed
+      await next
+      expect((await t.stat('lock')).lease).toBe(leases[2])
     },
     'waiting ends at the deadline': async (t) => {
       const [mine, yours] = [await grant(t, long_ms), await grant(t, long_ms)]
