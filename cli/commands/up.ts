@@ -4,7 +4,6 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { NineError } from '../../namespace/errors.ts'
 import { defaultAddresses, defaultDataDir } from '../../services/node/defaults.ts'
-import { startNode } from '../../services/node/index.ts'
 import type { RunningNode } from '../../services/node/index.ts'
 import { standardOutput } from '../output.ts'
 import type { Output } from '../output.ts'
@@ -49,6 +48,8 @@ interface UpOptions extends GlobalOptions {
 async function up(this: void, _flags: unknown, command: Command): Promise<void> {
   const options = command.optsWithGlobals<UpOptions>()
   const output = standardOutput(options.json === true)
+  // Loaded here, so that no other command pays for a node.
+  const { startNode } = await import('../../services/node/index.ts')
   const node = await startNode({
     data: resolve(options.data),
     http: options.http,
