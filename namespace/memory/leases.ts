@@ -31,10 +31,6 @@ export class Leases {
     this.#expire = expire
   }
 
-  has(lease: string): boolean {
-    return this.#leases.has(lease)
-  }
-
   ownerOf(lease: string): string | undefined {
     return this.#leases.get(lease)?.owner
   }

@@ -244,7 +244,10 @@ function leaseFor(change: Change, path: Path, options: CreateOptions): string | 
   const { lease, ttlMs } = options
   if (lease !== undefined) {
     if (ttlMs !== undefined) throw change.error('invalid', path, 'a file ends with a lease or after a ttl, not both')
-    if (!leases.has(lease)) throw change.error('not_found', path, `the lease ${lease} has ended`)
+    const owner = leases.ownerOf(lease)
+    if (owner === undefined) throw change.error('not_found', path, `the lease ${lease} has ended`)
+    const { name } = change.context.principal
+    if (owner !== name && name !== change.memory.owner) throw change.error('denied', path, 'the lease is of another principal')
     return lease
   }
   if (ttlMs === undefined) return undefined

@@ -11,7 +11,7 @@ import { NineError, type ErrorKind } from '../errors.ts'
 import type { HandleReadResult, HandleWriteResult, OpenFlags } from '../file-server.ts'
 import { limits } from '../limits.ts'
 import type { Call, Output } from './entries.ts'
-import { run } from './run.ts'
+import { run, runWatched } from './run.ts'
 import { bytesFor, Commands, valueOf } from './values.ts'
 import type { Found } from './walk-table.ts'
 
@@ -117,9 +117,8 @@ export class OpenEntry {
 
   async #readRecord(records: AsyncIterator<Output>, length: number, signal: AbortSignal): Promise<HandleReadResult> {
     while (this.#value === undefined || this.#value.length === 0) {
+      // E3: whoever gives up leaves the record where it is; from here on, whoever asked gets it.
       const step = await unlessAborted((this.#pending ??= records.next()), signal)
-      // E3: whoever has given up by now leaves the record where it is.
-      if (signal.aborted) throw failure('deadline', 'readHandle', this.found.path, 'the caller has gone or its time is over')
       if (step.done === true) return { bytes: nothing, end: true }
       this.#pending = undefined
       this.#value = bytesFor(step.value, this.found.path)
@@ -149,20 +148,19 @@ export class OpenEntry {
 
   /** E1. Also waiting for its turn ends with the caller's deadline. */
   #inTurn<T>(context: Context, verb: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    return run(
-      context,
-      verb,
-      this.found,
-      (call) => {
-        const done = this.#turn.then(() => {
-          if (call.signal.aborted) throw failure('deadline', verb, this.found.path, 'the caller has gone or its time is over')
-          return work(call.signal)
-        })
-        this.#turn = done.catch(() => undefined)
-        return done
-      },
-      this.#closed.signal,
-    )
+    const take = async ({ signal }: Call): Promise<T> => {
+      const before = this.#turn
+      let leave!: () => void
+      const mine = new Promise<void>((resolve) => (leave = resolve))
+      this.#turn = before.then(() => mine)
+      try {
+        await unlessAborted(before, signal)
+        return await work(signal)
+      } finally {
+        leave()
+      }
+    }
+    return runWatched(context, verb, this.found, take, this.#closed.signal)
   }
 }
 
@@ -174,7 +172,8 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promi
     signal.addEventListener('abort', stop, { once: true })
   })
   try {
-    return await Promise.race([promise, aborted])
+    if (signal.aborted) stop!()
+    return await Promise.race([aborted, promise])
   } finally {
     signal.removeEventListener('abort', stop!)
   }

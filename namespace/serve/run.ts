@@ -25,20 +25,55 @@ const timeout_ms_max = 2 ** 31 - 1
  * @throws NineError of the kind that `act` throws, `internal` for anything else it throws, `deadline` when it takes too
  * long or the caller goes; always with the path that was asked for
  */
-export async function run<T>(
+export function run<T>(context: Context, verb: string, place: Place, act: (call: Call) => T | Promise<T>, also?: AbortSignal): Promise<T> {
+  return runWith(
+    context,
+    verb,
+    place,
+    (call) => {
+      const result = act(call)
+      return isPromise(result) ? call.until(Promise.resolve(result)) : result
+    },
+    also,
+  )
+}
+
+/**
+ * The same for an `act` that ends by itself when its signal is aborted: what it answers is what the caller gets, so that
+ * nothing it took is lost.
+ */
+export function runWatched<T>(
   context: Context,
   verb: string,
   place: Place,
-  act: (call: Call) => T | Promise<T>,
+  act: (call: Call) => Promise<T>,
   also?: AbortSignal,
+): Promise<T> {
+  return runWith(
+    context,
+    verb,
+    place,
+    (call) => {
+      call.watch()
+      return act(call)
+    },
+    also,
+  )
+}
+
+async function runWith<T>(
+  context: Context,
+  verb: string,
+  place: Place,
+  act: (call: RunningCall) => T | Promise<T>,
+  also: AbortSignal | undefined,
 ): Promise<T> {
   const op = `serve.${verb}`
   checkDeadline(context, op, place.path)
   const call = new RunningCall(context, place, op, also)
   try {
     if (also?.aborted === true) throw call.over()
-    const result = act(call)
-    return isPromise(result) ? await call.until(Promise.resolve(result)) : result
+    return await act(call)
   } catch (error) {
     if (isNineError(error)) throw error.path === place.path ? error : error.at(place.path)
     throw toNineError(error, op, place.path)
@@ -88,15 +123,20 @@ class RunningCall implements Call {
 
   /** R1 */
   until<T>(result: Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.#reject = reject
+      result.then(resolve, reject)
+      this.watch()
+    })
+  }
+
+  /** From now on the signal is aborted when the caller goes or its time is over. */
+  watch(): void {
     const { deadline, signal } = this.context
     if (deadline !== Infinity) this.#arm(deadline)
     signal?.addEventListener('abort', this.#stop, { once: true })
     this.#also?.addEventListener('abort', this.#stop, { once: true })
-    return new Promise<T>((resolve, reject) => {
-      this.#reject = reject
-      result.then(resolve, reject)
-      if (signal?.aborted === true || this.#also?.aborted === true) this.#stop()
-    })
+    if (signal?.aborted === true || this.#also?.aborted === true) this.#stop()
   }
 
   end(): void {

@@ -215,6 +215,10 @@ describe('the end of a memory server', () => {
     const stranger = { ...context(), principal: { name: 'eve', groups: [] } }
     await fails(server.renewLease(stranger, lease), 'denied')
     await fails(server.revokeLease(stranger, lease), 'denied')
+    await server.setRights(context(), at('/'), [{ who: '*', rights: ['create', 'write', 'list'] }])
+    await fails(server.create(stranger, at('/f'), { lease }), 'denied')
+    await fails(server.lock(stranger, at('/l'), lease), 'denied')
+    expect((await server.list(context(), at('/'))).entries).toEqual([])
     await server.renewLease(context(), lease)
   })
 })

@@ -363,6 +363,25 @@ describe('stream', () => {
     expect(feed.readers).toBe(0)
   })
 
+  it.each(Array.from({ length: 24 }, (_, i) => i))(
+    'a record that comes as the reader gives up is not lost (%i steps apart)',
+    async (steps) => {
+      const feed = new Feed<Output>()
+      const server = serveTable({ s: stream(feed) })
+      const { handle } = await server.open(context(), parsePath('/s'), { read: true })
+      const controller = new AbortController()
+      const first = next(server, handle, { signal: controller.signal }).catch(() => 'given up')
+      await new Promise(setImmediate)
+      feed.publish('one')
+      for (let i = 0; i < steps; i++) await Promise.resolve()
+      controller.abort()
+      feed.publish('two')
+      const got = [await first, await next(server, handle)]
+      expect(got.includes('given up') ? got.at(-1) : got.join()).toBe(got.includes('given up') ? 'one' : 'one,two')
+      await server.closeHandle(context(), handle)
+    },
+  )
+
   it('gives a long record in parts', async () => {
     const server = serveTable({
       s: stream(async function* () {

@@ -86,6 +86,23 @@ export const txnGroups: readonly Group[] = [
       expect(await t.stat('f')).toEqual(before)
       expect((await t.server.list(t.context, t.at(), { recursive: true })).entries).toEqual(listed)
       expect(await t.text('d/g')).toBe('kept')
+      // What was moved and moved back is known by its old path.
+      await t.put('d/g', 'changed')
+      await t.put('d/new', 'x')
+      expect(await t.names('d')).toEqual(['g', 'new'])
+    },
+    'a failure leaves events at their old paths': async (t) => {
+      await t.put('d/g', 'kept', { parents: true })
+      await t.server.mkdir(t.context, t.at('to'))
+      const then = [
+        { op: 'rename', path: t.at('d'), to: t.at('to/moved') },
+        { op: 'remove', path: t.at('none') },
+      ] as const
+      await fails(txn(t, { then }), 'not_found')
+      const watch = await t.watch('', { recursive: true })
+      await t.put('d/g', 'changed')
+      expect((await watch.event()).path).toBe(t.at('d/g'))
+      await watch.close()
     },
     'ifMatch in an operation': async (t) => {
       const f = await t.put('f', '1')
