@@ -1,7 +1,8 @@
 /**
  * Discovery of a node alone: a table in memory whose rows lapse. It starts empty with the node, as its services do.
  *
- * One timer serves all leases, armed for the earliest.
+ * One timer serves all leases, armed for the earliest. Leases of one length lapse in the order in which they were last renewed, so
+ * that the earliest of each length is the first: no renewal and no sweep looks at all rows.
  */
 import type { Clock } from '../namespace/clock.ts'
 import { NineError } from '../namespace/errors.ts'
@@ -19,6 +20,8 @@ interface Row {
 export class EmbeddedRegistry implements Registry {
   readonly #clock: Clock
   readonly #services = new Map<string, Map<string, Row>>()
+  /** Rows by the length of their lease, in the order they lapse. */
+  readonly #leases = new Map<number, Set<Row>>()
   readonly #listeners = new Set<(event: RegistryEvent) => void>()
   #count = 0
   #timer: NodeJS.Timeout | undefined
@@ -42,6 +45,7 @@ export class EmbeddedRegistry implements Registry {
     const row: Row = { instance, ttlMs, lapsesAt: this.#clock.monotonic() + ttlMs }
     rows.set(instance.instance, row)
     this.#count++
+    this.#begin(row)
     this.#arm()
     this.#tell({ type: 'up', instance })
     return {
@@ -49,6 +53,7 @@ export class EmbeddedRegistry implements Registry {
       renew: async () => {
         if (!this.#has(row)) return false
         row.lapsesAt = this.#clock.monotonic() + ttlMs
+        this.#begin(row)
         return true
       },
       deregister: async () => this.#remove(row, 'deregistered'),
@@ -73,6 +78,7 @@ export class EmbeddedRegistry implements Registry {
   async close(): Promise<void> {
     clearTimeout(this.#timer)
     this.#services.clear()
+    this.#leases.clear()
     this.#listeners.clear()
     this.#count = 0
   }
@@ -86,6 +92,9 @@ export class EmbeddedRegistry implements Registry {
     const rows = this.#services.get(row.instance.service)
     rows?.delete(row.instance.instance)
     if (rows?.size === 0) this.#services.delete(row.instance.service)
+    const leases = this.#leases.get(row.ttlMs)
+    leases?.delete(row)
+    if (leases?.size === 0) this.#leases.delete(row.ttlMs)
     this.#count--
     this.#tell({ type: 'down', instance: row.instance, reason })
   }
@@ -94,23 +103,32 @@ export class EmbeddedRegistry implements Registry {
     for (const listener of [...this.#listeners]) listener(event)
   }
 
-  #rows(): Row[] {
-    return [...this.#services.values()].flatMap((rows) => [...rows.values()])
+  /** The lease of a row begins, or begins anew: it is the last of its length to lapse. */
+  #begin(row: Row): void {
+    let leases = this.#leases.get(row.ttlMs)
+    if (leases === undefined) this.#leases.set(row.ttlMs, (leases = new Set<Row>()))
+    leases.delete(row)
+    leases.add(row)
   }
 
   #arm(): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
-    const rows = this.#rows()
-    if (rows.length === 0) return
-    const next = Math.min(...rows.map((row) => row.lapsesAt))
+    let next = Infinity
+    for (const leases of this.#leases.values()) next = Math.min(next, leases.values().next().value?.lapsesAt ?? Infinity)
+    if (next === Infinity) return
     this.#timer = setTimeout(() => this.#sweep(), Math.max(1, next - this.#clock.monotonic()))
     this.#timer.unref()
   }
 
   #sweep(): void {
     const now = this.#clock.monotonic()
-    for (const row of this.#rows()) if (row.lapsesAt <= now) this.#remove(row, 'lapsed')
+    for (const leases of [...this.#leases.values()]) {
+      for (const row of leases) {
+        if (row.lapsesAt > now) break
+        this.#remove(row, 'lapsed')
+      }
+    }
     this.#arm()
   }
 }

@@ -24,7 +24,7 @@ import type { WatchArgs } from '../wire/watch.ts'
 import { Calls } from './calls.ts'
 import type { CallExtra, Reject } from './calls.ts'
 import type { Channel } from './channel.ts'
-import { Outbox } from './outbox.ts'
+import type { Outbox } from './outbox.ts'
 import { RemoteFileServer } from './remote-file-server.ts'
 import { Serving } from './serving.ts'
 import type { WatchReceiver } from './watch-receiver.ts'
@@ -91,6 +91,11 @@ export class SessionPeer {
   /** Why it has ended; undefined while it lives. */
   get error(): NineError | undefined {
     return this.#error
+  }
+
+  /** Who the other end is. */
+  get principal(): Principal {
+    return this.#options.principal
   }
 
   /** Requests of ours that are not answered. */
@@ -200,6 +205,11 @@ export class SessionPeer {
   /** Send what is written, then close. */
   close(): void {
     this.#end(new NineError({ kind: 'unavailable', op: 'session.end', message: 'the session was closed' }), 1_000)
+  }
+
+  /** End the session, telling the other end why. */
+  refuse(error: NineError): void {
+    if (this.#error === undefined) this.#fail(error)
   }
 
   /** Every whole frame there is, as long as there is room for what it asks. */

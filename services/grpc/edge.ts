@@ -48,6 +48,8 @@ export interface GrpcEdge {
   readonly address: string
   /** Live sessions. */
   readonly sessions: number
+  /** End the sessions of a principal now, telling them why. */
+  endSessionsOf(principal: string, error: NineError): void
   /** Take no new requests, answer those under way for at most `graceMs`, then cut them. */
   close(graceMs: number): Promise<void>
 }
@@ -115,6 +117,10 @@ class Edge implements GrpcEdge {
     })
   }
 
+  endSessionsOf(principal: string, error: NineError): void {
+    for (const peer of [...this.#peers]) if (peer.principal.name === principal) peer.refuse(error)
+  }
+
   async close(graceMs: number): Promise<void> {
     if (this.#isClosing) return
     this.#isClosing = true
@@ -167,12 +173,13 @@ class Edge implements GrpcEdge {
   async #session(stream: Parameters<typeof acceptSession>[0], token: string | undefined, from: string): Promise<void> {
     try {
       const onClosed = (error: NineError): void => {
-        if (peer !== undefined) this.#peers.delete(peer)
+        if (live !== undefined) this.#peers.delete(live)
         this.#options.log?.({ event: 'ended', peer: from, error })
       }
-      let peer: SessionPeer | undefined
-      peer = await acceptSession(stream, { ...this.#accept, token, onClosed })
+      let live: SessionPeer | undefined
+      const peer = await acceptSession(stream, { ...this.#accept, token, onClosed })
       if (peer.error !== undefined) return
+      live = peer
       this.#peers.add(peer)
       if (this.#isClosing) await peer.drain(0)
     } catch (error) {
@@ -184,12 +191,11 @@ class Edge implements GrpcEdge {
   async #http2(socket: Socket): Promise<void> {
     try {
       this.#grpc ??= import('./grpc-server.ts').then(({ GrpcServer }) => {
-        const { authenticate, namespaceOf, session } = this.#options
         return new GrpcServer({
           clock: this.#clock,
-          authenticate: authenticate.bind(this.#options),
-          namespaceOf: namespaceOf.bind(this.#options),
-          session,
+          authenticate: (token) => this.#options.authenticate(token),
+          namespaceOf: (principal) => this.#options.namespaceOf(principal),
+          session: this.#options.session,
           onSession: (stream, token, from) => void this.#session(stream, token, from),
         })
       })

@@ -66,6 +66,11 @@ export class Identity {
       groups: stored?.principals.find((one) => one.name === ownerName)?.groups ?? [],
       tokenSha256: hashOf(token),
     }
+    const shared = others.find((one) => one.tokenSha256 === owner.tokenSha256)
+    if (shared !== undefined) {
+      const message = `${tokenFile} holds the token of ${shared.name}, not one of the owner alone; remove it to have one made`
+      throw new NineError({ kind: 'invalid', op: 'identity.open', message })
+    }
     const identity = new Identity(file, tokenFile, owner, [owner, ...others])
     await identity.#save()
     return identity
@@ -82,6 +87,12 @@ export class Identity {
     if (known !== undefined) return known
     const message = token === undefined || token === '' ? 'a token is needed: Authorization: Bearer <token>' : 'nobody has this token'
     throw new NineError({ kind: 'unauthenticated', op: 'identity.authenticate', message })
+  }
+
+  /** Whether the token that `principal` was authenticated by still holds. */
+  isCurrent(principal: Principal): boolean {
+    for (const known of this.#byHash.values()) if (known === principal) return true
+    return false
   }
 
   list(): Principal[] {

@@ -23,7 +23,7 @@ export class Controls {
   /** All are for the node's owner alone. @throws NineError `denied`, `unsupported` for an unknown name, `invalid` */
   async run(principal: Principal, name: string, value: unknown): Promise<unknown> {
     const op = 'node.control'
-    if (!(name in handlers)) throw new NineError({ kind: 'unsupported', op, message: `no control ${JSON.stringify(name)}` })
+    if (!Object.hasOwn(handlers, name)) throw new NineError({ kind: 'unsupported', op, message: `no control ${JSON.stringify(name)}` })
     if (principal.name !== this.#identity.owner.name) {
       throw new NineError({ kind: 'denied', op, message: `${name} is for the owner of the node, ${this.#identity.owner.name}` })
     }

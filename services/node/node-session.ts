@@ -4,6 +4,7 @@
  *
  * N1 The table lives here, on the node; nothing a client sends is resolved against anything else.
  * N2 What belongs to the session ends with it: services it registered, connections it made, handles.
+ * N3 A session whose principal's token has ended does nothing more.
  */
 import type { Context } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
@@ -27,6 +28,8 @@ export interface NodeSessionParts {
   readonly homes: Homes
   readonly sources: Sources
   readonly controls: Controls
+  /** Aborted with the reason when nothing may be done in this session any more; `server` heeds it. */
+  readonly ended: AbortController
   readonly onClose: () => void
 }
 
@@ -41,6 +44,10 @@ export class NodeSession implements SessionControl {
   constructor(parts: NodeSessionParts) {
     this.#parts = parts
     this.server = parts.server
+  }
+
+  get principal(): Principal {
+    return this.#parts.principal
   }
 
   /** Do what a namespace file says; a line that fails is noted and the rest goes on. */
@@ -60,12 +67,14 @@ export class NodeSession implements SessionControl {
     }
   }
 
-  bind(context: Context, { source, path, order, create }: BindRequest): Promise<void> {
+  async bind(context: Context, { source, path, order, create }: BindRequest): Promise<void> {
+    this.#check()
     return this.#parts.namespace.bind(context, parsePath(source, 'node.bind'), path, { order, create })
   }
 
   async mount(context: Context, { source, path, order, create }: BindRequest): Promise<void> {
     const { namespace, sources } = this.#parts
+    this.#check()
     await namespace.mount(context, await sources.resolve(source), path, { order, create, source })
   }
 
@@ -82,6 +91,7 @@ export class NodeSession implements SessionControl {
   /** Register the process at the other end as a service. What the service mounts from others is mounted in this session. */
   async register(context: Context, fields: RegisterRequest, server: FileServer): Promise<string> {
     const { namespace, sources, services, principal } = this.#parts
+    this.#check()
     const lines = parseNamespaceFile(fields.namespace)
     await applyNamespaceFile(context, lines, namespace, (source) => sources.resolve(source))
     const live = await services.register(fields, principal, server)
@@ -116,6 +126,7 @@ export class NodeSession implements SessionControl {
 
   async #run(context: Context, name: string, value: unknown): Promise<unknown> {
     const { homes, services, namespace, controls, principal } = this.#parts
+    this.#check()
     switch (name) {
       case 'namespace.save':
         return homes.save(principal, textField(value, 'line'))
@@ -131,12 +142,29 @@ export class NodeSession implements SessionControl {
     }
   }
 
+  /** Another takes over: what is under way goes on, with the connections that the other has now. */
+  retire(): void {
+    this.#isClosed = true
+    this.#parts.onClose()
+  }
+
+  /** Refuse everything from now on, also what waits, and close. */
+  end(reason: NineError): Promise<void> {
+    this.#parts.ended.abort(reason)
+    return this.close()
+  }
+
   async close(): Promise<void> {
     if (this.#isClosed) return
     this.#isClosed = true
     this.#parts.onClose()
     await Promise.all([...this.#services.values()].map((live) => live.deregister()))
     await this.#parts.sources.close()
+  }
+
+  /** @throws NineError why the session is over */ // N3
+  #check(): void {
+    if (this.#parts.ended.signal.aborted) throw this.#parts.ended.signal.reason
   }
 
   async #renew(service: string, instance: string): Promise<boolean> {

@@ -7,6 +7,7 @@ import { EmbeddedRegistry } from '../../discovery/embedded.ts'
 import { systemClock } from '../../namespace/clock.ts'
 import { contextFor } from '../../namespace/context.ts'
 import type { Context } from '../../namespace/context.ts'
+import { NineError } from '../../namespace/errors.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
 import { Namespace } from '../../namespace/namespace.ts'
 import { joinName, parsePath } from '../../namespace/path.ts'
@@ -26,6 +27,8 @@ import { openLogger } from './logger.ts'
 import { Metrics } from './metrics.ts'
 import { NodeSession } from './node-session.ts'
 import { ObservedServer } from './observed.ts'
+import { SharedSessions } from './shared-sessions.ts'
+import type { SharedParts } from './shared-sessions.ts'
 import { readPeerToken, Sources } from './sources.ts'
 import { blobTree, sysTree } from './sys-tree.ts'
 import { openTracing } from './tracing.ts'
@@ -77,7 +80,15 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
   for (const [address, what] of [[httpAddress, '--http'], [grpcAddress, '--grpc']] as const) checkListen(address, what, options.tls !== undefined) // prettier-ignore
   const closers: (() => Promise<void> | void)[] = []
   const closeAll = async (): Promise<void> => {
-    for (const close of closers.splice(0).reverse()) await close()
+    const failures: unknown[] = []
+    for (const close of closers.splice(0).reverse()) {
+      try {
+        await close()
+      } catch (error) {
+        failures.push(error)
+      }
+    }
+    if (failures.length > 0) throw failures[0]
   }
   try {
     const logger = openLogger(options.logLevel ?? 'warn', options.logFile)
@@ -112,7 +123,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     closers.push(() => services.close())
     await services.load((service, error) => logger.warn({ service, err: error }, 'a record of a service is damaged and left out'))
 
-    const sessions = new Map<number, Principal>()
+    const sessions = new Map<number, NodeSession>()
     let lastSession = 0
     const upSince = new Date(systemClock.now() / 1000).toISOString()
     const template = await composeRoot(contextFor(owner), name, {
@@ -123,44 +134,51 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       sys: sysTree({ version, name, engine, services, identity, metrics, upSince, sessions: () => sessions.size }),
     })
     const homes = new Homes(usr, owner)
-    const controls = new Controls(identity, engine, (principal) => shared.delete(principal))
+    const endSessionsOf = (principal: string): void => {
+      const reason = new NineError({ kind: 'unauthenticated', op: 'node.session', message: `the token of ${principal} has ended` })
+      for (const session of [...sessions.values()]) if (session.principal.name === principal) void session.end(reason).catch(warn)
+      shared.end(principal, reason)
+      grpc.endSessionsOf(principal, reason)
+    }
+    const controls = new Controls(identity, engine, endSessionsOf)
 
-    const openSession = async (principal: Principal, id: number): Promise<NodeSession> => {
+    const sourcesOf = (principal: Principal): Sources => {
+      const read = async (path: string): Promise<Uint8Array> => (await usr.read(contextFor(principal), parsePath(path))).bytes
+      return new Sources(services, (address) => readPeerToken(read, `/${principal.name}`, address))
+    }
+    const openSession = async (principal: Principal, id: number, { sources, ended }: SharedParts): Promise<NodeSession> => {
       await homes.prepare(principal)
       const namespace = template.fork()
       const context = contextFor(principal)
-      const home = `/${principal.name}`
-      const read = async (path: string): Promise<Uint8Array> => (await usr.read(contextFor(principal), parsePath(path))).bytes
       const session = new NodeSession({
         namespace,
-        server: new ObservedServer(namespace, metrics, tracing),
+        server: new ObservedServer(namespace, metrics, tracing, ended.signal),
         principal,
         services,
         homes,
         controls,
-        sources: new Sources(services, (address) => readPeerToken(read, home, address)),
+        sources,
+        ended,
         onClose: () => void sessions.delete(id),
       })
-      sessions.set(id, principal)
+      // The token may have ended since it was seen; from here on whoever ends it finds the session.
+      if (!identity.isCurrent(principal)) {
+        throw new NineError({ kind: 'unauthenticated', op: 'node.session', message: `the token of ${principal.name} has ended` })
+      }
+      sessions.set(id, session)
       await session.begin(context, (await homes.saved(principal)).text)
       return session
     }
 
-    // HTTP and unary gRPC: one session a principal, made anew when its namespace file has changed.
-    const shared = new Map<string, { readonly version: string; readonly session: Promise<NodeSession> }>()
-    const sharedSession = async (principal: Principal): Promise<NodeSession> => {
-      await homes.prepare(principal)
-      const saved = await homes.saved(principal)
-      const known = shared.get(principal.name)
-      if (known?.version === saved.version) return known.session
-      const session = openSession(principal, ++lastSession)
-      shared.set(principal.name, { version: saved.version, session })
-      session.catch(() => shared.delete(principal.name))
-      return session
-    }
-    closers.push(async () => {
-      await Promise.all([...shared.values()].map(async ({ session }) => (await session.catch(() => undefined))?.close()))
+    const shared = new SharedSessions({
+      saved: async (principal) => {
+        await homes.prepare(principal)
+        return homes.saved(principal)
+      },
+      parts: (principal) => ({ sources: sourcesOf(principal), ended: new AbortController() }),
+      open: (principal, parts) => openSession(principal, ++lastSession, parts),
     })
+    closers.push(() => shared.close())
 
     let isReady = false
     metrics.gauge({ name: 'nine_sessions', help: 'Sessions open.', read: () => sessions.size })
@@ -168,34 +186,36 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     metrics.gauge({ name: 'nine_wal_bytes', help: 'Bytes of the write-ahead log.', read: () => engine.status().wal.bytes })
     metrics.gauge({ name: 'nine_proposals_waiting', help: 'Changes waiting for the log.', read: () => engine.status().waiting })
 
+    const edges: { close(graceMs: number): Promise<void> }[] = []
+    closers.push(async () => void (await Promise.all(edges.map((edge) => edge.close(grace_ms)))))
     const authenticate = (token: string | undefined): Principal => identity.authenticate(token)
     const http = await startHttpEdge({
       ...httpAddress,
       tls: options.tls,
       authenticate,
-      namespaceOf: async (principal) => (await sharedSession(principal)).server,
+      namespaceOf: async (principal) => (await shared.of(principal)).server,
       session: httpSession,
       isReady: () => isReady && engine.status().isWritable,
       metrics: () => metrics.text(),
       observe: ({ method, status, seconds }) => metrics.request(method, status, seconds),
       corsOrigins: options.corsOrigins ?? [],
     })
-    closers.push(() => http.close(grace_ms))
+    edges.push(http)
     const grpc = await startGrpcEdge({
       ...grpcAddress,
       tls: options.tls,
       name,
       authenticate,
-      namespaceOf: async (principal) => (await sharedSession(principal)).server,
+      namespaceOf: async (principal) => (await shared.of(principal)).server,
       session: unarySession,
       openSession: async (principal) => {
         const id = ++lastSession
-        const session = await openSession(principal, id)
+        const session = await openSession(principal, id, { sources: sourcesOf(principal), ended: new AbortController() })
         return { server: session.server, control: session, session: id, close: () => void session.close().catch(warn) }
       },
       log: ({ event, peer, error }) => logger.info({ peer, err: error }, `session ${event}`),
     })
-    closers.push(() => grpc.close(grace_ms))
+    edges.push(grpc)
     isReady = true
     closers.push(() => void (isReady = false))
     logger.info({ http: http.address, grpc: grpc.address, data: options.data }, 'up')

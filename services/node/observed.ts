@@ -3,6 +3,7 @@
  * around each session's namespace: the single place through which all edges go.
  */
 import type { Context } from '../../namespace/context.ts'
+import type { NineError } from '../../namespace/errors.ts'
 import { toNineError } from '../../namespace/errors.ts'
 import type {
   ConditionOptions,
@@ -31,8 +32,11 @@ export class ObservedServer implements FileServer {
   readonly #server: FileServer
   readonly #metrics: Metrics
   readonly #tracing: Tracing | undefined
+  readonly #ended: AbortSignal
 
-  constructor(server: FileServer, metrics: Metrics, tracing: Tracing | undefined) {
+  /** @param ended aborted with a NineError: everything is refused with it from then on, and watches end */
+  constructor(server: FileServer, metrics: Metrics, tracing: Tracing | undefined, ended: AbortSignal) {
+    this.#ended = ended
     this.#server = server
     this.#metrics = metrics
     this.#tracing = tracing
@@ -89,7 +93,9 @@ export class ObservedServer implements FileServer {
   /** Counted when it begins; a span of hours would tell nothing. */
   watch(context: Context, path: Path, options?: WatchOptions): AsyncIterable<WatchBatch> {
     this.#metrics.operation('watch')
-    return this.#server.watch(context, path, options)
+    if (this.#ended.aborted) return { [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(this.#refusal()) }) }
+    const signal = context.signal === undefined ? this.#ended : AbortSignal.any([context.signal, this.#ended])
+    return this.#server.watch({ ...context, signal }, path, options)
   }
 
   grantLease(context: Context, ttlMs: number, path?: Path) {
@@ -113,7 +119,12 @@ export class ObservedServer implements FileServer {
   }
 
   readHandle(context: Context, handle: HandleId, offset: number, length: number) {
-    return this.#observe('readHandle', context, rootPath, (traced) => this.#server.readHandle(traced, handle, offset, length))
+    return this.#observe('readHandle', context, rootPath, async (traced) => {
+      const read = await this.#server.readHandle(traced, handle, offset, length)
+      // A stream's record may have been waited for.
+      if (this.#ended.aborted) throw this.#refusal()
+      return read
+    })
   }
 
   writeHandle(context: Context, handle: HandleId, bytes: Uint8Array, offset: number | 'append') {
@@ -146,6 +157,7 @@ export class ObservedServer implements FileServer {
 
   #observe<T>(op: string, context: Context, path: Path, run: (context: Context) => Promise<T>): Promise<T> {
     this.#metrics.operation(op)
+    if (this.#ended.aborted) return Promise.reject(this.#refusal())
     const span = this.#tracing?.begin(op, path, context.principal.name, context.trace)
     const answer = run(span === undefined ? context : { ...context, trace: span.traceparent })
     answer.then(span === undefined ? undefined : () => span.end(), (thrown: unknown) => {
@@ -154,5 +166,9 @@ export class ObservedServer implements FileServer {
       span?.end(error)
     })
     return answer
+  }
+
+  #refusal(): NineError {
+    return toNineError(this.#ended.reason, 'node.session')
   }
 }
