@@ -54,10 +54,6 @@ export interface Stat {
   readonly target?: string | undefined
 }
 
-export function isDirectory(stat: Stat): boolean {
-  return stat.kind === 'directory'
-}
-
 /** The qid type bits of a kind. */
 export function qidTypeOf(kind: FileKind): number {
   return kind === 'directory' ? qidType.directory : kind === 'symlink' ? qidType.symlink : qidType.file

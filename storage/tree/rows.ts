@@ -182,7 +182,3 @@ export function fallenOfKey(key: Uint8Array): { since: number; ino: Ino; parent:
     name: asBuffer(key).toString('utf8', at + 3 * number_bytes),
   }
 }
-
-export function inoOfKey(key: Uint8Array): Ino {
-  return readU48(key, group_bytes)
-}
