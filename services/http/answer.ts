@@ -45,10 +45,18 @@ export function send(response: ServerResponse, { status, headers, body }: Answer
 
 /** End an answer. A peer that takes nothing of it for too long is disconnected. */ // A2
 export function endAnswer(response: ServerResponse, last: Uint8Array | string | undefined, limits: HttpLimits): void {
-  response.end(last)
+  // As text a short body leaves in one write with its head; as bytes it would need two.
+  if (last instanceof Uint8Array && last.length <= short_bytes_max) response.end(latin1Of(last), 'latin1')
+  else response.end(last)
   const { socket } = response
   // Node sets the time of an idle connection when the answer is out.
   if (socket !== null && socket.writableLength > 0) socket.setTimeout(limits.session_stalled_ms)
+}
+
+const short_bytes_max = 16 * 1024
+
+function latin1Of(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1')
 }
 
 /** Whether a request says that a body follows. */

@@ -24,7 +24,8 @@ export async function serve(options: HttpEdgeOptions, edge: EdgeState, request: 
   const begun = performance.now()
   const gone = new AbortController()
   response.once('close', () => {
-    gone.abort()
+    // Aborting costs an exception with its stack: only where somebody may still be at work.
+    if (!response.writableFinished) gone.abort()
     options.observe({ method: request.method ?? '', status: response.statusCode, seconds: (performance.now() - begun) / 1000 })
   })
   request.on('error', ignore)

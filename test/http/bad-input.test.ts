@@ -8,7 +8,7 @@ import type { Started } from './start.ts'
 let http: Started
 let auth: string
 beforeAll(async () => {
-  http = await startEdge({ limits: { handshake_ms: 400, http_body_stalled_ms: 400, session_stalled_ms: 500, http_drain_ms: 300 } })
+  http = await startEdge({ limits: { http_drain_ms: 300 } })
   auth = `host: x\r\nauthorization: Bearer ${http.owner}\r\n`
   await http.fetch('/secret', { method: 'PUT', body: 'inside' })
 })
@@ -177,6 +177,23 @@ describe('bodies', () => {
     expect(wrong.status).toBe(401)
   })
 
+  it('refused in the middle have their answer read by who reads only after sending', async () => {
+    const other = await startEdge()
+    const socket = await dial(other.port)
+    socket.pause()
+    const length = 20_000_000
+    socket.write(`POST /v1/txn HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${other.owner}\r\ncontent-length: ${length}\r\n\r\n`)
+    for (let sent = 0; sent < length; sent += 1_000_000) {
+      await new Promise<void>((resolve, reject) =>
+        socket.write(Buffer.alloc(1_000_000, ' '), (error) => (error ? reject(error) : resolve())),
+      )
+    }
+    const received = untilClosed(socket)
+    socket.resume()
+    expect(parseAnswers(await received).map(({ status }) => status)).toEqual([413])
+    await other.close()
+  })
+
   it('in chunks have the same bound', async () => {
     const other = await startEdge({ limits: { http_body_bytes_max: 1_000_000, http_drain_ms: 300 } })
     for (const [size, status] of [
@@ -220,8 +237,17 @@ describe('bodies', () => {
 })
 
 describe('slow peers', () => {
+  let impatient: Started
+  let head: string
+  beforeAll(async () => {
+    impatient = await startEdge({ limits: { handshake_ms: 400, http_body_stalled_ms: 400, session_stalled_ms: 500, http_drain_ms: 300 } })
+    head = `host: x\r\nauthorization: Bearer ${impatient.owner}\r\n`
+    await impatient.fetch('/secret', { method: 'PUT', body: 'inside' })
+  })
+  afterAll(() => impatient.close())
+
   const timed = async (act: (socket: Socket) => void): Promise<{ text: string; ms: number }> => {
-    const socket = await dial(http.port)
+    const socket = await dial(impatient.port)
     const begun = performance.now()
     const received = untilClosed(socket)
     act(socket)
@@ -249,28 +275,28 @@ describe('slow peers', () => {
   })
 
   it('that stop in a body are told so', async () => {
-    for (const head of ['content-length: 10', 'content-length: 9000000', 'transfer-encoding: chunked']) {
-      const { text, ms } = await timed((socket) => socket.write(`PUT /v1/fs/stall HTTP/1.1\r\n${auth}${head}\r\n\r\n2\r\n`))
+    for (const framing of ['content-length: 10', 'content-length: 9000000', 'transfer-encoding: chunked']) {
+      const { text, ms } = await timed((socket) => socket.write(`PUT /v1/fs/stall HTTP/1.1\r\n${head}${framing}\r\n\r\n2\r\n`))
       expect(ms).toBeLessThan(4_000)
       const [answer] = parseAnswers(text)
       expect([answer!.status, JSON.parse(answer!.body)]).toMatchObject([504, { kind: 'deadline' }])
     }
-    expect((await http.fetch('/stall')).status).toBe(404)
+    expect((await impatient.fetch('/stall')).status).toBe(404)
   })
 
   it('that take nothing of an answer are closed, while others are served', async () => {
-    await http.fetch('/wide', { method: 'PUT', body: new Uint8Array(32 * 1024 * 1024) })
-    const socket = await dial(http.port)
+    await impatient.fetch('/wide', { method: 'PUT', body: new Uint8Array(32 * 1024 * 1024) })
+    const socket = await dial(impatient.port)
     socket.pause()
-    const before = http.observed.length
-    socket.write(`GET /v1/fs/wide HTTP/1.1\r\n${auth}\r\n`)
-    for (let i = 0; i < 20; i++) expect(await (await http.fetch('/secret')).text()).toBe('inside')
-    await expect.poll(() => http.observed.slice(before).length, { timeout: 5_000 }).toBe(21)
+    const before = impatient.observed.length
+    socket.write(`GET /v1/fs/wide HTTP/1.1\r\n${head}\r\n`)
+    for (let i = 0; i < 20; i++) expect(await (await impatient.fetch('/secret')).text()).toBe('inside')
+    await expect.poll(() => impatient.observed.slice(before).length, { timeout: 5_000 }).toBe(21)
     socket.destroy()
   })
 
   it('that read slowly but do are not', async () => {
-    const socket = await dial(http.port)
+    const socket = await dial(impatient.port)
     let size = 0
     socket.on('data', (part) => {
       size += part.length
@@ -278,7 +304,7 @@ describe('slow peers', () => {
       setTimeout(() => socket.resume(), 2)
     })
     const closed = new Promise((resolve) => socket.once('close', resolve))
-    socket.write(`GET /v1/fs/wide HTTP/1.1\r\n${auth}connection: close\r\n\r\n`)
+    socket.write(`GET /v1/fs/wide HTTP/1.1\r\n${head}connection: close\r\n\r\n`)
     await closed
     expect(size).toBeGreaterThan(32 * 1024 * 1024)
   })

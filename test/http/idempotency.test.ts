@@ -161,6 +161,18 @@ describe('Idempotency-Key', () => {
     expect((await send('PUT', '/f', 'k', 'x')).status).toBe(201)
   })
 
+  it('keeps a refusal that the tree did not keep', async () => {
+    let tries = 0
+    const mkdir = (): Promise<never> => Promise.reject(new NineError({ kind: 'unsupported', op: 'test.mkdir', message: `try ${++tries}` }))
+    const wrap = (server: FileServer): FileServer =>
+      new Proxy(server, { get: (target, name): unknown => (name === 'mkdir' ? mkdir : Reflect.get(target, name, target)) })
+    await start({ wrap })
+    const first = await send('POST', '/d?mkdir', 'k')
+    expect(kind(first)).toEqual([501, 'unsupported'])
+    expect(await send('POST', '/d?mkdir', 'k')).toEqual(first)
+    expect(tries).toBe(1)
+  })
+
   it('is 1 to 255 bytes', async () => {
     await start()
     expect((await send('PUT', '/f', 'k'.repeat(255), 'x')).status).toBe(201)

@@ -1,5 +1,6 @@
 /** GET and HEAD, authentication, problems: each clause of the HTTP part of the specification. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { FileServer } from '../../namespace/file-server.ts'
 import { parsePath } from '../../namespace/path.ts'
 import { startEdge } from './start.ts'
 import type { Started } from './start.ts'
@@ -126,6 +127,40 @@ describe('bytes', () => {
     await http.fetch('/empty', { method: 'PUT', body: '' })
     const response = await http.fetch('/empty')
     expect([response.status, response.headers.get('content-length'), await response.text()]).toEqual([200, '0', ''])
+  })
+
+  it('of the version that was begun, though the file is replaced or removed meanwhile', async () => {
+    for (const change of ['replace', 'remove', 'directory']) {
+      let reads = 0
+      const wrap = (server: FileServer): FileServer =>
+        new Proxy(server, {
+          get: (target, name): unknown => {
+            if (name !== 'read') return Reflect.get(target, name, target)
+            return async (...args: Parameters<FileServer['read']>) => {
+              const result = await target.read(...args)
+              if (++reads === 1) {
+                const [context, path] = args
+                if (change === 'replace') await target.write(context, path, new Uint8Array(5))
+                else await target.remove(context, path)
+                if (change === 'directory') await target.mkdir(context, path)
+              }
+              return result
+            }
+          },
+        })
+      const other = await startEdge({ wrap })
+      const value = Buffer.alloc(1_000_000, 'abcdefg')
+      await other.fetch('/f', { method: 'PUT', body: value })
+      for (const [range, expected] of [
+        ['bytes=0-', value],
+        [undefined, undefined],
+      ] as const) {
+        const response = await other.fetch('/f', range === undefined ? {} : { headers: { range } })
+        if (expected !== undefined) expect(Buffer.from(await response.arrayBuffer()).equals(expected)).toBe(true)
+        else expect(response.headers.get('content-length')).not.toBe('1000000')
+      }
+      await other.close()
+    }
   })
 
   it('of any type, and a stored type that no header can carry', async () => {
