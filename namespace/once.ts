@@ -3,7 +3,8 @@
  *
  * O1 A (client, seq) acts once. A retry, also one that comes while the first still runs, gets the answer of the first,
  *    errors included; a failure that changed nothing and may go away by itself is not kept, so that retrying is a retry.
- * O2 The same (client, seq) with another digest is another request: `invalid`.
+ * O2 The same (client, seq) with another digest is another request: `invalid`. Each principal has clients of its own: nobody
+ *    is told another's answer.
  * O3 Answers up to the client's `settled` are dropped. A number below it, and a client that was forgotten, is refused with
  *    outcome `unknown`: never a second execution.
  * O4 Clients, answers of a client and answers over all are bounded; the client idle longest is forgotten.
@@ -95,17 +96,18 @@ export class OnceTable {
     if (!Number.isSafeInteger(seq) || seq < 1) {
       throw new NineError({ kind: 'invalid', op, path, message: 'the number of a mutation is a whole number from 1' })
     }
-    let client = this.#clients.get(identity.id)
+    const id = `${context.principal.name}\n${identity.id}` // O2
+    let client = this.#clients.get(id)
     if (client === undefined) {
       if (identity.born <= this.#forgottenBorn) {
         const message = 'this client may have been forgotten: whether its request was done before is not known'
         throw new NineError({ kind: 'compacted', op, path, message, outcome: 'unknown' }) // O3
       }
-      client = { id: identity.id, born: identity.born, settled: 0, running: 0, answers: new Map() }
+      client = { id, born: identity.born, settled: 0, running: 0, answers: new Map() }
     } else {
-      this.#clients.delete(identity.id)
+      this.#clients.delete(id)
     }
-    this.#clients.set(identity.id, client)
+    this.#clients.set(id, client)
     this.#settle(client, identity.settled)
     if (this.#clients.size > limits.clients_max || this.#answers >= limits.once_answers_max) this.#forgetIdle(client)
     return client

@@ -168,7 +168,12 @@ export class ContextReader {
       throw new NineError({ kind: 'loop', op: 'wire.request', message: `the request went over more than ${limits.hops_max} connections` })
     }
     if (isCancellable) this.controller = new AbortController()
-    const identity = seq === 0 ? undefined : client === undefined ? this.#own(settled) : { id: client, born, settled }
+    const identity =
+      seq === 0
+        ? undefined
+        : client === undefined
+          ? this.#own(settled)
+          : { id: client, born: Math.min(born, this.#source.clock.now()), settled }
     const who =
       principal !== undefined && this.#source.believesPrincipal ? { name: principal, groups: groups ?? [] } : this.#source.principal
     this.#context = this.#build(left, trace, cause, identity, seq, digest, time, hops, who)

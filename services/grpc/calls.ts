@@ -2,6 +2,7 @@
 import { Metadata } from '@grpc/grpc-js'
 import type { MethodDefinition, sendUnaryData, ServerUnaryCall, StatusObject, UntypedHandleCall } from '@grpc/grpc-js'
 import { Reader, WireError, Writer } from '../../proto/protobuf.ts'
+import { systemClock } from '../../namespace/clock.ts'
 import type { Clock } from '../../namespace/clock.ts'
 import type { Context } from '../../namespace/context.ts'
 import { NineError, toNineError } from '../../namespace/errors.ts'
@@ -99,11 +100,11 @@ export function tokenOf(metadata: Metadata): string | undefined {
   return /^bearer +([\x21-\x7e]+)$/i.exec(text)?.[1]
 }
 
-/** On the clock of contexts. */
+/** On the clock of contexts. grpc-js counts from the system's time, whatever time the node goes by. */
 function deadlineOf(call: AnyCall, clock: Clock): number {
   const deadline = call.getDeadline()
   const at = typeof deadline === 'number' ? deadline : deadline.getTime()
-  return Number.isFinite(at) ? clock.monotonic() + at - clock.now() / 1000 : Infinity
+  return Number.isFinite(at) ? clock.monotonic() + at - systemClock.now() / 1000 : Infinity
 }
 
 /** What a call fails with. */

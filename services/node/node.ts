@@ -204,6 +204,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     const grpc = await startGrpcEdge({
       ...grpcAddress,
       tls: options.tls,
+      clock: engine.clock,
       name,
       authenticate,
       namespaceOf: async (principal) => (await shared.of(principal)).server,

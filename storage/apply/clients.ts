@@ -8,6 +8,8 @@
  *    time at which a forgotten client can have been active; an unknown client born up to then may be one of them, so its
  *    mutation has the outcome `unknown`. Both times are raised to the client's own birth, which another clock gave.
  * X4 The same number with another request, or from another principal, is `invalid`.
+ * X5 A client without a birth (`Number.MAX_SAFE_INTEGER`: a key of HTTP, good for one mutation) is only ever known by its id:
+ *    forgotten, it is a new one. It shares no id with the others, and makes room before any of them does.
  */
 import { errorTable, type NineErrorFields } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
@@ -20,7 +22,8 @@ import { KeptResults } from './kept-results.ts'
 import { readOutcome, writeOutcome } from './outcome-codec.ts'
 
 interface Client {
-  readonly id: string
+  /** Its key in the table and in what is saved. */
+  readonly key: string
   readonly born: Micros
   settled: number
   /** Time of the last entry it sent; unique among clients. */
@@ -32,19 +35,21 @@ interface Client {
 }
 
 export class ClientTable {
-  /** The client idle longest first. */
+  /** By key, the client idle longest first. */
   readonly #clients = new Map<string, Client>()
+  /** Those without a birth. X5 */
+  readonly #unborn = new Map<string, Client>()
   readonly #dirty = new DirtyKeys()
   /** The client of the entry being applied. */
   #current: Client | undefined
-  /** The last one of the map. */
+  /** The last one used, which is the last of its map. */
   #newest: Client | undefined
   #bytes = 0
   /** X3; -1 while none was forgotten. */
   horizon: Micros = -1
 
   get size(): number {
-    return this.#clients.size
+    return this.#clients.size + this.#unborn.size
   }
 
   /**
@@ -59,18 +64,20 @@ export class ClientTable {
     if (!isCount(seq) || seq === 0 || !isCount(settled) || !isCount(born) || id === '' || id.length > limits.attribute_bytes_max) {
       return failure('invalid', 'a client has a short id, a birth, and whole numbers from 1 for its mutations')
     }
-    let client = this.#clients.get(id)
+    const clients = this.#mapOf(born)
+    const key = keyOf(id, born)
+    let client = clients.get(key)
     if (client === undefined) {
       if (born <= this.horizon) {
         return lost('this client is not known to the store, which may have forgotten it: whether the change happened before is unknown')
       }
-      client = { id, born, settled, usedAt: entry.time, results: new KeptResults(), notedIn: 0 }
-      this.#clients.set(id, client)
+      client = { key, born, settled, usedAt: entry.time, results: new KeptResults(), notedIn: 0 }
+      clients.set(key, client)
     } else {
       client.usedAt = entry.time
       if (this.#newest !== client) {
-        this.#clients.delete(id)
-        this.#clients.set(id, client)
+        clients.delete(key)
+        clients.set(key, client)
       }
       if (settled > client.settled) this.#settle(client, settled)
     }
@@ -108,29 +115,33 @@ export class ClientTable {
     client.settled = settled
   }
 
-  /** X3: never the client being served. */
+  /** X3, X5: never the client being served. */
   #forget(serving: Client): void {
-    while (this.#clients.size > limits.clients_max || this.#bytes > limits.clients_bytes_max) {
-      const oldest = this.#clients.values().next().value
-      if (oldest === undefined || oldest === serving) return
-      this.#clients.delete(oldest.id)
+    while (this.size > limits.clients_max || this.#bytes > limits.clients_bytes_max) {
+      const oldest = idlest(this.#unborn, serving) ?? idlest(this.#clients, serving)
+      if (oldest === undefined) return
+      this.#mapOf(oldest.born).delete(oldest.key)
       this.#bytes -= oldest.results.bytes
-      this.horizon = Math.max(this.horizon, oldest.usedAt, oldest.born)
-      this.#dirty.add(oldest.id)
+      this.#dirty.add(oldest.key)
+      if (oldest.born !== unborn) this.horizon = Math.max(this.horizon, oldest.usedAt, oldest.born)
     }
+  }
+
+  #mapOf(born: Micros): Map<string, Client> {
+    return born === unborn ? this.#unborn : this.#clients
   }
 
   #note(client: Client): void {
     const { generation } = this.#dirty
     if (client.notedIn === generation) return
     client.notedIn = generation
-    this.#dirty.add(client.id)
+    this.#dirty.add(client.key)
   }
 
   *exportChanged(writer: ByteWriter): Iterable<[string, Uint8Array | undefined]> {
-    for (const id of this.#dirty.begin()) {
-      const client = this.#clients.get(id)
-      yield [id, client === undefined ? undefined : encodeClient(writer, client)]
+    for (const key of this.#dirty.begin()) {
+      const client = this.#clients.get(key) ?? this.#unborn.get(key)
+      yield [key, client === undefined ? undefined : encodeClient(writer, client)]
     }
   }
 
@@ -139,18 +150,38 @@ export class ClientTable {
   }
 
   /** In any order; `imported` puts them in theirs. @throws NineError `corrupt` */
-  import(id: string, bytes: Uint8Array): void {
-    const client = decodeClient(id, bytes)
-    this.#clients.set(id, client)
+  import(key: string, bytes: Uint8Array): void {
+    const client = decodeClient(key, bytes)
+    this.#mapOf(client.born).set(key, client)
     this.#bytes += client.results.bytes
   }
 
   imported(): void {
-    const clients = [...this.#clients.values()].sort((a, b) => a.usedAt - b.usedAt)
+    const clients = [...this.#clients.values(), ...this.#unborn.values()].sort((a, b) => a.usedAt - b.usedAt)
     this.#clients.clear()
-    for (const client of clients) this.#clients.set(client.id, client)
+    this.#unborn.clear()
+    for (const client of clients) this.#mapOf(client.born).set(client.key, client)
     this.#newest = clients[clients.length - 1]
   }
+}
+
+/** X5 */
+const unborn = Number.MAX_SAFE_INTEGER
+const bornPrefix = 'client/'
+const unbornPrefix = 'key/'
+
+function keyOf(id: string, born: Micros): string {
+  return (born === unborn ? unbornPrefix : bornPrefix) + id
+}
+
+/** Whether what was saved under a key is a client. */
+export function isClientKey(key: string): boolean {
+  return key.startsWith(bornPrefix) || key.startsWith(unbornPrefix)
+}
+
+function idlest(clients: Map<string, Client>, serving: Client): Client | undefined {
+  for (const client of clients.values()) if (client !== serving) return client
+  return undefined
 }
 
 function isCount(value: number): boolean {
@@ -202,8 +233,8 @@ function encodeClient(writer: ByteWriter, client: Client): Uint8Array {
   return writer.copy()
 }
 
-function decodeClient(id: string, bytes: Uint8Array): Client {
-  const reader = new ByteReader(bytes, `client ${id}`)
+function decodeClient(key: string, bytes: Uint8Array): Client {
+  const reader = new ByteReader(bytes, key)
   if (reader.byte() !== 1) throw reader.corrupt('its format is not known')
   const [born, settled, usedAt] = [reader.count(), reader.count(), reader.count()]
   const results = new KeptResults()
@@ -215,5 +246,5 @@ function decodeClient(id: string, bytes: Uint8Array): Client {
     results.add({ seq, outcome, digest, actor, bytes: sizeOfResult(outcome) })
   }
   reader.end()
-  return { id, born, settled, usedAt, results, notedIn: 0 }
+  return { key, born, settled, usedAt, results, notedIn: 0 }
 }

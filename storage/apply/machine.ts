@@ -14,7 +14,7 @@ import type { Entry, Image, Outcome, Revision, TreeTransaction, TreeView } from 
 import { ByteReader } from './byte-reader.ts'
 import { ByteWriter } from './byte-writer.ts'
 import { Change } from './change.ts'
-import { ClientTable } from './clients.ts'
+import { ClientTable, isClientKey } from './clients.ts'
 import { applyCommand } from './commands.ts'
 import { LeaseTable, type LeaseChange } from './leases.ts'
 
@@ -153,7 +153,7 @@ export class Machine {
    */
   exportChanged(): Iterable<[string, Uint8Array | undefined]> {
     const rows: [string, Uint8Array | undefined][] = [[clockKey, this.#encodeClock()]]
-    for (const [id, bytes] of this.#clients.exportChanged(this.#writer)) rows.push([clientPrefix + id, bytes])
+    for (const row of this.#clients.exportChanged(this.#writer)) rows.push(row)
     for (const [id, bytes] of this.leases.exportChanged(this.#writer)) rows.push([leasePrefix + id, bytes])
     return rows
   }
@@ -168,7 +168,7 @@ export class Machine {
     for (const [key, bytes] of entries) {
       if (bytes === undefined) continue
       if (key === clockKey) this.#decodeClock(bytes)
-      else if (key.startsWith(clientPrefix)) this.#clients.import(key.slice(clientPrefix.length), bytes)
+      else if (isClientKey(key)) this.#clients.import(key, bytes)
       else if (key.startsWith(leasePrefix)) this.leases.import(key.slice(leasePrefix.length), bytes)
     }
     this.#clients.imported()
@@ -207,5 +207,4 @@ function isRefusal(error: unknown): error is NineError {
 }
 
 const clockKey = 'clock'
-const clientPrefix = 'client/'
 const leasePrefix = 'lease/'

@@ -15,6 +15,7 @@ import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import { parseName } from '../../namespace/path.ts'
 import { systemRandom, type Random } from '../../namespace/random.ts'
+import type { Micros } from '../../namespace/stat.ts'
 import { decodeEntry } from '../apply/entry.ts'
 import { Machine } from '../apply/machine.ts'
 import type { BlobRef, Ino } from '../model.ts'
@@ -106,6 +107,8 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
 export class Engine {
   readonly dir: string
   readonly owner: string
+  /** As the node's clock, but after every change of a store: what is born by it now is younger than any client a store has forgotten. */
+  readonly clock: Clock = { now: () => this.#now(), monotonic: () => this.#clock.monotonic() }
   readonly #options: EngineOptions
   readonly #clock: Clock
   readonly #random: Random
@@ -265,6 +268,12 @@ export class Engine {
   close(): Promise<void> {
     this.#closing ??= this.#close()
     return this.#closing
+  }
+
+  #now(): Micros {
+    let now = this.#clock.now()
+    for (const { machine } of this.#lanes.values()) now = Math.max(now, machine.time + 1)
+    return now
   }
 
   async #openLane(row: StoreRow): Promise<Lane> {
