@@ -111,7 +111,9 @@ function restarted({ request, context, edge }: Exchange): Context {
 
 /** The store knows a (principal, key) as a client with one mutation, and the digest as what that mutation was. */ // M2
 function keyed(context: Context, key: string, digest: string): Context {
-  const client = { id: `http:${context.principal.name}:${key}`, born: Number.MAX_SAFE_INTEGER, settled: 0 }
+  // Stores bound the names of clients, and keys may be longer.
+  const id = `http:${context.principal.name}:${sha256(Buffer.from(key)).toString('base64url')}`
+  const client = { id, born: Number.MAX_SAFE_INTEGER, settled: 0 }
   return { ...context, client, seq: 1, digest }
 }
 

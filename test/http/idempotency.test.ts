@@ -1,8 +1,12 @@
 /** Idempotency-Key: once, with the first answer, errors included. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { parsePath } from '../../namespace/path.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
 import { NineError } from '../../namespace/errors.ts'
+import { openEngine } from '../../storage/engine/engine.ts'
 import { dial } from './raw.ts'
 import { startEdge } from './start.ts'
 import type { StartOptions, Started } from './start.ts'
@@ -93,6 +97,27 @@ describe('Idempotency-Key', () => {
     await send('PUT', '/f', 'k3', 'later')
     expect(await send('PUT', '/f', 'k2', 'y', { 'if-match': etag! })).toEqual(second)
     expect(kind(await send('PUT', '/f', 'k2', 'z', { 'if-match': etag! }))).toEqual([400, 'invalid'])
+  })
+
+  it('is kept over a restart by a store on disk, keys of every length', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'nine-keys-'))
+    const key = 'k'.repeat(255)
+    let first: Seen | undefined
+    try {
+      for (const body of ['x', 'x', 'y']) {
+        const engine = await openEngine({ dir, owner: 'owner' })
+        const store = first === undefined ? await engine.createStore('data') : engine.store('data')
+        await start({ wrap: () => store })
+        const seen = await send('PUT', '/f?append', key, body)
+        if (body === 'y') expect(kind(seen)).toEqual([400, 'invalid'])
+        else expect(seen).toEqual((first ??= seen))
+        expect(await (await http.fetch('/f')).text()).toBe('x')
+        await http.close()
+        await engine.close()
+      }
+    } finally {
+      rmSync(dir, { recursive: true, force: true })
+    }
   })
 
   it('refuses another request under the key, small or large', async () => {
