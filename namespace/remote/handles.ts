@@ -31,8 +31,8 @@ export class SessionHandles {
   /** `context` is used to close it at once when the session ended meanwhile. */
   add(server: FileServer, handle: HandleId, isShared: boolean, context: Context): void {
     if (this.#isClosed) return letGo(server, context, handle, isShared)
-    let ofServer = this.#byServer.get(server)
-    if (ofServer === undefined) this.#byServer.set(server, (ofServer = new Map()))
+    const ofServer = this.#byServer.get(server) ?? new Map<HandleId, OpenHandle>()
+    this.#byServer.set(server, ofServer)
     if (!ofServer.has(handle)) this.#count++
     ofServer.set(handle, { isShared, change: undefined })
   }

@@ -223,12 +223,12 @@ class Opening {
   firstFrame(): Promise<FrameReader> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => settle(failure('deadline', 'the session was not opened in time')), limits.handshake_ms)
-      const settle = (error?: unknown): void => {
+      const settle = (error?: NineError): void => {
         clearTimeout(timer)
         this.#onChunk = undefined
         this.#channel.pause()
         if (error === undefined) resolve(this.#frames)
-        else reject(error instanceof Error ? error : new Error(String(error)))
+        else reject(error)
       }
       this.#onChunk = () => {
         try {

@@ -206,17 +206,18 @@ export class Link implements Caller {
   async #attempt(): Promise<void> {
     let isOver = false
     const lose = (error: NineError): void => {
-      if (isOver) return
+      if (isOver || attempt.peer === undefined || this.#peer !== attempt.peer) return
       isOver = true
-      if (this.#peer === opened?.peer) this.#lost(error)
+      this.#lost(error)
     }
-    let opened: Opened | undefined
-    opened = await this.#options.open(this.#welcome, {
+    const attempt: { peer?: SessionPeer } = {}
+    const opened = await this.#options.open(this.#welcome, {
       // Whoever drains still answers what is under way; what comes now goes to a new connection.
       onGoaway: () => lose(new NineError({ kind: 'unavailable', op: 'remote.call', message: 'the node is shutting down' })),
       onClosed: lose,
     })
     const { peer, welcome } = opened
+    attempt.peer = peer
     try {
       await this.#options.restore(peer)
       if (this.#isClosed) throw new NineError({ kind: 'unavailable', op: 'remote.close', message: 'the client was closed' })

@@ -21,16 +21,16 @@ export interface Messages<Args, Result> {
   readonly name: string
   readonly repeat: Repeat
   /** Fields 2 and on of the request; field 1 is the Context. */
-  writeArgs(writer: Writer, args: Args): void
+  readonly writeArgs: (writer: Writer, args: Args) => void
   /** The whole request. @throws WireError, NineError of the path and of the context */
-  readArgs(reader: Reader, context: ContextReader): Args
-  writeResult(writer: Writer, result: Result): void
-  readResult(reader: Reader): Result
+  readonly readArgs: (reader: Reader, context: ContextReader) => Args
+  readonly writeResult: (writer: Writer, result: Result) => void
+  readonly readResult: (reader: Reader) => Result
 }
 
 /** An operation of FileServer. */
 export interface Operation<Args, Result> extends Messages<Args, Result> {
-  serve(server: FileServer, context: Context, args: Args): Promise<Result>
+  readonly serve: (server: FileServer, context: Context, args: Args) => Promise<Result>
 }
 
 /** The path that a failure of `args` names. */

@@ -172,14 +172,14 @@ class Edge implements GrpcEdge {
   /** Serve a session until it ends; never rejects. */
   async #session(stream: Parameters<typeof acceptSession>[0], token: string | undefined, from: string): Promise<void> {
     try {
+      const live: { peer?: SessionPeer } = {}
       const onClosed = (error: NineError): void => {
-        if (live !== undefined) this.#peers.delete(live)
+        if (live.peer !== undefined) this.#peers.delete(live.peer)
         this.#options.log?.({ event: 'ended', peer: from, error })
       }
-      let live: SessionPeer | undefined
       const peer = await acceptSession(stream, { ...this.#accept, token, onClosed })
       if (peer.error !== undefined) return
-      live = peer
+      live.peer = peer
       this.#peers.add(peer)
       if (this.#isClosing) await peer.drain(0)
     } catch (error) {

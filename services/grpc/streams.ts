@@ -4,7 +4,7 @@ import { Reader, Writer } from '../../proto/protobuf.ts'
 import type { Context } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
 import type { FileServer, MutationResult } from '../../namespace/file-server.ts'
-import { B, refuseField } from '../../namespace/wire/fields.ts'
+import { B, refuseField, V } from '../../namespace/wire/fields.ts'
 import { writeMutationResult, writeOperation } from '../../namespace/wire/mutations.ts'
 import type { WriteArgs } from '../../namespace/wire/mutations.ts'
 import { readOperation } from '../../namespace/wire/reads.ts'
@@ -85,63 +85,88 @@ function send(call: Answers, message: (writer: Writer) => void): Promise<void> {
   })
 }
 
-/** A file from many messages: staged, and published whole when the last has come. */
+interface OpenFile {
+  readonly server: FileServer
+  readonly context: Context
+  readonly handle: number
+  /** Where the next bytes go. */
+  at: number | 'append'
+}
+
+/**
+ * A file from many messages: staged, and published whole when the last has come.
+ *
+ * A call that is cancelled looks here like one that has ended: the library on the other side closes its half first. So the
+ * last message says that it is the last.
+ */
 export async function writeStreamCall(
   options: CallOptions,
   call: ServerReadableStream<Buffer, Buffer>,
   answer: sendUnaryData<Buffer>,
 ): Promise<void> {
-  let open: { readonly server: FileServer; readonly context: Context; readonly handle: number } | undefined
+  let file: OpenFile | undefined
+  let isWhole = false
   try {
-    let at: number | 'append' = 0
     for await (const message of call as AsyncIterable<Buffer>) {
-      let bytes: Uint8Array
-      if (open === undefined) {
-        const { server, context, args } = await begin(options, call, message, (reader, contexts) =>
-          writeOperation.readArgs(reader, contexts),
-        )
-        at = typeof args.options?.at === 'number' || args.options?.at === 'append' ? args.options.at : 0
-        open = { server, context, handle: await openFor(server, context, args) }
-        bytes = args.bytes
-      } else {
-        bytes = readPart(new Reader(message))
+      if (isWhole) throw invalid('a message follows the last one')
+      const part = readPart(message)
+      isWhole = part.isLast
+      if (file === undefined) {
+        if (part.begin === undefined) throw invalid('the first message names the file')
+        const begun = await begin(options, call, part.begin, (reader, contexts) => writeOperation.readArgs(reader, contexts))
+        file = await openFor(begun.server, begun.context, begun.args)
+        await writePart(file, begun.args.bytes)
+      } else if (part.begin !== undefined) {
+        throw invalid('only the first message names a file')
       }
-      if (bytes.length === 0) continue
-      await open.server.writeHandle(open.context, open.handle, bytes, at)
-      if (at !== 'append') at += bytes.length
+      await writePart(file, part.data)
     }
-    // A call that is cancelled ends its messages first, and says so a moment later.
-    await new Promise((resolve) => setImmediate(resolve))
-    if (open === undefined) throw new NineError({ kind: 'invalid', op: 'grpc.writeStream', message: 'the first message names the file' })
-    if (call.cancelled) throw new NineError({ kind: 'deadline', op: 'grpc.writeStream', message: 'the call was cancelled' })
-    const { server, context, handle } = open
-    open = undefined
+    if (file === undefined || !isWhole) throw invalid('the call ended before its last message')
+    const { server, context, handle } = file
+    file = undefined
     answer(null, encode(await server.closeHandle(context, handle)))
   } catch (error) {
     // Dropping what was staged fails only where it is gone already.
-    if (open !== undefined)
-      await open.server
-        .closeHandle({ ...open.context, signal: undefined, deadline: Infinity }, open.handle, { discard: true })
-        .catch(() => undefined)
-    answer(statusOf(error))
+    const unbound = file === undefined ? undefined : { ...file.context, signal: undefined, deadline: Infinity }
+    if (file !== undefined && unbound !== undefined) {
+      await file.server.closeHandle(unbound, file.handle, { discard: true }).catch(() => undefined)
+    }
+    const cut = new NineError({ kind: 'deadline', op: 'grpc.writeStream', message: 'the call was cancelled', cause: error })
+    answer(statusOf(call.cancelled ? cut : error))
   }
 }
 
-/** A message after the first: bytes alone. */
-function readPart(reader: Reader): Uint8Array {
-  let bytes: Uint8Array = new Uint8Array(0)
+function invalid(message: string): NineError {
+  return new NineError({ kind: 'invalid', op: 'grpc.writeStream', message })
+}
+
+/** @throws WireError */
+function readPart(message: Buffer): { readonly begin: Buffer | undefined; readonly data: Buffer; readonly isLast: boolean } {
+  const reader = new Reader(message)
+  let begin: Buffer | undefined
+  let data: Buffer = Buffer.alloc(0)
+  let isLast = false
   for (let key = reader.next(); key !== 0; key = reader.next()) {
-    if (key !== B.f7) refuseField(key)
-    bytes = reader.bytes()
+    if (key === B.f1) begin = reader.bytes()
+    else if (key === B.f2) data = reader.bytes()
+    else if (key === V.f3) isLast = reader.bool()
+    else refuseField(key)
   }
-  return bytes
+  return { begin, data, isLast }
 }
 
-async function openFor(server: FileServer, context: Context, { path, options }: WriteArgs): Promise<number> {
+async function writePart(file: OpenFile, bytes: Uint8Array): Promise<void> {
+  if (bytes.length === 0) return
+  await file.server.writeHandle(file.context, file.handle, bytes, file.at)
+  if (file.at !== 'append') file.at += bytes.length
+}
+
+async function openFor(server: FileServer, context: Context, { path, options }: WriteArgs): Promise<OpenFile> {
   const { at, mustExist, mode, ...rest } = options ?? {}
   const replaces = at === undefined || at === 'replace'
   const flags = { ...rest, permissions: mode, write: true, create: mustExist !== true, truncate: replaces }
-  return (await server.open(context, path, flags)).handle
+  const { handle } = await server.open(context, path, flags)
+  return { server, context, handle, at: replaces ? 0 : at }
 }
 
 function encode(result: MutationResult): Buffer {

@@ -23,6 +23,16 @@ export function tokenOf(principal: Principal): string {
   return `token-${principal.name}-${principal.groups.join(',')}`
 }
 
+/** `server` with some of its operations replaced. */
+export function overriding(server: FileServer, changed: Partial<FileServer>): FileServer {
+  return new Proxy(server, {
+    get(target, name: keyof FileServer) {
+      const own = changed[name]
+      return own ?? (target[name] as (...args: unknown[]) => unknown).bind(target)
+    },
+  })
+}
+
 export async function startNode(
   server: FileServer,
   options: Partial<GrpcEdgeOptions> & { control?: SessionControl } = {},

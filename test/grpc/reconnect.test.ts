@@ -6,7 +6,7 @@ import type { FileServer, WatchEvent } from '../../namespace/file-server.ts'
 import { MemoryServer } from '../../namespace/memory/memory-server.ts'
 import { parsePath } from '../../namespace/path.ts'
 import type { RemoteSession } from '../../namespace/remote/connect.ts'
-import { owner, startNode } from './node.ts'
+import { overriding, owner, startNode } from './node.ts'
 import type { TestNode } from './node.ts'
 import { startProxy } from './proxy.ts'
 import type { Proxy } from './proxy.ts'
@@ -120,7 +120,7 @@ describe('reconnection', () => {
 
   it('what was sent and cannot be asked again ends with outcome unknown, what was not sent with none', async () => {
     const held = new Promise<never>(() => undefined)
-    const slow: FileServer = Object.assign(Object.create(memory) as FileServer, { write: () => held, stat: () => held })
+    const slow: FileServer = overriding(memory, { write: () => held, stat: () => held })
     const slowNode = await startNode(slow)
     const client = await slowNode.connect()
     const write = client.server.write(context(200), file, Buffer.from('x'))

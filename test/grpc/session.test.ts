@@ -14,7 +14,7 @@ import { parsePath } from '../../namespace/path.ts'
 import { readError } from '../../namespace/wire/fields.ts'
 import { ownLimits, readWelcome, writeHello } from '../../namespace/wire/session.ts'
 import type { Hello } from '../../namespace/wire/session.ts'
-import { owner, startNode, tokenOf } from './node.ts'
+import { overriding, owner, startNode, tokenOf } from './node.ts'
 import type { TestNode } from './node.ts'
 
 interface Seen {
@@ -286,7 +286,7 @@ describe('requests', () => {
   it('past the most that may be under way are overloaded, and the others are answered', async () => {
     let release: () => void = () => undefined
     const held = new Promise<void>((resolve) => (release = resolve))
-    const slow: FileServer = Object.assign(Object.create(memory) as FileServer, {
+    const slow: FileServer = overriding(memory, {
       stat: async (...args: Parameters<FileServer['stat']>) => {
         await held
         return memory.stat(...args)
@@ -311,7 +311,7 @@ describe('requests', () => {
   it('a cancel reaches the file server, and a lost connection too', async () => {
     const aborted: string[] = []
     let began: () => void = () => undefined
-    const waiting: FileServer = Object.assign(Object.create(memory) as FileServer, {
+    const waiting: FileServer = overriding(memory, {
       read: (given: Context) =>
         new Promise((_resolve, reject) => {
           given.signal?.addEventListener('abort', () => {
@@ -343,7 +343,7 @@ describe('requests', () => {
     const held = new Promise<void>((resolve) => (release = resolve))
     let began: () => void = () => undefined
     const begun = new Promise<void>((resolve) => (began = resolve))
-    const slow: FileServer = Object.assign(Object.create(memory) as FileServer, {
+    const slow: FileServer = overriding(memory, {
       read: async (...args: Parameters<FileServer['read']>) => {
         began()
         await held

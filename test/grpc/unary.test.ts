@@ -1,6 +1,6 @@
 /** The gRPC surface as a stranger uses it: a plain grpc-js client with generated code, reflection and health. */
 import { credentials, Metadata, status } from '@grpc/grpc-js'
-import type { ServiceError } from '@grpc/grpc-js'
+import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { contextFor } from '../../namespace/context.ts'
 import { MemoryServer } from '../../namespace/memory/memory-server.ts'
@@ -22,7 +22,7 @@ import type {
   WatchRequest,
   WriteRequest,
 } from '../../proto/gen/nine/v1/namespace.ts'
-import { owner, startNode, tokenOf } from './node.ts'
+import { overriding, owner, startNode, tokenOf } from './node.ts'
 import type { TestNode } from './node.ts'
 
 let memory: MemoryServer
@@ -54,44 +54,49 @@ const writeOf = (path: string, data: Uint8Array): WriteRequest => ({
   data: Buffer.from(data),
 })
 
-function call<Request, Answer>(
-  method: (request: Request, metadata: Metadata, callback: (error: ServiceError | null, answer: Answer) => void) => unknown,
-  request: Request,
-  given = metadata,
-): Promise<Answer> {
-  return new Promise((resolve, reject) =>
-    method.call(client, request, given, (error, answer) => (error === null ? resolve(answer) : reject(error))),
-  )
+type Callback<Answer> = (error: ServiceError | null, answer: Answer) => void
+
+/** One unary call as a promise. */
+function call<Answer>(make: (metadata: Metadata, callback: Callback<Answer>) => unknown, given = metadata): Promise<Answer> {
+  return new Promise((resolve, reject) => make(given, (error, answer) => (error === null ? resolve(answer) : reject(error))))
 }
 
 describe('gRPC', () => {
   it('reads and writes', async () => {
-    const written: MutationResponse = await call(client.write, writeOf('/a', Buffer.from('value')))
+    const written: MutationResponse = await call((given, done) => client.write(writeOf('/a', Buffer.from('value')), given, done))
     expect(written.created).toBe(true)
-    const read: ReadResponse = await call(client.read, readOf('/a'))
+    const read: ReadResponse = await call((given, done) => client.read(readOf('/a'), given, done))
     expect(read.data.toString()).toBe('value')
     expect(read.stat?.qid).toEqual(written.qid)
     const made: CreateRequest = { context: undefined, path: '/dir', options: undefined }
-    await call(client.mkdir, made)
-    const list: ListResponse = await call(client.list, {
-      context: undefined,
-      path: '/',
-      view: undefined,
-      after: undefined,
-      cursor: undefined,
-      limit: undefined,
-      maxBytes: undefined,
-      recursive: false,
-      prefix: undefined,
-    })
+    await call((given, done) => client.mkdir(made, given, done))
+    const list: ListResponse = await call((given, done) =>
+      client.list(
+        {
+          context: undefined,
+          path: '/',
+          view: undefined,
+          after: undefined,
+          cursor: undefined,
+          limit: undefined,
+          maxBytes: undefined,
+          recursive: false,
+          prefix: undefined,
+        },
+        given,
+        done,
+      ),
+    )
     expect(list.entries.map(({ name }) => name)).toEqual(['a', 'dir'])
   })
 
   it('answers failures with their code, and all of them in the trailer', async () => {
-    const error = (await call(client.stat, at('/missing')).catch((reason: unknown) => reason)) as ServiceError
+    const error = (await call((given, done) => client.stat(at('/missing'), given, done)).catch((reason: unknown) => reason)) as ServiceError
     expect(error.code).toBe(status.NOT_FOUND)
     expect(grpcFailure(error, 'test')).toMatchObject({ kind: 'not_found', path: '/missing', outcome: 'none' })
-    const invalid = (await call(client.stat, at('relative')).catch((reason: unknown) => reason)) as ServiceError
+    const invalid = (await call((given, done) => client.stat(at('relative'), given, done)).catch(
+      (reason: unknown) => reason,
+    )) as ServiceError
     expect(invalid.code).toBe(status.INVALID_ARGUMENT)
   })
 
@@ -99,7 +104,9 @@ describe('gRPC', () => {
     const wrong = new Metadata()
     wrong.set('authorization', 'Bearer wrong')
     for (const given of [new Metadata(), wrong]) {
-      const error = (await call(client.stat, at('/'), given).catch((reason: unknown) => reason)) as ServiceError
+      const error = (await call((given, done) => client.stat(at('/'), given, done), given).catch(
+        (reason: unknown) => reason,
+      )) as ServiceError
       expect(error.code).toBe(status.UNAUTHENTICATED)
     }
     await expect(node.connect({ transport: 'grpc', token: 'wrong' })).rejects.toMatchObject({ kind: 'unauthenticated' })
@@ -110,8 +117,10 @@ describe('gRPC', () => {
     const data = Buffer.alloc(3_000_000, 'abcdefg')
     const written = await new Promise<MutationResponse>((resolve, reject) => {
       const stream = client.writeStream(metadata, (error, answer) => (error === null ? resolve(answer) : reject(error)))
-      stream.write(writeOf('/large', Buffer.alloc(0)))
-      for (let start = 0; start < data.length; start += 500_000) stream.write(writeOf('', data.subarray(start, start + 500_000)))
+      stream.write({ begin: writeOf('/large', Buffer.alloc(0)), data: Buffer.alloc(0), last: false })
+      for (let start = 0; start < data.length; start += 500_000) {
+        stream.write({ begin: undefined, data: data.subarray(start, start + 500_000), last: start + 500_000 >= data.length })
+      }
       stream.end()
     })
     expect(written.size).toBe(data.length)
@@ -121,13 +130,38 @@ describe('gRPC', () => {
     expect(parts.length).toBeGreaterThan(1)
   })
 
-  it('drops what was streamed in when the call is cancelled', async () => {
-    const error = await new Promise<ServiceError | null>((resolve) => {
-      const stream = client.writeStream(metadata, resolve)
-      stream.write(writeOf('/dropped', Buffer.from('x')), () => stream.cancel())
-    })
-    expect(error?.code).toBe(status.CANCELLED)
-    await expect(call(client.stat, at('/dropped'))).rejects.toMatchObject({ code: status.NOT_FOUND })
+  it('drops what was streamed in when the call ends or is cancelled before its last message', async () => {
+    for (const end of ['cancel', 'end'] as const) {
+      let closed: (how: unknown) => void = () => undefined
+      const howClosed = new Promise((resolve) => (closed = resolve))
+      let begun: () => void = () => undefined
+      const staged = new Promise<void>((resolve) => (begun = resolve))
+      const observed = overriding(memory, {
+        writeHandle: async (...args) => {
+          const result = await memory.writeHandle(...args)
+          begun()
+          return result
+        },
+        closeHandle: async (context, handle, options) => {
+          const result = await memory.closeHandle(context, handle, options)
+          closed(options)
+          return result
+        },
+      })
+      const other = await startNode(observed)
+      const uploader = new NamespaceClient(other.edge.address, credentials.createInsecure())
+      const error = await new Promise<ServiceError | null>((resolve) => {
+        const stream = uploader.writeStream(metadata, resolve)
+        stream.write({ begin: writeOf('/dropped', Buffer.from('x')), data: Buffer.alloc(0), last: false })
+        void staged.then(() => stream[end]())
+      })
+      expect(error).not.toBeNull()
+      if (end === 'end') expect(error?.code).toBe(status.INVALID_ARGUMENT)
+      expect(await howClosed).toEqual({ discard: true })
+      await expect(memory.stat(contextFor(owner), parsePath('/dropped'))).rejects.toMatchObject({ kind: 'not_found' })
+      uploader.close()
+      await other.close()
+    }
   })
 
   it('watches', async () => {
@@ -170,7 +204,7 @@ describe('gRPC', () => {
     const reflection = loadSync('reflection/v1/reflection.proto', { includeDirs: [root] })
     const Reflection = makeGenericClientConstructor(reflection['grpc.reflection.v1.ServerReflection'] as never, 'ServerReflection')
     const asker = new Reflection(node.edge.address, credentials.createInsecure())
-    const info = asker.ServerReflectionInfo as unknown as () => import('@grpc/grpc-js').ClientDuplexStream<
+    const info = asker.ServerReflectionInfo as unknown as () => ClientDuplexStream<
       object,
       { listServicesResponse: { service: { name: string }[] } }
     >

@@ -1,6 +1,8 @@
 /** The messages are those of the .proto files: what we write, generated code reads, and the other way round. */
 import fc from 'fast-check'
-import { beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
+import * as pb from '../../proto/gen/nine/v1/namespace.ts'
+import * as types from '../../proto/gen/nine/v1/types.ts'
 import { Reader, Writer } from '../../proto/protobuf.ts'
 import { systemClock } from '../../namespace/clock.ts'
 import { contextFor } from '../../namespace/context.ts'
@@ -17,15 +19,6 @@ import type { Messages } from '../../namespace/wire/operation.ts'
 import { listOperation, readOperation, statOperation } from '../../namespace/wire/reads.ts'
 import { txnOperation } from '../../namespace/wire/txn.ts'
 import { readBatch, watchMessages, writeBatch } from '../../namespace/wire/watch.ts'
-
-type Generated = typeof import('../../proto/gen/nine/v1/namespace.ts')
-type GeneratedTypes = typeof import('../../proto/gen/nine/v1/types.ts')
-let pb: Generated
-let types: GeneratedTypes
-beforeAll(async () => {
-  pb = await import('../../proto/gen/nine/v1/namespace.ts')
-  types = await import('../../proto/gen/nine/v1/types.ts')
-})
 
 const principal = { name: 'someone', groups: ['a', 'b'] }
 const stat: Stat = {
