@@ -199,6 +199,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       metrics: () => metrics.text(),
       observe: ({ method, status, seconds }) => metrics.request(method, status, seconds),
       corsOrigins: options.corsOrigins ?? [],
+      report: (error) => logger.error({ err: error }, 'a request failed'),
     })
     edges.push(http)
     const grpc = await startGrpcEdge({
