@@ -27,8 +27,8 @@ export function tokenOf(principal: Principal): string {
 export function overriding(server: FileServer, changed: Partial<FileServer>): FileServer {
   return new Proxy(server, {
     get(target, name: keyof FileServer) {
-      const own = changed[name]
-      return own ?? (target[name] as (...args: unknown[]) => unknown).bind(target)
+      const own: unknown = changed[name] ?? target[name]
+      return typeof own === 'function' && changed[name] === undefined ? (own as (...args: unknown[]) => unknown).bind(target) : own
     },
   })
 }
