@@ -4,6 +4,8 @@
  * G1 Opening brings every store to the end of the log, through the same apply that serves, and only then answers.
  * G2 Stores are saved in the background, by size and time, and the log is cut behind what is saved.
  * G3 A log that has failed stops mutations; reads go on, and `status` says why.
+ * G4 A save that fails is tried again every `save_again_ms`. Meanwhile changes are taken while memory for them lasts, then
+ *    refused with what the save failed with.
  */
 import { join } from 'node:path'
 import { collect as collectBlobs, type Collected } from '../blob/collect.ts'
@@ -23,7 +25,7 @@ import { Store } from '../store/store.ts'
 import { openEnvironment, type Environment } from '../tree/environment.ts'
 import type { WalFiles } from '../wal/files.ts'
 import { openWal, type Wal, type WalReport } from '../wal/wal.ts'
-import { prepareFolder, readStores, writeStores, type StoreRow } from './folder.ts'
+import { folderError, prepareFolder, readStores, writeStores, type StoreRow } from './folder.ts'
 import { Lane } from './lane.ts'
 import { lockFolder, type FolderLock } from './lock.ts'
 import { Pipeline } from './pipeline.ts'
@@ -104,6 +106,8 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
   }
 }
 
+const save_again_ms = 1_000
+
 export class Engine {
   readonly dir: string
   readonly owner: string
@@ -128,6 +132,9 @@ export class Engine {
   #warning: string | undefined
   #timers: NodeJS.Timeout[] = []
   #saving: Promise<void> | undefined
+  /** Why the last save failed. */
+  #saveFailure: NineError | undefined
+  #saveAgain: NodeJS.Timeout | undefined
   #collecting: Promise<Collected> | undefined
   #closing: Promise<void> | undefined
   #stop = new AbortController()
@@ -169,6 +176,7 @@ export class Engine {
       segmentBytes: this.#tuning.walSegmentBytes,
       clock: this.#clock,
       random: this.#random,
+      mustExist: this.#rows.length > 0,
       onDurable: this.#pipeline.durable,
       onFailed: this.#failed,
     })
@@ -216,8 +224,14 @@ export class Engine {
     const group = 1 + Math.max(0, ...this.#rows.map((row) => row.group))
     const row = { group, name, id: this.#random.id(), incarnation: this.#random.id(), owner }
     this.#rows = [...this.#rows, row]
-    writeStores(this.dir, this.#rows)
-    this.#lanes.set(group, await this.#openLane(row))
+    try {
+      writeStores(this.dir, this.#rows)
+      this.#lanes.set(group, await this.#openLane(row))
+    } catch (error) {
+      // At worst the list names an empty store until it is written again.
+      this.#rows = this.#rows.filter((known) => known !== row)
+      throw folderError(error, this.dir)
+    }
     return this.#serve(row)
   }
 
@@ -250,12 +264,33 @@ export class Engine {
 
   /** Save every store, then cut the log behind it. G2 */
   save(): Promise<void> {
-    this.#saving ??= this.#save().finally(() => {
-      this.#saving = undefined
-      this.#pipeline.hold(false)
-      this.#watchOverlay()
-    })
+    this.#saving ??= this.#save().then(
+      () => this.#saveEnded(undefined),
+      (error: unknown) => {
+        this.#saveEnded(folderError(error, this.dir))
+        throw error
+      },
+    )
     return this.#saving
+  }
+
+  /** G4 */
+  #saveEnded(failure: NineError | undefined): void {
+    this.#saving = undefined
+    this.#saveFailure = failure
+    clearTimeout(this.#saveAgain)
+    if (failure !== undefined && this.#closing === undefined) {
+      this.#saveAgain = setTimeout(() => void this.save().catch(this.#warn), save_again_ms).unref()
+    }
+    this.#pipeline.refuse(failure !== undefined && this.#overlayBytes() >= 2 * this.#tuning.overlayBytesMax ? failure : undefined)
+    this.#pipeline.hold(false)
+    this.#watchOverlay()
+  }
+
+  #overlayBytes(): number {
+    let bytes = 0
+    for (const lane of this.#lanes.values()) bytes += lane.tree.overlayBytes
+    return bytes
   }
 
   /** Forget history past its window, take away what nothing shows any more, then chunks that nothing names. */
@@ -282,7 +317,11 @@ export class Engine {
     const { appliedIndex, revision, meta } = tree.meta()
     const machine = new Machine({ owner: row.owner })
     machine.import(meta)
-    return new Lane(row.group, row.name, machine, tree, appliedIndex, revision)
+    const lane = new Lane(row.group, row.name, machine, tree, appliedIndex, revision)
+    lane.importLog(meta)
+    if (lane.appliedLsn <= this.#wal.lastLsn) return lane
+    const message = `the log ends with record ${this.#wal.lastLsn}, but store ${row.name} holds record ${lane.appliedLsn}: the log is not the one of this folder, or was cut short`
+    throw new NineError({ kind: 'corrupt', op: 'storage.open', path: this.dir, message })
   }
 
   #replay(): void {
@@ -325,9 +364,12 @@ export class Engine {
   }
 
   #watchOverlay(): void {
-    let bytes = 0
-    for (const lane of this.#lanes.values()) bytes += lane.tree.overlayBytes
+    const bytes = this.#overlayBytes()
     if (bytes < this.#tuning.overlayBytesMax) return
+    if (this.#saveFailure !== undefined) {
+      if (bytes >= 2 * this.#tuning.overlayBytesMax) this.#pipeline.refuse(this.#saveFailure)
+      return
+    }
     if (bytes >= 2 * this.#tuning.overlayBytesMax) this.#pipeline.hold(true)
     if (this.#saving === undefined && this.#closing === undefined) this.save().catch(this.#warn)
   }
@@ -372,6 +414,7 @@ export class Engine {
 
   async #close(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer)
+    clearTimeout(this.#saveAgain)
     this.#stop.abort()
     await Promise.all(this.stores().map((store) => store.drain()))
     this.#pipeline.close()

@@ -9,6 +9,9 @@ import type { Entry, Outcome } from '../model.ts'
 import type { Store } from '../store/store.ts'
 import type { Tree } from '../tree/tree.ts'
 
+/** Row of a checkpoint: number in the log of the last entry it holds. */
+const logKey = 'log'
+
 export class Lane {
   readonly group: number
   readonly name: string
@@ -20,6 +23,8 @@ export class Lane {
   nextIndex: number
   appliedIndex: number
   revision: number
+  /** Number in the log of the last entry applied; 0 where none was. */
+  appliedLsn = 0
   /** Number in the log of the first entry that no checkpoint holds. */
   firstUnsaved = Infinity
   #saving: Promise<void> | undefined
@@ -38,11 +43,17 @@ export class Lane {
     return this.firstUnsaved === Infinity
   }
 
+  /** Take over how far the last checkpoint was in the log. */
+  importLog(meta: Iterable<readonly [string, Uint8Array]>): void {
+    for (const [key, value] of meta) if (key === logKey) this.appliedLsn = Number(Buffer.from(value).toString())
+  }
+
   /** N1 */
   apply(entry: Entry, lsn: number): Outcome {
     const applied = this.machine.apply(this.tree, entry)
     const { outcome, revision } = applied
     this.appliedIndex = entry.index
+    this.appliedLsn = lsn
     if (lsn < this.firstUnsaved) this.firstUnsaved = lsn
     if (revision !== undefined) {
       this.revision = revision.revision
@@ -64,7 +75,8 @@ export class Lane {
     this.firstUnsaved = Infinity
     try {
       // All of it is taken in one turn: A4 of apply/machine.ts.
-      await this.tree.checkpoint({ appliedIndex: this.appliedIndex, revision: this.revision, meta: this.machine.exportChanged() })
+      const meta = [...this.machine.exportChanged(), [logKey, Buffer.from(String(this.appliedLsn))] as const]
+      await this.tree.checkpoint({ appliedIndex: this.appliedIndex, revision: this.revision, meta })
       this.machine.exportSaved()
     } catch (error) {
       this.firstUnsaved = Math.min(before, this.firstUnsaved)

@@ -10,6 +10,7 @@
  * P4 A log that has failed takes nothing any more; what was under way has `outcome: unknown`.
  * P5 When everybody waits for the same write, half of them are answered first: what they ask next is written while the other
  *    half is applied. Otherwise disk and processor would take turns in being idle.
+ * P6 While what was applied cannot be saved and memory for more is used up, proposals fail, surely not done.
  */
 import { checkDeadline, type Context } from '../../namespace/context.ts'
 import type { Clock } from '../../namespace/clock.ts'
@@ -54,6 +55,8 @@ export class Pipeline {
   #held: Held[] = []
   #isHolding = false
   #failure: NineError | undefined
+  /** Why nothing is taken for now. */
+  #refused: NineError | undefined
   #isClosed = false
   /** Called when entries were applied. */
   readonly #progressed: () => void
@@ -94,6 +97,7 @@ export class Pipeline {
     })
     try {
       if (this.#failure !== undefined || this.#isClosed) throw this.#refusal(op, path)
+      if (this.#refused !== undefined) throw this.#refused
       if (this.#pending.length - this.#head >= limits.proposals_max) {
         throw new NineError({ kind: 'overloaded', op, path, message: `${limits.proposals_max} changes wait for the log` })
       }
@@ -141,6 +145,11 @@ export class Pipeline {
   hold(isHolding: boolean): void {
     this.#isHolding = isHolding
     if (!isHolding) for (const go of this.#held.splice(0)) go()
+  }
+
+  /** Take nothing while there is a reason. P6 */
+  refuse(reason: NineError | undefined): void {
+    this.#refused = reason
   }
 
   /** The log's onDurable. P1, P5 */

@@ -17,7 +17,7 @@ import type { NineError } from '../../namespace/errors.ts'
 import { nodeFiles, type WalFile, type WalFiles } from './files.ts'
 import { WalLog } from './log.ts'
 import { recover, type Recovered, type SegmentInfo } from './recovery.ts'
-import { segmentPath, segment_header_bytes, walError } from './segment.ts'
+import { damaged, segmentPath, segment_header_bytes, walError } from './segment.ts'
 import { SegmentSupply, plannedCapacity } from './supply.ts'
 
 export interface WalRecord {
@@ -62,6 +62,8 @@ export interface WalOptions {
   readonly files?: WalFiles | undefined
   /** Largest size of a segment, bytes; a record that needs more gets a segment of its size. Below 2 GiB. */
   readonly segmentBytes?: number | undefined
+  /** Whether what uses the log has been here before: then a log that is not there is `corrupt`, not new. */
+  readonly mustExist?: boolean | undefined
   /** Bytes that may wait. */
   readonly queueBytes?: number | undefined
   /** Idle time after which the end is marked, milliseconds; Infinity: at `close` only. */
@@ -106,6 +108,7 @@ export async function openWal(options: WalOptions): Promise<Wal> {
   try {
     files.makeDir(dir)
     const recovered = recover(files, dir)
+    if (options.mustExist === true && recovered.segments.length === 0) throw damaged(dir, 0, 'its segments are missing')
     const logId = recovered.logId ?? random.id()
     const supply = new SegmentSupply(files, dir, logId, clock)
     let segments = recovered.segments
