@@ -25,7 +25,7 @@ it('clients of a node whose clock went back are not taken for forgotten ones', a
   try {
     const before = await openEngine({ dir, owner: 'owner', clock: clockAt(100 * hour) })
     const store = await before.createStore('data')
-    const { now } = before.clock
+    const now = (): number => before.clock.now()
     for (let i = 0; i < limits.clients_max + 10; i += 10) {
       await Promise.all(Array.from({ length: 10 }, (_, j) => store.write(as(`c${i + j}`, now()), path, Buffer.from('x'))))
     }
