@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { contextFor } from '../namespace/context.ts'
 import type { Context } from '../namespace/context.ts'
 import { joinName, parsePath } from '../namespace/path.ts'
-import type { Path } from '../namespace/path.ts'
+import type { WatchBatch } from '../namespace/file-server.ts'
 import { connect } from '../sdk/connect.ts'
 import type { Session } from '../sdk/session.ts'
 import type { PeerRates } from './peers/etcd.ts'
@@ -106,7 +106,10 @@ async function watchLatency({ client }: Session, context: Context, n: number): P
   for (let i = 0; i < n; i++) {
     const begun = performance.now()
     const written = client.server.write(context, path, Buffer.from('x'))
-    while ((await events.next()).value?.events.length === 0);
+    for (let isSeen = false; !isSeen;) {
+      const step: IteratorResult<WatchBatch> = await events.next()
+      isSeen = step.done === true || step.value.events.length > 0
+    }
     micros.push((performance.now() - begun) * 1000)
     await written
   }
@@ -131,7 +134,7 @@ async function fanOut({ client }: Session, context: Context, watchers: number, r
   for (let i = 0; i < rounds; i++) await client.server.write(context, path, Buffer.from('x'))
   await Promise.all(seen)
   const seconds = (performance.now() - begun) / 1000
-  await Promise.all(all.map((events) => events.return?.()))
+  for (const events of all) await events.return?.()
   return (watchers * rounds) / seconds
 }
 
@@ -143,7 +146,7 @@ async function firstPage({ client }: Session, context: Context, entries: number)
   await run(Math.ceil(entries / batch), 8, (i) => {
     const then = Array.from({ length: Math.min(batch, entries - i * batch) }, (_, j) => ({
       op: 'create' as const,
-      path: joinName(big, `entry-${i * batch + j}`) as Path,
+      path: joinName(big, `entry-${i * batch + j}`),
     }))
     return client.server.txn(context, { if: [], then, else: [] })
   })

@@ -8,7 +8,8 @@ const session = await serve(
     {
       count: computed(async () => `${(await notes()).length}\n`),
       ctl: ctl({
-        add: (_context, words) => session.client.write(`/store/all/${Date.now()}.txt`, `${words.join(' ')}\n`, { parents: true }).then(() => undefined),
+        add: (_context, words) =>
+          session.client.write(`/store/all/${Date.now()}.txt`, `${words.join(' ')}\n`, { parents: true }).then(() => undefined),
       }),
     },
     { store: true },

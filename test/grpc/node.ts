@@ -27,8 +27,9 @@ export function tokenOf(principal: Principal): string {
 export function overriding(server: FileServer, changed: Partial<FileServer>): FileServer {
   return new Proxy(server, {
     get(target, name: keyof FileServer) {
-      const own: unknown = changed[name] ?? target[name]
-      return typeof own === 'function' && changed[name] === undefined ? (own as (...args: unknown[]) => unknown).bind(target) : own
+      if (name in changed) return Reflect.get(changed, name) as unknown
+      const own = Reflect.get(target, name) as unknown
+      return typeof own === 'function' ? (own as (...args: unknown[]) => unknown).bind(target) : own
     },
   })
 }
