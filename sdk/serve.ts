@@ -36,7 +36,11 @@ const renewals_per_lease = 3
 export async function serve(definition: ServiceDefinition, options: ServeOptions = {}): Promise<ServingSession> {
   const session = new ConnectedSession(await openRemote({ clientName: definition.name, ...options }), options.timeoutMs)
   try {
-    if (definition.hasStore) await session.control('service.store', { service: definition.name })
+    if (definition.hasStore) {
+      await session.control('service.store', { service: definition.name })
+      // A mount is made again with the connection; the store is there once and for all.
+      await session.namespace.mount(`store:${definition.name}`, '/store')
+    }
     const serving = new Serving(session, definition, await serverOf(session, definition), options.instance)
     await serving.begin()
     return serving

@@ -196,8 +196,10 @@ async function readIfThere(file: string): Promise<string | undefined> {
   try {
     return await readFile(file, 'utf8')
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw new NineError({ kind: 'denied', op: 'identity.open', message: `cannot read ${file}: ${(error as Error).message}`, cause: error })
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return undefined
+    const kind = code === 'ENOTDIR' || code === 'EISDIR' ? 'invalid' : 'denied'
+    throw new NineError({ kind, op: 'identity.open', message: `cannot read ${file}: ${(error as Error).message}`, cause: error })
   }
 }
 

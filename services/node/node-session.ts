@@ -59,7 +59,7 @@ export class NodeSession implements SessionControl {
         context,
         lines,
         namespace,
-        (source) => sources.resolve(source),
+        (source) => sources.resolve(source, true),
         (error) => this.problems.push(error.message),
       )
     } catch (error) {
@@ -114,18 +114,18 @@ export class NodeSession implements SessionControl {
   /** The table is this session's own from the start. */
   async fork(): Promise<void> {}
 
-  async control(context: Context, name: string, body: Uint8Array): Promise<Uint8Array> {
+  async control(_context: Context, name: string, body: Uint8Array): Promise<Uint8Array> {
     let value: unknown
     try {
       value = body.length === 0 ? undefined : JSON.parse(Buffer.from(body).toString())
     } catch (cause) {
       throw new NineError({ kind: 'invalid', op: 'node.control', message: `the body of ${name} is not JSON`, cause })
     }
-    return Buffer.from(JSON.stringify((await this.#run(context, name, value)) ?? null))
+    return Buffer.from(JSON.stringify((await this.#run(name, value)) ?? null))
   }
 
-  async #run(context: Context, name: string, value: unknown): Promise<unknown> {
-    const { homes, services, namespace, controls, principal } = this.#parts
+  async #run(name: string, value: unknown): Promise<unknown> {
+    const { homes, services, controls, principal } = this.#parts
     this.#check()
     switch (name) {
       case 'namespace.save':
@@ -133,9 +133,7 @@ export class NodeSession implements SessionControl {
       case 'service.renew':
         return { isListed: await this.#renew(textField(value, 'service'), textField(value, 'instance')) }
       case 'service.store': {
-        const service = textField(value, 'service')
-        await services.makeStore(service, principal)
-        return namespace.mount(context, services.storeOf(service), parsePath('/store'), { source: service })
+        return services.makeStore(textField(value, 'service'), principal)
       }
       default:
         return controls.run(principal, name, value)

@@ -1,7 +1,10 @@
 /**
- * What SOURCE in a mount stands for: a service of this node, or another node's tree over a connection of its own.
+ * What SOURCE in a mount stands for: a service of this node (`NAME`), its store (`store:NAME`), or another node's tree over a
+ * connection of its own.
  *
- * A connection is made when it is first mounted and kept for the session; what it leads to need not be up.
+ * S1 A mount that is asked for connects at once and tells what fails. One of a saved namespace connects when it is first used: what
+ *    it leads to need not be up, and two nodes whose saved namespaces mount each other do not call each other for ever.
+ * S2 A connection is kept for the session.
  */
 import { isNineError, NineError } from '../../namespace/errors.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
@@ -9,12 +12,15 @@ import type { Channel } from '../../namespace/mount-table.ts'
 import { parsePath, rootPath } from '../../namespace/path.ts'
 import { connectRemote } from '../../namespace/remote/connect.ts'
 import type { Services } from '../svc/services.ts'
+import { lazyServer } from './lazy-server.ts'
 
 interface Connection {
   readonly server: FileServer
   close(): Promise<void>
 }
 
+/** Before the name of a service: its store alone, without what its processes serve over it. */
+const storePrefix = 'store:'
 const nineUrl = /^nine:\/\/([^/\s]+)(\/.*)?$/
 
 export class Sources {
@@ -28,11 +34,15 @@ export class Sources {
     this.#tokenFor = tokenFor
   }
 
-  /** @throws NineError `not_found` for an unknown service or a missing token, `unsupported` for 9p://, `invalid` */
-  async resolve(source: string): Promise<FileServer | Channel> {
+  /**
+   * @param isLazy connect with the first use, and fail then
+   * @throws NineError `not_found` for an unknown service or a missing token, `unsupported` for 9p://, `invalid`, `unavailable`
+   */
+  async resolve(source: string, isLazy = false): Promise<FileServer | Channel> {
     if (source.startsWith('9p://')) {
       throw new NineError({ kind: 'unsupported', op: 'node.mount', message: '9p:// sources are not served yet; nine:// and services are' })
     }
+    if (source.startsWith(storePrefix)) return this.#services.storeOf(source.slice(storePrefix.length))
     if (!source.includes('://')) return this.#services.find(source)
     const match = nineUrl.exec(source)
     if (match === null)
@@ -42,7 +52,7 @@ export class Sources {
         message: `${JSON.stringify(source)} is no service and no nine://HOST:PORT[/PATH]`,
       })
     const [, address, path] = match
-    const { server } = await this.#connect(address!)
+    const server = isLazy ? lazyServer(async () => (await this.#connect(address!)).server) : (await this.#connect(address!)).server // S1
     return { server, path: path === undefined ? rootPath : parsePath(path, 'node.mount') }
   }
 
