@@ -56,7 +56,7 @@ export class ConnectedSession implements Session {
     this.namespace = new RemoteNamespaceControl(remote)
   }
 
-  async control(name: string, value: unknown): Promise<unknown> {
+  readonly control = async (name: string, value: unknown): Promise<unknown> => {
     const answer = await this.#remote.control(name, Buffer.from(JSON.stringify(value ?? null)))
     return answer.length === 0 ? undefined : (JSON.parse(Buffer.from(answer).toString()) as unknown)
   }
@@ -65,9 +65,7 @@ export class ConnectedSession implements Session {
     return this.#remote.offer(offer, server)
   }
 
-  close(): Promise<void> {
-    return this.#remote.close()
-  }
+  readonly close = (): Promise<void> => this.#remote.close()
 }
 
 class RemoteNamespaceControl implements NamespaceControl {

@@ -24,7 +24,7 @@ export interface ServeOptions extends ConnectOptions {
 export interface ServingSession extends Session {
   readonly instance: string
   /** Stop serving; the session goes on until close(). */
-  withdraw(): Promise<void>
+  readonly withdraw: () => Promise<void>
 }
 
 const renewals_per_lease = 3
@@ -93,18 +93,16 @@ class Serving implements ServingSession {
     this.#timer = setTimeout(() => void this.#renew(), limits.service_lease_ms / renewals_per_lease)
   }
 
-  control(name: string, value: unknown): Promise<unknown> {
-    return this.#session.control(name, value)
-  }
+  readonly control = (name: string, value: unknown): Promise<unknown> => this.#session.control(name, value)
 
-  async withdraw(): Promise<void> {
+  readonly withdraw = async (): Promise<void> => {
     clearTimeout(this.#timer)
     this.#timer = undefined
     await this.#offer?.withdraw()
     this.#offer = undefined
   }
 
-  async close(): Promise<void> {
+  readonly close = async (): Promise<void> => {
     clearTimeout(this.#timer)
     this.#timer = undefined
     await this.#session.close()

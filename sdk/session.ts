@@ -1,12 +1,13 @@
 /** What connect() gives: a client on the session's namespace, the means to change that namespace, and the end of it. */
 import type { Client } from './client-api.ts'
 
+/** Its functions may be taken out of it: `const { client, close } = await connect()`. */
 export interface Session {
   readonly client: Client
   readonly namespace: NamespaceControl
   /** A request to the node that is no file operation, for example `token.create`. */
-  control(name: string, value: unknown): Promise<unknown>
-  close(): Promise<void>
+  readonly control: (name: string, value: unknown) => Promise<unknown>
+  readonly close: () => Promise<void>
 }
 
 /** `replace`: instead of what is there; `before` and `after`: a union with it, found first or last. */

@@ -75,6 +75,18 @@ describe('connect', () => {
     expect(await session.client.readText('/data/grpc')).toBe('x')
   })
 
+  it('gives functions that may be taken out of it, also of one that serves', async () => {
+    const { client, control, close } = await node.connect()
+    expect(await client.exists('/data')).toBe(true)
+    expect(await control('token.list', undefined)).toHaveProperty('principals')
+    await close()
+    const serving = await node.serve(defineService('taken', {}))
+    const { withdraw, control: ask, close: end } = serving
+    expect(await ask('token.list', undefined)).toHaveProperty('principals')
+    await withdraw()
+    await end()
+  })
+
   it('fails at once after close, and closes twice', async () => {
     const session = await node.connect()
     await session.close()
