@@ -82,6 +82,8 @@ export const limits = {
   /** Request line and headers; more: 431, the connection closes. */
   http_header_bytes_max: 16 * 1024,
   http_headers_max: 100,
+  /** Requests of one connection that wait behind its answers; more: the connection is closed. */
+  http_pipelined_max: 256,
   /** An idle kept-alive connection is closed after this long. */
   http_idle_ms: 65_000,
   /** A body up to this size is read in memory without asking for room; what is left of it when refused is read and dropped. */

@@ -15,6 +15,7 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { NineError } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
 import type { Principal } from '../../namespace/rights.ts'
 import { awaitsContinue } from './answer.ts'
@@ -109,6 +110,8 @@ function createFor(options: HttpEdgeOptions, limits: HttpLimits, listener: Reque
 class Turns {
   /** The newest answer of each connection that has not left yet. */
   readonly #last = new WeakMap<Duplex, ServerResponse>()
+  /** Requests of a connection that wait behind its answers. */
+  readonly #waiting = new WeakMap<Duplex, number>()
 
   isBusy(socket: Duplex): boolean {
     return this.#last.has(socket)
@@ -121,7 +124,12 @@ class Turns {
       if (this.#last.get(socket) === response) this.#last.delete(socket)
     })
     if (before === undefined) return act()
+    const waiting = (this.#waiting.get(socket) ?? 0) + 1
+    // Behind a watch they would gather without end.
+    if (waiting > limits.http_pipelined_max) return void socket.destroy()
+    this.#waiting.set(socket, waiting)
     before.once('close', () => {
+      this.#waiting.set(socket, (this.#waiting.get(socket) ?? 1) - 1)
       if (!socket.destroyed) act()
     })
   }

@@ -119,6 +119,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       owner,
       node: name,
       instanceName: () => systemRandom.id(),
+      warn,
     })
     closers.push(() => services.close())
     await services.load((service, error) => logger.warn({ service, err: error }, 'a record of a service is damaged and left out'))
@@ -177,6 +178,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       },
       parts: (principal) => ({ sources: sourcesOf(principal), ended: new AbortController() }),
       open: (principal, parts) => openSession(principal, ++lastSession, parts),
+      warn,
     })
     closers.push(() => shared.close())
 

@@ -20,6 +20,8 @@ export interface SharedSessionsOptions {
   readonly saved: (principal: Principal) => Promise<SavedNamespace>
   readonly parts: (principal: Principal) => SharedParts
   readonly open: (principal: Principal, parts: SharedParts) => Promise<NodeSession>
+  /** Told of failures that nobody waits for. */
+  readonly warn: (error: unknown) => void
 }
 
 interface Shared {
@@ -58,7 +60,7 @@ export class SharedSessions {
     if (known === undefined) return
     this.#sessions.delete(name)
     known.parts.ended.abort(reason)
-    void close(known)
+    close(known).catch(this.#options.warn)
   }
 
   async close(): Promise<void> {

@@ -28,6 +28,8 @@ export interface ServicesOptions {
   readonly owner: Principal
   readonly node: string
   readonly instanceName: () => string
+  /** Told of failures that nobody waits for. */
+  readonly warn: (error: unknown) => void
 }
 
 export interface RegisterFields {
@@ -66,7 +68,7 @@ export class Services {
   constructor(options: ServicesOptions) {
     this.#options = options
     this.#stopListening = options.registry.onChange((event) => {
-      if (event.type === 'down') void this.#gone(event.instance)
+      if (event.type === 'down') this.#gone(event.instance).catch(options.warn)
     })
   }
 

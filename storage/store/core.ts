@@ -139,7 +139,8 @@ export class StoreCore {
       const stop = settle(() => reject(new NineError({ kind: 'deadline', op, path, message })))
       const waiter = { revision, resolve: settle(resolve) }
       const left = context.deadline === Infinity ? undefined : Math.max(0, context.deadline - this.clock.monotonic())
-      const timer = left === undefined ? undefined : setTimeout(stop, left)
+      // A timer of more than 2^31 ms would fire at once; nobody waits for that long.
+      const timer = left === undefined || left > timer_ms_max ? undefined : setTimeout(stop, left)
       context.signal?.addEventListener('abort', stop)
       this.#waiters.add(waiter)
     })
@@ -180,3 +181,6 @@ export class StoreCore {
     return { qid, revision, created, size, position: this.positions.at(revision) }
   }
 }
+
+/** Longest time that setTimeout takes. */
+const timer_ms_max = 2 ** 31 - 1
