@@ -1,10 +1,11 @@
 /** Failures on standard error: one line for people, one JSON object with --json, and the exit code of the kind. */
-import { isNineError, toNineError } from '../namespace/errors.ts'
+import { isNineError, NineError, toNineError } from '../namespace/errors.ts'
+import type { ErrorKind } from '../namespace/errors.ts'
 import { exitCodeOf } from './exit-codes.ts'
 
 /** @returns the exit code */
 export function printError(error: unknown, isJson: boolean): number {
-  const nine = toNineError(error, 'cli.run')
+  const nine = localFailure(error) ?? toNineError(error, 'cli.run')
   if (isJson) {
     const { kind, op, path, message, outcome, retryable, resume } = nine
     process.stderr.write(`${JSON.stringify({ error: { kind, op, path, message, outcome, retryable, resume } })}\n`)
@@ -14,4 +15,27 @@ export function printError(error: unknown, isJson: boolean): number {
     process.stderr.write(`nine: ${path}${nine.message}${unknown} [${nine.kind}]\n`)
   }
   return exitCodeOf(nine.kind)
+}
+
+/** What the system says of files of this machine, as kinds; EPERM here is about rights, not about a token. */
+const kindOfCode: Readonly<Partial<Record<string, ErrorKind>>> = {
+  EACCES: 'denied',
+  EPERM: 'denied',
+  ENOENT: 'not_found',
+  EEXIST: 'exists',
+  ENOTDIR: 'not_directory',
+  EISDIR: 'is_directory',
+  ENOTEMPTY: 'not_empty',
+  ENAMETOOLONG: 'name_too_long',
+  EFBIG: 'too_large',
+  ENOSPC: 'no_space',
+  EDQUOT: 'no_space',
+  EROFS: 'read_only',
+  ELOOP: 'loop',
+}
+
+function localFailure(error: unknown): NineError | undefined {
+  if (isNineError(error) || !(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') return undefined
+  const kind = kindOfCode[error.code]
+  return kind === undefined ? undefined : new NineError({ kind, op: 'cli.run', message: error.message, outcome: 'unknown', cause: error })
 }

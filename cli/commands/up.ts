@@ -63,12 +63,16 @@ async function up(this: void, _flags: unknown, command: Command): Promise<void> 
     logFile: options.logFile,
   })
   const asked = stopAsked()
-  const ready = { http: node.http, grpc: node.grpc, tokenFile: node.tokenFile, pid: process.pid, data: node.data }
-  if (options.readyFile !== undefined) await replaceFile(resolve(options.readyFile), `${JSON.stringify(ready)}\n`)
-  if (output.isJson) await output.json(ready)
-  else await banner(output, node)
-  await asked
-  await node.close()
+  try {
+    const ready = { http: node.http, grpc: node.grpc, tokenFile: node.tokenFile, pid: process.pid, data: node.data }
+    if (options.readyFile !== undefined) await replaceFile(resolve(options.readyFile), `${JSON.stringify(ready)}\n`)
+    if (output.isJson) await output.json(ready)
+    else await banner(output, node)
+    await asked
+  } finally {
+    // Also when the ready file cannot be written: a node that nobody can find does not serve on.
+    await node.close()
+  }
 }
 
 async function readTls({ tlsCert, tlsKey }: UpOptions): Promise<{ cert: Buffer; key: Buffer } | undefined> {

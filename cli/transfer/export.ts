@@ -1,7 +1,8 @@
 /**
  * nine export PATH DIR: a tree of the namespace into a local folder.
  *
- * X1 A file appears under its name whole or not at all: it is written beside it and renamed.
+ * X1 A file appears under its name whole or not at all: it is written beside it and renamed. The name it has until then is short,
+ *    whatever its own length, and no other file's.
  * X2 Nothing outside DIR is written: a symbolic link that stands in DIR where a directory belongs is refused, not followed.
  * X3 Modes and times of directories are set last, when nothing below them changes any more.
  */
@@ -10,6 +11,7 @@ import { chmod, lstat, lutimes, mkdir, rename, rm, symlink, unlink, utimes } fro
 import { dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { NineError } from '../../namespace/errors.ts'
+import { systemRandom } from '../../namespace/random.ts'
 import type { Micros } from '../../namespace/stat.ts'
 import type { Client } from '../../sdk/client-api.ts'
 import type { TransferOptions, TransferReport } from './import.ts'
@@ -19,7 +21,7 @@ import type { TreeEntry, Unfit } from './local-tree.ts'
 import { differences, mergeTrees } from './merge.ts'
 import { remoteTree } from './remote-tree.ts'
 
-const partialSuffix = '.nine-partial'
+const partialName = /(^|\/)\.nine-partial-[a-z0-9]{20,26}$/
 
 export async function exportTree(client: Client, path: string, dir: string, options: TransferOptions): Promise<TransferReport> {
   const begun = performance.now()
@@ -40,7 +42,7 @@ export async function exportTree(client: Client, path: string, dir: string, opti
     const to = join(dir, entry.path)
     if (left === undefined) {
       const isGone = removedBelow !== undefined && entry.path.startsWith(removedBelow)
-      const isPartial = entry.path.endsWith(partialSuffix)
+      const isPartial = partialName.test(entry.path)
       if (isGone || (!options.removeExtra && !isPartial)) continue
       removedBelow = `${entry.path}/`
       await rm(to, { recursive: true })
@@ -98,17 +100,15 @@ async function makeLocalDirectory(path: string): Promise<void> {
 }
 
 async function makeLink(to: string, entry: TreeEntry): Promise<void> {
-  const partial = to + partialSuffix
-  await unlink(partial).catch(() => undefined)
+  const partial = partialOf(to)
   await symlink(entry.target!, partial)
   await lutimes(partial, secondsOf(entry.modifiedAt), secondsOf(entry.modifiedAt))
   await rename(partial, to)
 }
 
 async function makeFile(client: Client, from: string, to: string, entry: TreeEntry): Promise<void> {
-  const partial = to + partialSuffix
-  // 'wx' after unlink: a link planted under the partial's name is never written through (X2).
-  await unlink(partial).catch(() => undefined)
+  const partial = partialOf(to)
+  // 'wx': a link planted under the partial's name is never written through (X2).
   const parts = entry.size <= 1024 * 1024 ? [await client.read(from)] : client.readStream(from)
   await pipeline(parts, createWriteStream(partial, { flags: 'wx', mode: 0o600 }))
   const { size } = await lstat(partial)
@@ -120,6 +120,11 @@ async function makeFile(client: Client, from: string, to: string, entry: TreeEnt
   await chmod(partial, entry.mode)
   await setTime(partial, entry.modifiedAt)
   await rename(partial, to)
+}
+
+/** Beside `to` and never the name of anything exported: a fresh one each time (X1). An interrupted export leaves it; the next removes it. */
+function partialOf(to: string): string {
+  return join(dirname(to), `.nine-partial-${systemRandom.id()}`)
 }
 
 function setTime(path: string, time: Micros): Promise<void> {
