@@ -2,6 +2,8 @@
  * The node beside its peers in one run: rates, latencies and their ratios, and which goals they meet. Absolute numbers of shared
  * machines are noise; quote the ratios.  npm run bench [-- --smoke | --json]
  */
+import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
 import { fullSizes, runNode, smokeSizes } from './node.ts'
 import type { NodeRates } from './node.ts'
 import { runEtcd } from './peers/etcd.ts'
@@ -33,8 +35,8 @@ const rows: readonly Row[] = [
   { what: 'put to watch, median', key: 'putToWatchMedianMicros', unit: ' µs', goal: 1, isLatency: true },
   { what: `fan-out to ${sizes.watchers} watchers, events`, key: 'fanOutEventsPerSecond', unit: '/s' },
   { what: `first page of ${sizes.listEntries.toLocaleString('en')} entries`, key: 'listFirstPageMillis', unit: ' ms' },
+  { what: 'import of a real tree, entries', key: 'importEntriesPerSecond', unit: '/s' },
   { what: 'idle node, resident', key: 'idleMebibytes', unit: ' MiB' },
-  { what: 'after all of this, resident', key: 'busyMebibytes', unit: ' MiB' },
 ]
 
 if (process.argv.includes('--json')) console.log(JSON.stringify({ node, etcd, redis }))
@@ -44,7 +46,15 @@ else {
     const ours = node[row.key] as number
     print([row.what, amount(ours, row.unit), ...beside(etcd, row, ours), goalText(row), ...beside(redis, row, ours)])
   }
+  const memory = Object.entries(node.mebibytesAfter).map(([step, mebibytes]) => `${step} ${Math.round(mebibytes)}`)
+  console.log(`resident MiB after: ${memory.join(', ')}`)
   for (const [name, peer] of Object.entries({ etcd, redis })) if (typeof peer === 'string') console.log(`${name}: skipped, ${peer}`)
+}
+
+// In process, so in a process of its own.
+if (!process.argv.includes('--json')) {
+  const mounts = join(import.meta.dirname, 'mounts.ts')
+  spawnSync(process.execPath, ['--import', 'tsx', mounts, isSmoke ? '5000' : '400000'], { stdio: 'inherit' })
 }
 
 function beside(peer: PeerRates | string, row: Row, ours: number): [string, string] {

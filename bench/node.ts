@@ -6,6 +6,8 @@ import { spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, watch, existsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { importTree } from '../cli/transfer/import.ts'
+import { silentProgress } from '../cli/transfer/progress.ts'
 import { contextFor } from '../namespace/context.ts'
 import type { Context } from '../namespace/context.ts'
 import { joinName, parsePath } from '../namespace/path.ts'
@@ -17,8 +19,10 @@ import type { PeerRates } from './peers/etcd.ts'
 export interface NodeRates extends PeerRates {
   readonly listFirstPageMillis: number
   readonly listEntries: number
+  readonly importEntriesPerSecond: number
   readonly idleMebibytes: number
-  readonly busyMebibytes: number
+  /** Resident memory of the node after each step, MiB. */
+  readonly mebibytesAfter: Readonly<Record<string, number>>
 }
 
 export interface BenchSizes {
@@ -26,10 +30,14 @@ export interface BenchSizes {
   readonly operations: number
   readonly listEntries: number
   readonly watchers: number
+  /** Folder whose import is timed. */
+  readonly importFolder: string
 }
 
-export const fullSizes: BenchSizes = { operations: 100_000, listEntries: 1_000_000, watchers: 1_000 }
-export const smokeSizes: BenchSizes = { operations: 2_000, listEntries: 2_000, watchers: 50 }
+const modules = join(import.meta.dirname, '..', 'node_modules')
+
+export const fullSizes: BenchSizes = { operations: 100_000, listEntries: 1_000_000, watchers: 1_000, importFolder: modules }
+export const smokeSizes: BenchSizes = { operations: 2_000, listEntries: 2_000, watchers: 50, importFolder: join(modules, 'commander') }
 
 const value = Buffer.alloc(256, 'abcdefghijklmnopqrstuvwxyz')
 const keys = 10_000
@@ -45,9 +53,9 @@ export async function runNode(sizes: BenchSizes): Promise<NodeRates> {
     const { grpc, tokenFile, pid } = await readyOf(readyFile)
     const idleMebibytes = residentMebibytes(pid)
     const session = await connect({ address: grpc, tokenFile, timeoutMs: Infinity })
-    const rates = await measure(session, sizes)
+    const rates = await measure(session, sizes, () => residentMebibytes(pid))
     await session.close()
-    return { ...rates, idleMebibytes, busyMebibytes: residentMebibytes(pid) }
+    return { ...rates, idleMebibytes }
   } finally {
     node.kill('SIGTERM')
     await new Promise((resolve) => node.once('exit', resolve))
@@ -55,7 +63,8 @@ export async function runNode(sizes: BenchSizes): Promise<NodeRates> {
   }
 }
 
-async function measure(session: Session, sizes: BenchSizes) {
+async function measure(session: Session, sizes: BenchSizes, resident: () => number): Promise<Omit<NodeRates, 'idleMebibytes'>> {
+  const mebibytesAfter: Record<string, number> = {}
   const { server, principal } = session.client
   const context = contextFor(principal, Infinity)
   await session.client.mkdir(directory)
@@ -66,12 +75,18 @@ async function measure(session: Session, sizes: BenchSizes) {
   await run(Math.max(few, keys), 200, put)
   const putsOnePerSecond = await run(few, 1, put)
   const putsManyPerSecond = await run(sizes.operations, 200, put)
+  mebibytesAfter['writes'] = resident()
   await run(few, 200, get)
   const getsOnePerSecond = await run(few, 1, get)
   const getsManyPerSecond = await run(sizes.operations * 2, 200, get)
+  mebibytesAfter['reads'] = resident()
   const putToWatchMedianMicros = await watchLatency(session, context, Math.min(1000, few))
   const fanOutEventsPerSecond = await fanOut(session, context, sizes.watchers, 20)
+  mebibytesAfter['watches'] = resident()
+  const importEntriesPerSecond = await importRate(session, sizes.importFolder)
+  mebibytesAfter['import'] = resident()
   const listFirstPageMillis = await firstPage(session, context, sizes.listEntries)
+  mebibytesAfter[`${sizes.listEntries.toLocaleString('en')} entries`] = resident()
   return {
     putsOnePerSecond,
     putsManyPerSecond,
@@ -81,6 +96,8 @@ async function measure(session: Session, sizes: BenchSizes) {
     fanOutEventsPerSecond,
     listFirstPageMillis,
     listEntries: sizes.listEntries,
+    importEntriesPerSecond,
+    mebibytesAfter,
   }
 }
 
@@ -136,6 +153,12 @@ async function fanOut({ client }: Session, context: Context, watchers: number, r
   const seconds = (performance.now() - begun) / 1000
   for (const events of all) await events.return?.()
   return (watchers * rounds) / seconds
+}
+
+/** Entries a second of a folder brought in, as `nine import` does it. */
+async function importRate({ client }: Session, folder: string): Promise<number> {
+  const report = await importTree(client, folder, '/data/imported', { inFlight: 64, removeExtra: false, progress: silentProgress })
+  return (report.files + report.directories + report.symlinks) / report.seconds
 }
 
 /** First page of 1,000 of a directory of `entries`, median of 9, milliseconds. */
