@@ -47,7 +47,13 @@ async function shell({ session, output }: Run, buildProgram: () => Command): Pro
     lines.setPrompt(`${output.colors.bold(output.colors.blue(workingDirectory()))} $ `)
     lines.prompt()
   }
+  let isRunning = false
   lines.on('SIGINT', () => {
+    // The terminal is in raw mode: Ctrl-C is a key, and the command that runs waits for the signal.
+    if (isRunning) {
+      process.emit('SIGINT', 'SIGINT')
+      return
+    }
     lines.write(null, { ctrl: true, name: 'u' })
     process.stdout.write('\n')
     prompt()
@@ -57,7 +63,9 @@ async function shell({ session, output }: Run, buildProgram: () => Command): Pro
   for await (const line of lines) {
     const words = wordsOf(line)
     if (words[0] === 'exit' || words[0] === 'quit') break
+    isRunning = true
     if (words.length > 0) last = await runLine(session, words, buildProgram())
+    isRunning = false
     prompt()
   }
   if (isInteractive) await writeFile(historyFile, [...history].reverse().join('\n'), { mode: 0o600 }).catch(() => undefined)

@@ -46,11 +46,23 @@ async function readAll(store: Store, path: Path): Promise<Buffer> {
   }
 }
 
-async function checkValue(store: Store, path: Path, writer: number, acked: number, size: (n: number) => number): Promise<number> {
+/**
+ * What was acknowledged, or the write under way at the crash, is there and whole. What is found now counts as acknowledged:
+ * the next write may become durable and this process be killed before it has said so, which makes two past the parent's count.
+ */
+async function checkValue(
+  kind: 'value' | 'big',
+  store: Store,
+  writer: number,
+  acked: number,
+  size: (n: number) => number,
+): Promise<number> {
+  const path = parsePath(`/${kind}/${writer}`)
   const bytes = await readAll(store, path)
   const n = bytes.length === 0 ? 0 : Number(bytes.subarray(0, 40).toString().split(' ')[1])
   if (n > 0 && !bytes.equals(valueOf(writer, n, size(n)))) tell(`bad ${path} is torn`)
   if (n !== acked && n !== acked + 1) tell(`bad ${path} shows ${n}, acknowledged was ${acked}`)
+  tell(`${kind} ${writer} ${n}`)
   return n
 }
 
@@ -98,7 +110,7 @@ async function main(acked: Acknowledged): Promise<void> {
       )
     } else {
       const path = parsePath(`/value/${writer}`)
-      let n = await checkValue(store, path, writer, acked.value[writer] ?? 0, () => 256)
+      let n = await checkValue('value', store, writer, acked.value[writer] ?? 0, () => 256)
       loops.push(
         forever(async () => {
           await store.write(owner, path, valueOf(writer, ++n, 256), { parents: true })
@@ -109,7 +121,7 @@ async function main(acked: Acknowledged): Promise<void> {
   }
   for (let writer = 0; writer < bigWriters; writer++) {
     const path = parsePath(`/big/${writer}`)
-    let n = await checkValue(store, path, writer, acked.big[writer] ?? 0, (k) => bigSize(writer, k))
+    let n = await checkValue('big', store, writer, acked.big[writer] ?? 0, (k) => bigSize(writer, k))
     loops.push(
       forever(async () => {
         n++
