@@ -2,10 +2,14 @@
  * Taking away what no kept revision shows any more.
  *
  * Every entry that was taken away or replaced left a row in `fallen`, ordered by revision. Once history has passed it,
- * its tomb goes, and the node that lost its name by it goes with all below, unless it has another name by now (it was
- * moved). A directory passes its children on as fallen rows of their own, so each step is small and survives a crash.
+ * its tomb goes, and the node that lost its name by it goes with all below, unless the oldest kept state still shows it
+ * under a name (it was moved: the row of its last name takes it away). A directory passes its children on as fallen rows
+ * of their own, so each step is small and survives a crash.
+ *
+ * K1 A step is made and queued in one turn, and never while a checkpoint is being written: what it finds in the database
+ *    is what is there when its puts are run.
  */
-import { rootIno, type DirectoryEntry, type Ino, type NodeRecord } from '../model.ts'
+import { rootIno, type Ino, type NodeRecord, type TreeView } from '../model.ts'
 import { fallenKey, fallenValue } from './flush.ts'
 import type { Fallen } from './overlay.ts'
 import { decodeEntry, fallenOfKey, nameOfKey, rowKey, type RowKey, type Tables } from './rows.ts'
@@ -14,10 +18,13 @@ export interface CollectParts {
   readonly tables: Tables
   readonly group: number
   readonly floor: number
+  /** The state at `floor`, the oldest that is shown. */
+  readonly atFloor: TreeView
+  /** A checkpoint is being written. */
+  isFlushing(): boolean
   /** Stays for now. */
   isHeld(ino: Ino): boolean
   node(ino: Ino): NodeRecord | undefined
-  entry(parent: Ino, name: string): DirectoryEntry | undefined
   forgetNode(ino: Ino): void
   forgetEntry(parent: Ino, name: string): void
   write(puts: () => void): Promise<void>
@@ -31,8 +38,8 @@ export async function collectFallen(parts: CollectParts, rowsMax: number): Promi
   let changes = 0
   let rows = 0
   let after: RowKey | Uint8Array = rowKey(parts.group)
-  while (rows < rowsMax) {
-    const step: Step = new Step(parts, after)
+  while (rows < rowsMax && !parts.isFlushing()) {
+    const step: Step = new Step(parts, after) // K1
     if (step.rows === 0) break
     if (step.puts.length > 0) await parts.write(() => step.run())
     changes += step.puts.length
@@ -82,10 +89,12 @@ class Step {
   }
 
   #clearNode(since: number, ino: Ino): boolean {
-    const { tables, group } = this.#parts
+    const { tables, group, atFloor } = this.#parts
     const node = this.#parts.node(ino)
     if (node === undefined || ino === rootIno) return true
-    if (this.#parts.entry(node.parent, node.name)?.ino === ino) return true
+    // A name that was lost for good never comes back: what has none at the floor has none after it.
+    const then = atFloor.node(ino)
+    if (then !== undefined && atFloor.child(then.parent, then.name) === ino) return true
     if (node.kind === 'directory' && !this.#passOn(since, ino)) return false
     this.puts.push(() => {
       void tables.nodes.remove(rowKey(group, ino))

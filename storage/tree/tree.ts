@@ -200,16 +200,16 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
    * Looks at no more than about `rowsMax` rows. Resolves to the number of changes made; 0: nothing is left to do now.
    */
   async collect(rowsMax: number): Promise<number> {
-    // What is being written is not what the database says.
-    if (this.#flushing !== undefined) return 0
+    const floor = Math.min(this.history.floor, this.#saved.revision)
     return collectFallen(
       {
         tables: this.#tables,
         group: this.group,
-        floor: Math.min(this.history.floor, this.#saved.revision),
-        isHeld: (ino) => this.#isHeld(ino) || this.active.nodes.has(ino) || this.#flushing?.nodes.has(ino) === true,
+        floor,
+        atFloor: new PastView(this, floor),
+        isFlushing: () => this.#flushing !== undefined,
+        isHeld: (ino) => this.#isHeld(ino) || this.active.nodes.has(ino),
         node: (ino) => this.newestNode(ino),
-        entry: (parent, name) => this.newestEntry(parent, name),
         forgetNode: (ino) => this.#cache.forgetNode(ino),
         forgetEntry: (parent, name) => this.#cache.forgetEntry(parent, name),
         write: (puts) => this.#environment.write(puts),
@@ -218,9 +218,11 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
     )
   }
 
-  /** Every large value of a node that is there, or that a kept revision shows, or that is not collected yet. */
+  /**
+   * Every large value of a node that is there, or that a kept revision shows, or that is not collected yet. History comes
+   * last: a value that is replaced meanwhile moves from the newest state into it, and is found in one or the other.
+   */
   *blobRefs(): Iterable<BlobRef> {
-    yield* this.history.blobRefs()
     for (const generation of [this.active, this.#flushing]) {
       if (generation === undefined) continue
       for (const { content } of [...generation.nodes.values()]) if (content.kind === 'blob') yield content.blob
@@ -237,6 +239,7 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
       }
       start = rows.length < scan_rows ? undefined : rows[rows.length - 1]!.key
     }
+    yield* this.history.blobRefs()
   }
 
   newestNode(ino: Ino): NodeRecord | undefined {
