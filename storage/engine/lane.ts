@@ -3,7 +3,10 @@
  *
  * N1 Entries are applied in the order of their index, each once, by this one function: live and when the log is replayed.
  * N2 A checkpoint holds everything up to an index; the log may be cut up to the first entry that no checkpoint holds.
+ * N3 An entry whose apply broke off may stand in one part and not in another: nothing is saved from then on. The log has
+ *    all of it, and opening the folder applies it to what was saved before.
  */
+import { NineError } from '../../namespace/errors.ts'
 import type { Machine } from '../apply/machine.ts'
 import type { Entry, Outcome } from '../model.ts'
 import type { Store } from '../store/store.ts'
@@ -28,6 +31,8 @@ export class Lane {
   /** Number in the log of the first entry that no checkpoint holds. */
   firstUnsaved = Infinity
   #saving: Promise<void> | undefined
+  /** Why an entry could not be applied. N3 */
+  #failure: NineError | undefined
 
   constructor(group: number, name: string, machine: Machine, tree: Tree, appliedIndex: number, revision: number) {
     this.group = group
@@ -48,19 +53,25 @@ export class Lane {
     for (const [key, value] of meta) if (key === logKey) this.appliedLsn = Number(Buffer.from(value).toString())
   }
 
-  /** N1 */
+  /** N1. What it throws is a fault: nothing may be applied after it. */
   apply(entry: Entry, lsn: number): Outcome {
-    const applied = this.machine.apply(this.tree, entry)
-    const { outcome, revision } = applied
-    this.appliedIndex = entry.index
-    this.appliedLsn = lsn
     if (lsn < this.firstUnsaved) this.firstUnsaved = lsn
-    if (revision !== undefined) {
-      this.revision = revision.revision
-      this.tree.history.append(revision)
+    try {
+      const applied = this.machine.apply(this.tree, entry)
+      const { outcome, revision } = applied
+      this.appliedIndex = entry.index
+      this.appliedLsn = lsn
+      if (revision !== undefined) {
+        this.revision = revision.revision
+        this.tree.history.append(revision)
+      }
+      this.store?.applied(applied)
+      return outcome
+    } catch (error) {
+      const message = `an entry of store ${this.name} could not be applied: ${error instanceof Error ? error.message : String(error)}`
+      this.#failure = new NineError({ kind: 'internal', op: 'storage.save', message, cause: error })
+      throw error
     }
-    this.store?.applied(applied)
-    return outcome
   }
 
   /** N2 */
@@ -72,6 +83,7 @@ export class Lane {
   async #save(): Promise<void> {
     const before = this.firstUnsaved
     if (before === Infinity) return
+    if (this.#failure !== undefined) throw this.#failure // N3
     this.firstUnsaved = Infinity
     try {
       // All of it is taken in one turn: A4 of apply/machine.ts.

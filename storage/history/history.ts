@@ -8,6 +8,8 @@
  *    log brings it again; history that ends before it is `corrupt`.
  * H4 Compaction drops whole segments, the oldest first, never the one that is written to.
  * H5 At most `loaded_max` sealed segments keep their index in memory.
+ * H6 A sync that failed is never made up for: the system may have dropped what it could not write and report success next
+ *    time (fsync(2), "Error handling"). Opening anew, which goes on from the tree's last checkpoint, is the way on.
  */
 import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, statSync } from 'node:fs'
 import { NineError } from '../../namespace/errors.ts'
@@ -43,6 +45,8 @@ const read_bytes_max = 8 * 1024 * 1024
 /** More than the segments of a history of default size: going through the past visits all of them again and again. */
 const loaded_max = 24
 const retry_ms = 200
+/** Offsets in a segment are of 32 bits. */
+const segment_bytes_most = 2 ** 31
 const op = 'history.open'
 /** Shared by all stores: a revision is encoded and copied in one go. */
 const writer = new ByteWriter(64 * 1024)
@@ -75,6 +79,8 @@ export class History {
   #isFolderDirty = true
   #isClosed = false
   #retry: NodeJS.Timeout | undefined
+  /** H6 */
+  #failure: NineError | undefined
 
   /** Use openHistory. */
   constructor(options: HistoryOptions) {
@@ -119,7 +125,7 @@ export class History {
       })
     }
     let segment = this.#segments[this.#segments.length - 1]!
-    if (segment.size >= this.#segmentBytes) segment = this.#roll()
+    if (segment.size >= this.#segmentBytes) segment = this.#roll(segment)
     writer.at = 0
     const { hasBlobs } = encodeRevision(writer, revision, segment.first, segment.chains)
     segment.append(writer.written())
@@ -131,11 +137,8 @@ export class History {
 
   /** Everything appended before this call is on stable storage. Rejects with `no_space`, `internal`; nothing is lost then. */
   async sync(): Promise<void> {
-    const upTo = this.#last
     try {
-      await this.#queueWrite()
-      for (const segment of this.#segments) if (segment.first <= upTo) await segment.sync()
-      if (this.#isFolderDirty) this.#syncFolder()
+      await this.#inTurn(() => this.#writeAndSync())
     } catch (error) {
       throw folderError(error, this.#dir)
     }
@@ -209,9 +212,10 @@ export class History {
       if (!isOld && this.size <= options.bytesMax) break
       // H3: what the tree would be opened at has to stay within reach.
       if (oldest.last > this.#saved || oldest.last >= (options.keepFrom ?? Infinity) || this.#unwritten.includes(oldest)) break
+      // First the file: one that stayed would be history again at the next opening.
+      oldest.remove()
       this.#segments.shift()
       this.#loaded = this.#loaded.filter((segment) => segment !== oldest)
-      oldest.remove()
       dropped++
     }
     if (dropped > 0) this.#syncFolder()
@@ -291,8 +295,15 @@ export class History {
     return segment
   }
 
-  #roll(): Segment {
-    const segment = Segment.create(this.#dir, this.#last + 1)
+  /** Goes on in the `full` one while no file can be made: the next append tries again. */
+  #roll(full: Segment): Segment {
+    let segment: Segment
+    try {
+      segment = Segment.create(this.#dir, this.#last + 1)
+    } catch (error) {
+      if (full.size >= segment_bytes_most) throw error
+      return full
+    }
     this.#segments.push(segment)
     this.#unwritten.push(segment)
     this.#isFolderDirty = true
@@ -308,7 +319,7 @@ export class History {
       this.#isWriting = false
       if (this.#appended >= flush_bytes) this.#startWriting()
     }
-    this.#queueWrite().then(ended, () => {
+    this.#inTurn(() => this.#write()).then(ended, () => {
       // A full disk, most likely: the bytes stay pending, sync() reports it, and a later write tries again.
       this.#isWriting = false
       if (!this.#isClosed) this.#retry ??= setTimeout(this.#writeAgain, retry_ms).unref()
@@ -320,10 +331,11 @@ export class History {
     this.#startWriting()
   }
 
-  #queueWrite(): Promise<void> {
-    const write = this.#writes.then(() => this.#write())
-    this.#writes = write.catch(() => undefined)
-    return write
+  /** One after the other: a file is not sealed, and so closed, while it is being synced. */
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const turn = this.#writes.then(work)
+    this.#writes = turn.catch(() => undefined)
+    return turn
   }
 
   /** Write all that is pending and seal what is complete. */
@@ -332,9 +344,30 @@ export class History {
     for (let segment = this.#unwritten[0]; segment !== undefined; segment = this.#unwritten[0]) {
       await segment.flush()
       if (segment === this.#segments[this.#segments.length - 1]) return
-      await segment.sync()
+      await this.#durably(() => segment.sync())
       segment.seal()
       this.#unwritten.shift()
+    }
+  }
+
+  async #writeAndSync(): Promise<void> {
+    if (this.#isClosed) throw new NineError({ kind: 'unavailable', op: 'history.sync', message: 'history is closed' })
+    await this.#write()
+    // What is sealed was synced before.
+    for (const segment of [...this.#unwritten]) await this.#durably(() => segment.sync())
+    if (this.#isFolderDirty) await this.#durably(async () => this.#syncFolder())
+  }
+
+  /** H6 */
+  async #durably(sync: () => Promise<void>): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure
+    try {
+      await sync()
+    } catch (error) {
+      const { kind, message } = folderError(error, this.#dir)
+      const advice = 'nothing is lost, the log has it: check the disk, then restart the node'
+      this.#failure = new NineError({ kind, op: 'history.sync', path: this.#dir, message: `${message}; ${advice}`, cause: error })
+      throw this.#failure
     }
   }
 
