@@ -50,12 +50,14 @@ export interface AcceptOptions {
   readonly newId: () => string
   /** For logs at the client. */
   readonly name: string
+  /** Default: limits.handshake_ms. */
+  readonly handshakeMs?: number | undefined
   readonly onClosed?: ((error: NineError) => void) | undefined
 }
 
 /** Open a session with whoever connected. @throws NineError why it did not come to be: told to the peer already */
 export async function acceptSession(stream: Duplex, options: AcceptOptions): Promise<SessionPeer> {
-  const opening = new Opening(stream, options.clock)
+  const opening = new Opening(stream, options.clock, options.handshakeMs)
   let opened: OpenedSession | undefined
   try {
     const frames = await opening.firstFrame()
@@ -199,9 +201,11 @@ class Opening {
   readonly #outbox: Outbox
   #peer: SessionPeer | undefined
   #lost: NineError | undefined
+  readonly #handshakeMs: number
   #onChunk: (() => void) | undefined
 
-  constructor(stream: Duplex, clock: Clock) {
+  constructor(stream: Duplex, clock: Clock, handshakeMs: number = limits.handshake_ms) {
+    this.#handshakeMs = handshakeMs
     const events = {
       data: (chunk: Buffer): void => {
         if (this.#peer !== undefined) return this.#peer.received(chunk)
@@ -222,7 +226,7 @@ class Opening {
   /** The channel is paused when it is there. */
   firstFrame(): Promise<FrameReader> {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => settle(failure('deadline', 'the session was not opened in time')), limits.handshake_ms)
+      const timer = setTimeout(() => settle(failure('deadline', 'the session was not opened in time')), this.#handshakeMs)
       const settle = (error?: NineError): void => {
         clearTimeout(timer)
         this.#onChunk = undefined

@@ -1,9 +1,11 @@
 /**
  * The gRPC edge: one port on which sessions arrive with their own framing or over gRPC, beside the unary calls.
  *
- * L1 A connection that begins with the session's magic is a session; any other is HTTP/2. Either has limits.handshake_ms to say so.
+ * L1 A connection that begins with the session's magic is a session, one that begins with HTTP/2's preface is gRPC. It has
+ *    limits.handshake_ms to say all of that, and for TLS before it; what says anything else is closed at once.
  * L2 The gRPC library is loaded with the first HTTP/2 connection: a node that nobody speaks gRPC to does not carry it.
- * L3 Connections are bounded; those past the bound are closed at once.
+ * L3 Connections are bounded; those past the bound are closed at once, and the log is told so, at most once a tick.
+ * L4 Every connection ends with the edge, those that are still shaking hands too.
  */
 import { createServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
@@ -13,7 +15,6 @@ import { systemClock } from '../../namespace/clock.ts'
 import type { Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
-import { limits } from '../../namespace/limits.ts'
 import { systemRandom } from '../../namespace/random.ts'
 import type { Random } from '../../namespace/random.ts'
 import { acceptSession } from '../../namespace/remote/handshake.ts'
@@ -21,6 +22,8 @@ import type { AcceptOptions, OpenedSession, SessionInfo } from '../../namespace/
 import type { SessionPeer } from '../../namespace/remote/peer.ts'
 import type { Principal } from '../../namespace/rights.ts'
 import type { GrpcServer } from './grpc-server.ts'
+import { grpcLimits } from './limits.ts'
+import type { GrpcLimits } from './limits.ts'
 
 export interface GrpcEdgeOptions {
   readonly host: string
@@ -39,6 +42,8 @@ export interface GrpcEdgeOptions {
   readonly name: string
   readonly clock?: Clock | undefined
   readonly random?: Random | undefined
+  /** Other limits than those of namespace/limits.ts. */
+  readonly limits?: Partial<GrpcLimits> | undefined
   /** Told of each connection that failed to become a session, and of each session's end. */
   log?(event: { readonly event: 'refused' | 'ended'; readonly peer: string; readonly error: NineError }): void
 }
@@ -63,37 +68,40 @@ export async function startGrpcEdge(options: GrpcEdgeOptions): Promise<GrpcEdge>
 
 const tick_ms = 1_000
 const magic = Buffer.from(sessionMagic)
+/** RFC 9113, section 3.4 */
+const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
 
 class Edge implements GrpcEdge {
   address = ''
   readonly #options: GrpcEdgeOptions
   readonly #clock: Clock
+  readonly #limits: GrpcLimits
   readonly #accept: Omit<AcceptOptions, 'token' | 'onClosed'>
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
   readonly #peers = new Set<SessionPeer>()
   #grpc: Promise<GrpcServer> | undefined
   #timer: NodeJS.Timeout | undefined
+  /** Connections past the bound since the last tick. */
+  #dropped = 0
   #isClosing = false
 
   constructor(options: GrpcEdgeOptions) {
     this.#options = options
     this.#clock = options.clock ?? systemClock
+    this.#limits = grpcLimits(options.limits)
     const random = options.random ?? systemRandom
     this.#accept = {
       clock: this.#clock,
+      handshakeMs: this.#limits.handshake_ms,
       authenticate: (token) => options.authenticate(token),
       openSession: (principal, info) => options.openSession(principal, info),
       newId: () => random.id(),
       name: options.name,
     }
-    const onSocket = (socket: Socket): void => this.#connected(socket)
-    const { tls } = options
-    this.#server =
-      tls === undefined
-        ? createServer({ noDelay: true }, onSocket)
-        : createTlsServer({ ...tls, ALPNProtocols: ['h2', 'nine'], handshakeTimeout: limits.handshake_ms }, onSocket)
-    this.#server.maxConnections = limits.connections_max // L3
+    this.#server = this.#listener()
+    this.#server.maxConnections = this.#limits.connections_max // L3
+    this.#server.on('drop', () => this.#dropped++)
   }
 
   get sessions(): number {
@@ -138,33 +146,60 @@ class Edge implements GrpcEdge {
   #tick(): void {
     const now = this.#clock.monotonic()
     for (const peer of this.#peers) peer.tick(now)
+    if (this.#dropped > 0) this.#logDropped()
+  }
+
+  /** L3 */
+  #logDropped(): void {
+    const message = `${this.#dropped} connections were closed at once: there are ${this.#limits.connections_max}, as many as may be`
+    this.#dropped = 0
+    this.#options.log?.({ event: 'refused', peer: '', error: new NineError({ kind: 'overloaded', op: 'grpc.connection', message }) })
+  }
+
+  #listener(): Server {
+    const { tls } = this.#options
+    const onSocket = (socket: Socket): void => this.#connected(socket)
+    if (tls === undefined) return createServer({ noDelay: true }, onSocket).on('connection', (socket) => this.#accepted(socket))
+    const settings = { ...tls, ALPNProtocols: ['h2', 'nine'], handshakeTimeout: this.#limits.handshake_ms }
+    const server = createTlsServer(settings, onSocket)
+    // A handshake that failed, or took too long, leaves its connection to us.
+    server.on('tlsClientError', (_error, socket) => socket.destroy()) // L1
+    return server.on('connection', (socket: Socket) => this.#accepted(socket))
+  }
+
+  /** L4: of TLS, what is below it. */
+  #accepted(socket: Socket): void {
+    this.#sockets.add(socket)
+    socket.once('close', () => this.#sockets.delete(socket))
   }
 
   /** L1 */
   #connected(socket: Socket): void {
-    this.#sockets.add(socket)
     socket.setNoDelay(true)
-    socket.once('close', () => this.#sockets.delete(socket))
-    const onError = (): void => undefined
-    socket.on('error', onError)
+    socket.on('error', () => undefined)
     let begun: Buffer = Buffer.alloc(0)
-    const timer = setTimeout(() => socket.destroy(), limits.handshake_ms)
+    const timer = setTimeout(() => socket.destroy(), this.#limits.handshake_ms)
     const onReadable = (): void => {
       const chunk = socket.read() as Buffer | null
       if (chunk === null) return
       begun = begun.length === 0 ? chunk : Buffer.concat([begun, chunk])
-      const known = Math.min(begun.length, magic.length)
-      const isSession = begun.subarray(0, known).equals(magic.subarray(0, known))
-      if (isSession && known < magic.length) return
+      const opening = begun[0] === magic[0] ? magic : preface
+      const known = Math.min(begun.length, opening.length)
+      if (!begun.subarray(0, known).equals(opening.subarray(0, known))) return void socket.destroy()
+      if (known < opening.length) return
       clearTimeout(timer)
       socket.off('readable', onReadable)
+      socket.off('end', onEnd)
       socket.off('close', onClose)
+      const isSession = opening === magic
       const rest = isSession ? begun.subarray(magic.length) : begun
       if (rest.length > 0) socket.unshift(rest)
       if (isSession) void this.#session(socket, undefined, `${socket.remoteAddress ?? ''}:${socket.remotePort ?? 0}`)
       else void this.#http2(socket)
     }
+    const onEnd = (): void => void socket.destroy()
     const onClose = (): void => clearTimeout(timer)
+    socket.once('end', onEnd)
     socket.once('close', onClose)
     socket.on('readable', onReadable)
   }

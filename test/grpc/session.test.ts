@@ -1,99 +1,18 @@
 /** What a session does with peers that misbehave, spoken to byte by byte. */
-import { connect } from 'node:net'
-import type { Socket } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { FrameReader, FrameWriter, frameType, sessionMagic } from '../../proto/frames.ts'
+import { frameType, sessionMagic } from '../../proto/frames.ts'
 import { Reader } from '../../proto/protobuf.ts'
 import { contextFor } from '../../namespace/context.ts'
 import type { Context } from '../../namespace/context.ts'
-import type { NineError } from '../../namespace/errors.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
 import { limits } from '../../namespace/limits.ts'
 import { MemoryServer } from '../../namespace/memory/memory-server.ts'
 import { parsePath } from '../../namespace/path.ts'
 import { readError } from '../../namespace/wire/fields.ts'
 import { ownLimits, readWelcome, writeHello } from '../../namespace/wire/session.ts'
-import type { Hello } from '../../namespace/wire/session.ts'
 import { overriding, owner, startNode, tokenOf } from './node.ts'
 import type { TestNode } from './node.ts'
-
-interface Seen {
-  readonly type: number
-  readonly tag: number
-  readonly payload: Buffer
-}
-
-/** A client of bytes. */
-class RawClient {
-  readonly socket: Socket
-  readonly writer = new FrameWriter()
-  readonly #reader = new FrameReader(limits.frame_bytes_max)
-  readonly #seen: Seen[] = []
-  #wake: (() => void) | undefined
-  isClosed = false
-
-  constructor(address: string) {
-    const [host, port] = address.split(':') as [string, string]
-    this.socket = connect({ host, port: Number(port) })
-    this.socket.on('data', (chunk: Buffer) => {
-      this.#reader.push(chunk)
-      while (this.#reader.next()) {
-        const { type, tag, buffer, start, end } = this.#reader
-        this.#seen.push({ type, tag, payload: Buffer.from(buffer.subarray(start, end)) })
-      }
-      this.#wake?.()
-    })
-    this.socket.on('error', () => undefined)
-    this.socket.on('close', () => {
-      this.isClosed = true
-      this.#wake?.()
-    })
-  }
-
-  hello(fields: Partial<Hello> = {}): void {
-    this.socket.write(sessionMagic)
-    this.writer.beginFrame(frameType.hello, 0)
-    writeHello(this.writer, {
-      version: 1,
-      features: [],
-      limits: ownLimits,
-      token: tokenOf(owner),
-      name: 'raw',
-      client: undefined,
-      ...fields,
-    })
-    this.writer.endFrame()
-    this.flush()
-  }
-
-  frame(type: number, tag: number, fields: (writer: FrameWriter) => void = () => undefined): void {
-    this.writer.beginFrame(type, tag)
-    fields(this.writer)
-    this.writer.endFrame()
-    this.flush()
-  }
-
-  flush(): void {
-    for (const part of this.writer.take()) this.socket.write(part)
-  }
-
-  /** The next frame; undefined when the connection closed first. */
-  async next(): Promise<Seen | undefined> {
-    while (this.#seen.length === 0 && !this.isClosed) await new Promise<void>((resolve) => (this.#wake = resolve))
-    return this.#seen.shift()
-  }
-
-  async failure(): Promise<NineError> {
-    const frame = await this.next()
-    expect(frame?.type).toBe(frameType.failure)
-    return readError(new Reader(frame!.payload))
-  }
-
-  async open(): Promise<void> {
-    this.hello()
-    expect((await this.next())?.type).toBe(frameType.welcome)
-  }
-}
+import { RawClient } from './raw-client.ts'
 
 const context = (ms?: number): Context => contextFor(owner, ms)
 const file = parsePath('/file')
