@@ -387,19 +387,7 @@ export class Reader {
   /** @throws WireError for malformed UTF-8 */
   string(): string {
     const start = this.#span()
-    const buffer = this.buffer
-    const end = this.at
-    if (end - start > interned_bytes_max) return decodeText(buffer, start, end)
-    let hash = end - start
-    for (let at = start; at < end; at++) {
-      const byte = buffer[at]!
-      if (byte > 0x7f) return decodeText(buffer, start, end)
-      hash = (Math.imul(hash, 31) + byte) | 0
-    }
-    const slot = (hash ^ (hash >>> 13)) & (interned.length - 1)
-    const known = interned[slot]!
-    if (isText(known, buffer, start, end)) return known
-    return (interned[slot] = buffer.toString('latin1', start, end))
+    return textAt(this.buffer, start, this.at)
   }
 
   /** Go into a nested message. @returns what leave() needs */
@@ -451,6 +439,21 @@ export class Reader {
 /** Short names that came lately: owners, stores and paths come again and again, and equal ones share one string. */
 const interned_bytes_max = 48
 const interned: string[] = new Array<string>(4096).fill('')
+
+/** The text of `buffer[start, end)`. @throws WireError for malformed UTF-8 */
+export function textAt(buffer: Buffer, start: number, end: number): string {
+  if (end - start > interned_bytes_max) return decodeText(buffer, start, end)
+  let hash = end - start
+  for (let at = start; at < end; at++) {
+    const byte = buffer[at]!
+    if (byte > 0x7f) return decodeText(buffer, start, end)
+    hash = (Math.imul(hash, 31) + byte) | 0
+  }
+  const slot = (hash ^ (hash >>> 13)) & (interned.length - 1)
+  const known = interned[slot]!
+  if (isText(known, buffer, start, end)) return known
+  return (interned[slot] = buffer.toString('latin1', start, end))
+}
 
 function isText(text: string, buffer: Buffer, start: number, end: number): boolean {
   const length = end - start
