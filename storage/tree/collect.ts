@@ -83,8 +83,8 @@ class Step {
     if (ino !== 0 && !this.#clearNode(since, ino)) return false
     const key = rowKey(group, parent, -1, name)
     const tomb = tables.tombs.getBinary(key)
-    if (tomb !== undefined && decodeEntry(key, tomb, parent, name).since === since) this.puts.push(() => void tables.tombs.remove(key))
-    this.puts.push(() => void tables.fallen.remove(fallenKey(group, fallen)))
+    if (tomb !== undefined && decodeEntry(key, tomb, parent, name).since === since) this.puts.push(() => tables.tombs.remove(key))
+    this.puts.push(() => tables.fallen.remove(fallenKey(group, fallen)))
     return true
   }
 
@@ -97,8 +97,8 @@ class Step {
     if (then !== undefined && atFloor.child(then.parent, then.name) === ino) return true
     if (node.kind === 'directory' && !this.#passOn(since, ino)) return false
     this.puts.push(() => {
-      void tables.nodes.remove(rowKey(group, ino))
-      void tables.contents.remove(rowKey(group, ino, node.since))
+      tables.nodes.remove(rowKey(group, ino))
+      tables.contents.remove(rowKey(group, ino, node.since))
       this.#parts.forgetNode(ino)
     })
     return true
@@ -115,9 +115,9 @@ class Step {
       const child = { since, ino, parent, name }
       children++
       this.puts.push(() => {
-        void tables.entries.remove(rowKey(group, parent, -1, name))
+        tables.entries.remove(rowKey(group, parent, -1, name))
         this.#parts.forgetEntry(parent, name)
-        void tables.fallen.put(fallenKey(group, child), fallenValue)
+        tables.fallen.put(fallenKey(group, child), fallenValue)
       })
     }
     this.rows += children

@@ -2,9 +2,10 @@
  * Environment: the one LMDB database that all stores of a node share, and the folders of their history.
  *
  * E1 One write transaction at a time, over all stores. What is put inside `write` becomes durable as a whole or not at all.
- * E2 Transactions are never awaited put by put: a batch goes to LMDB's own write thread, the event loop goes on.
+ * E2 Transactions are never awaited put by put: a batch goes to LMDB's own write thread, the event loop goes on. That it
+ *    failed is told once, by `write`.
  */
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import { open, type RootDatabase } from 'lmdb'
 import { NineError, type ErrorKind } from '../../namespace/errors.ts'
@@ -37,25 +38,31 @@ export async function openEnvironment(options: EnvironmentOptions): Promise<Envi
       mapSize: options.mapBytes ?? limits.tree_map_bytes,
       // A checkpoint is durable when its commit answers; there is nothing to overlap it with.
       overlappingSync: false,
-      eventTurnBatching: true,
+      // Writes are batches already; what this adds are promises that nobody can handle when a commit fails.
+      eventTurnBatching: false,
     })
-    return new Environment(root, options.historyDir ?? join(options.dir, '..', 'history'))
+    return new Environment(root, options.dir, options.historyDir ?? join(options.dir, '..', 'history'))
   } catch (error) {
     throw databaseError(error, options.dir)
   }
 }
 
+/** Less free space than this is none. */
+const full_bytes = 1024 * 1024
+
 export class Environment {
   readonly tables: Tables
   readonly #root: RootDatabase
+  readonly #dir: string
   readonly #historyDir: string
   readonly #trees = new Map<number, Tree>()
   #writing: Promise<unknown> = Promise.resolve()
   #isClosed = false
 
   /** Use openEnvironment. */
-  constructor(root: RootDatabase, historyDir: string) {
+  constructor(root: RootDatabase, dir: string, historyDir: string) {
     this.#root = root
+    this.#dir = dir
     this.#historyDir = historyDir
     this.tables = {
       nodes: this.#table('nodes'),
@@ -107,10 +114,20 @@ export class Environment {
     try {
       await this.#root.batch(puts)
     } catch (error) {
-      throw databaseError(await reasonOf(error), 'the tree')
+      throw this.#writeError(await reasonOf(error))
     } finally {
       this.refresh()
     }
+  }
+
+  /** LMDB calls a write that the disk had room for in part an I/O error. */
+  #writeError(reason: unknown): NineError {
+    const failure = databaseError(reason, this.#dir)
+    if (failure.kind !== 'internal' || !/Input\/output error/i.test(failure.message)) return failure
+    const { bavail, bsize } = statfsSync(this.#dir)
+    if (bavail * bsize >= full_bytes) return failure
+    const message = `no space is left for the tree in ${this.#dir}`
+    return new NineError({ kind: 'no_space', op: 'tree.write', path: this.#dir, message, cause: reason })
   }
 
   #table(name: string): Rows {
@@ -143,12 +160,12 @@ class CheckedRows implements Rows {
     }
   }
 
-  put(key: RowKey | Uint8Array, value: Uint8Array): Promise<boolean> {
-    return this.#rows.put(key, value)
+  put(key: RowKey | Uint8Array, value: Uint8Array): void {
+    this.#rows.put(key, value)
   }
 
-  remove(key: RowKey | Uint8Array): Promise<boolean> {
-    return this.#rows.remove(key)
+  remove(key: RowKey | Uint8Array): void {
+    this.#rows.remove(key)
   }
 }
 

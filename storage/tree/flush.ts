@@ -153,17 +153,17 @@ class FlushEncoder {
     key.text = ''
     for (let i = 0; i < this.#nodes.length; i++) {
       key.a = this.#nodes[i]!
-      void nodes.put(key, this.#nodeValues[i]!)
+      nodes.put(key, this.#nodeValues[i]!)
     }
     for (let i = 0; i < this.#entries.length; i++) {
       const entry = this.#entries[i]!
       key.a = entry.parent
       key.text = entry.name
-      void entries.put(key, this.#entryValues[i]!)
+      entries.put(key, this.#entryValues[i]!)
     }
     for (const { rows, key: at, value } of this.#others) {
-      if (value === undefined) void rows.remove(at)
-      else void rows.put(at, value)
+      if (value === undefined) rows.remove(at)
+      else rows.put(at, value)
     }
   }
 

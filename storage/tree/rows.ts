@@ -38,9 +38,9 @@ export interface Rows {
   getBinary(key: RowKey | Uint8Array): Buffer | undefined
   /** At most `limit` rows, which are all fetched at once. */
   getRange(options: RangeOptions): Iterable<{ readonly key: Uint8Array; readonly value: Buffer }>
-  /** Queued for the next transaction: never awaited one by one. */
-  put(key: RowKey | Uint8Array, value: Uint8Array): Promise<boolean>
-  remove(key: RowKey | Uint8Array): Promise<boolean>
+  /** Queued for the transaction of Environment.write, which tells how it went: inside a batch the binding's own promise never rejects. */
+  put(key: RowKey | Uint8Array, value: Uint8Array): void
+  remove(key: RowKey | Uint8Array): void
 }
 
 export interface Tables {

@@ -7,6 +7,8 @@ import { expect, it } from 'vitest'
 import { isNineError } from '../../namespace/errors.ts'
 import { parsePath } from '../../namespace/path.ts'
 import { openEngine } from '../../storage/engine/engine.ts'
+import { openEnvironment } from '../../storage/tree/environment.ts'
+import { rowKey } from '../../storage/tree/rows.ts'
 
 function mountSmall(megabytes: number): string | undefined {
   const dir = mkdtempSync(join(tmpdir(), 'nine-full-'))
@@ -73,3 +75,27 @@ it('a full disk answers no_space, reads go on, and writes go on after space was 
     rmdirSync(dir)
   }
 }, 120_000)
+
+it('a checkpoint that finds no room fails with no_space, and with no rejection that nobody handles', async (test) => {
+  const dir = mountSmall(8)
+  if (dir === undefined) return test.skip('mounting a tmpfs is not permitted here')
+  try {
+    const environment = await openEnvironment({ dir: join(dir, 'tree') })
+    const ballast = join(dir, 'ballast')
+    writeFileSync(ballast, Buffer.alloc(6 * 1024 * 1024))
+    const write = (row: number): Promise<void> =>
+      environment.write(() => {
+        for (let i = 0; i < 10_000; i++) environment.tables.nodes.put(rowKey(1, row + i), Buffer.alloc(300, i))
+        environment.tables.meta.remove(rowKey(1))
+      })
+    for (let i = 0; i < 3; i++) await expect(write(0)).rejects.toMatchObject({ kind: 'no_space' })
+    expect(environment.tables.nodes.getRange({ start: rowKey(1), end: rowKey(2), limit: 10 })).toEqual([])
+    rmSync(ballast)
+    await write(10_000)
+    expect(environment.tables.nodes.getRange({ start: rowKey(1), end: rowKey(2), limit: 10 })).toHaveLength(10)
+    await environment.close()
+  } finally {
+    execFileSync('umount', ['-l', dir])
+    rmdirSync(dir)
+  }
+}, 60_000)

@@ -115,7 +115,7 @@ it('collection beside a checkpoint leaves what the checkpoint brings', async () 
   })
   // The database is busy, so that collection and checkpoint meet in its queue.
   const busy = Array.from({ length: 30 }, () =>
-    environment.write(() => void environment.tables.meta.put({ group: 9, a: -1, b: -1, c: -1, text: 'x' }, Buffer.from('x'))),
+    environment.write(() => environment.tables.meta.put({ group: 9, a: -1, b: -1, c: -1, text: 'x' }, Buffer.from('x'))),
   )
   const collecting = tree.collect(10_000)
   const saving = save()
