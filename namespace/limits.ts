@@ -51,7 +51,7 @@ export const limits = {
   session_ping_ms: 10_000,
   /** One on which nothing came for this long is over. */
   session_silent_ms_max: 30_000,
-  /** Clients of its own that one session may have beside its first: see namespace/remote/sequence.ts. */
+  /** Clients of its own that one session may have beside its first, and one more each `client_idle_ms`: see namespace/remote/sequence.ts. */
   session_clients_max: 64,
   /** Bytes queued towards one session's peer; past it the session is not read, and watches wait. */
   session_send_bytes_max: 16 * 1024 * 1024,
@@ -104,6 +104,47 @@ export const limits = {
   /** Keys, and bytes of their answers, that one edge remembers; past it the oldest is left to the store's table. */
   idempotency_keys_max: 10_000,
   idempotency_bytes_max: 32 * 1024 * 1024,
+
+  // 9P servers that are mounted
+  /** Largest message offered to a 9P server. */
+  ninep_client_msize: 1024 * 1024,
+  /** Requests on their way to one 9P server; others wait in turn. */
+  ninep_client_outstanding_max: 256,
+  /** Requests that wait in turn; more: `overloaded`. */
+  ninep_client_waiting_max: 16_384,
+  /** Bytes queued towards a 9P server; past it requests wait. */
+  ninep_client_send_bytes_max: 16 * 1024 * 1024,
+  /** Fids held at one 9P server; more: `overloaded`. */
+  ninep_client_fids_max: 65_536,
+  /** Parts of one value on their way at once. */
+  ninep_client_parts_max: 8,
+  /** Names of one directory; more: `too_large`. */
+  ninep_client_names_max: 1_000_000,
+  /** Names kept between the pages of listings; past it the oldest listing is read again when it goes on. */
+  ninep_client_names_kept_max: 1_000_000,
+  /** Listings whose names are kept. */
+  ninep_client_listings_max: 64,
+  /** A file of which an atomic handle stages a value has at most this much; more: `too_large`. */
+  ninep_client_staged_bytes_max: 64 * 1024 * 1024,
+
+  // 9P
+  /** Largest message, which a connection agrees on; a message that claims more ends the connection. */
+  ninep_msize_max: 1024 * 1024,
+  /** A client that offers less gets an error: nothing useful fits. */
+  ninep_msize_min: 4096,
+  /** Fids of one connection; more: `overloaded`. */
+  ninep_fids_max: 65_536,
+  /** Requests of one connection being served at once; more: `overloaded`. */
+  ninep_requests_max: 8192,
+  /** Bytes of requests being served at once, and of answers that wait; past either the connection is not read. */
+  ninep_request_bytes_max: 16 * 1024 * 1024,
+  ninep_send_bytes_max: 16 * 1024 * 1024,
+  /** Cookies of one open directory kept one by one: see services/9p/directory.ts. */
+  ninep_directory_cookies_max: 16_384,
+  /** Byte-range locks of one node; more: `overloaded`. */
+  ninep_locks_max: 16_384,
+  /** What is written to an authentication file; more: `too_large`. */
+  ninep_token_bytes_max: 4096,
 
   // Watches
   /** Events waiting for one watcher; past it the watch ends with `overloaded` and where to resume. */

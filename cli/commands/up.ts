@@ -1,6 +1,7 @@
 /** up: run a node until it is told to stop. */
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
+import { Option } from 'commander'
 import type { Command } from 'commander'
 import { NineError } from '../../namespace/errors.ts'
 import { defaultAddresses, defaultDataDir } from '../../services/node/defaults.ts'
@@ -16,7 +17,10 @@ export function upCommand(program: Command): void {
     .option('--data <dir>', 'folder of its data; made when missing (or NINE_DATA)', defaultDataDir())
     .option('--http <host:port>', 'HTTP address; port 0 picks one', defaultAddresses.http)
     .option('--grpc <host:port>', 'gRPC address; port 0 picks one', defaultAddresses.grpc)
-    .option('--ready-file <file>', 'written once it serves: JSON {http, grpc, tokenFile, pid, data}')
+    .option('--9p <host:port>', '9P address, usually 127.0.0.1:9564; not served by default')
+    .option('--9p-unix <file>', 'Unix socket to serve 9P on, open to your user alone (mode 0600)')
+    .addOption(new Option('--9p-auth <how>', 'what 9P over TCP asks for').choices(['token', 'none']).default('token'))
+    .option('--ready-file <file>', 'written once it serves: JSON {http, grpc, tokenFile, pid, data}, with 9p and 9pUnix when served')
     .option('--name <name>', 'name of the node below /n', 'local')
     .option('--owner <name>', 'principal that owns a new data folder; default your user name')
     .option('--tls-cert <file>', 'certificate chain (PEM); needed to listen beyond loopback')
@@ -35,6 +39,9 @@ interface UpOptions extends GlobalOptions {
   readonly data: string
   readonly http: string
   readonly grpc: string
+  readonly '9p'?: string
+  readonly '9pUnix'?: string
+  readonly '9pAuth': 'token' | 'none'
   readonly readyFile?: string
   readonly name: string
   readonly owner?: string
@@ -54,6 +61,9 @@ async function up(this: void, _flags: unknown, command: Command): Promise<void> 
     data: resolve(options.data),
     http: options.http,
     grpc: options.grpc,
+    ninep: options['9p'],
+    ninepUnix: options['9pUnix'],
+    ninepAuth: options['9pAuth'],
     name: options.name,
     tokenFile: options.tokenFile,
     owner: options.owner,
@@ -64,8 +74,13 @@ async function up(this: void, _flags: unknown, command: Command): Promise<void> 
   })
   const asked = stopAsked()
   try {
-    const ready = { http: node.http, grpc: node.grpc, tokenFile: node.tokenFile, pid: process.pid, data: node.data }
+    const { http, grpc, ninep, ninepUnix, tokenFile, data } = node
+    // JSON leaves out what is undefined.
+    const ready = { http, grpc, '9p': ninep, '9pUnix': ninepUnix, tokenFile, pid: process.pid, data }
     if (options.readyFile !== undefined) await replaceFile(resolve(options.readyFile), `${JSON.stringify(ready)}\n`)
+    if (options['9pAuth'] === 'none' && ninep !== undefined) {
+      process.stderr.write(`nine: warning: whoever can connect to ${ninep} acts as ${node.owner.name} (--9p-auth none)\n`)
+    }
     if (output.isJson) await output.json(ready)
     else await banner(output, node)
     await asked
@@ -116,6 +131,7 @@ async function banner(output: Output, node: RunningNode): Promise<void> {
     '',
     `  HTTP   ${scheme}://${node.http}/v1/fs/`,
     `  gRPC   ${node.grpc}`,
+    ...[node.ninep, node.ninepUnix].filter((address) => address !== undefined).map((address) => `  9P     ${address}`),
     `  data   ${node.data}`,
     `  token  ${node.tokenFile}`,
     '',

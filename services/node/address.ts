@@ -29,7 +29,7 @@ export function checkListen({ host }: ListenAddress, what: string, hasTls: boole
 }
 
 /** Names other than localhost count as not loopback: what they resolve to may change. */
-function isLoopback(host: string): boolean {
+export function isLoopback(host: string): boolean {
   if (host === 'localhost') return true
   return isIP(host) === 4 ? host.startsWith('127.') : host === '::1'
 }

@@ -25,6 +25,7 @@ import { identityDir } from './defaults.ts'
 import { Homes } from './homes.ts'
 import { openLogger } from './logger.ts'
 import { Metrics } from './metrics.ts'
+import { addressesOf, parseNinep, startNinep } from './ninep.ts'
 import { NodeSession } from './node-session.ts'
 import { ObservedServer } from './observed.ts'
 import { SharedSessions } from './shared-sessions.ts'
@@ -39,6 +40,12 @@ export interface NodeOptions {
   /** `HOST:PORT`; port 0 picks one. Beyond loopback only with TLS. */
   readonly http: string
   readonly grpc: string
+  /** Where 9P is served, `HOST:PORT`; nowhere by default. */
+  readonly ninep?: string | undefined
+  /** Path of a Unix socket for 9P, made with mode 0600; who may open it is the owner. */
+  readonly ninepUnix?: string | undefined
+  /** What 9P over TCP asks of a client: a token (default), or nothing, which makes every local program the owner. */
+  readonly ninepAuth?: 'token' | 'none' | undefined
   /** Name below /n. Default `local`. */
   readonly name?: string | undefined
   /** File of the owner's token. Default `DATA/identity/token`. */
@@ -55,6 +62,9 @@ export interface RunningNode {
   /** What it listens on, `HOST:PORT`. */
   readonly http: string
   readonly grpc: string
+  /** Where 9P is served, when asked for: `HOST:PORT`, and the absolute path of a socket. */
+  readonly ninep: string | undefined
+  readonly ninepUnix: string | undefined
   readonly isTls: boolean
   /** Absolute paths. */
   readonly tokenFile: string
@@ -78,6 +88,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
   const httpAddress = parseAddress(options.http, '--http')
   const grpcAddress = parseAddress(options.grpc, '--grpc')
   for (const [address, what] of [[httpAddress, '--http'], [grpcAddress, '--grpc']] as const) checkListen(address, what, options.tls !== undefined) // prettier-ignore
+  const ninepAddresses = parseNinep(options)
   const closers: (() => Promise<void> | void)[] = []
   const closeAll = async (): Promise<void> => {
     const failures: unknown[] = []
@@ -220,12 +231,22 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       log: ({ event, peer, error }) => logger.info({ peer, err: error }, `session ${event}`),
     })
     edges.push(grpc)
+    const ninep = await startNinep(ninepAddresses, options, {
+      owner,
+      authenticate,
+      namespaceOf: async (principal) => (await shared.of(principal)).server,
+      nextSession: () => ++lastSession,
+      clock: engine.clock,
+      log: ({ peer, error }) => logger.info({ peer, err: error }, '9p connection cut'),
+    })
+    if (ninep !== undefined) edges.push(ninep)
     isReady = true
     closers.push(() => void (isReady = false))
     logger.info({ http: http.address, grpc: grpc.address, data: options.data }, 'up')
     return {
       http: http.address,
       grpc: grpc.address,
+      ...addressesOf(ninep),
       isTls: options.tls !== undefined,
       tokenFile: identity.tokenFile,
       data: options.data,

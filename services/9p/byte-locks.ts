@@ -1,0 +1,91 @@
+/**
+ * Advisory locks of byte ranges, as fcntl(2) has them, among the clients of one edge.
+ *
+ * B1 Locks of one owner do not conflict: a new one replaces what it covers of the owner's older ones, splitting them.
+ * B2 Who cannot have a lock is told so and asks again; nobody waits here.
+ * B3 A lock goes with the fid it was taken through.
+ */
+import { limits } from '../../namespace/limits.ts'
+import { refusal } from './failures.ts'
+
+export type LockType = 'read' | 'write'
+
+export interface ByteLock {
+  readonly type: LockType
+  readonly start: number
+  /** Exclusive; Infinity: to the end of the file, however it grows. */
+  readonly end: number
+  readonly owner: string
+  readonly procId: number
+  readonly clientId: string
+  /** The fid it was taken through. */
+  readonly holder: object
+}
+
+export class ByteLocks {
+  readonly #ofFile = new Map<number, ByteLock[]>()
+  readonly #filesOf = new Map<object, Set<number>>()
+  #count = 0
+
+  /** The first lock of another owner that stands in the way of `wanted`. */
+  conflict(file: number, wanted: ByteLock): ByteLock | undefined {
+    return this.#ofFile
+      .get(file)
+      ?.find(
+        (lock) =>
+          lock.owner !== wanted.owner &&
+          lock.start < wanted.end &&
+          wanted.start < lock.end &&
+          (lock.type === 'write' || wanted.type === 'write'),
+      )
+  }
+
+  /** Whether the owner has it now. @throws NineError `overloaded` */
+  take(file: number, wanted: ByteLock): boolean {
+    if (this.conflict(file, wanted) !== undefined) return false // B2
+    if (this.#count >= limits.ninep_locks_max)
+      throw refusal('overloaded', `the node keeps at most ${limits.ninep_locks_max} byte-range locks`)
+    this.#cut(file, wanted.owner, wanted.start, wanted.end) // B1
+    this.#put(file, [...(this.#ofFile.get(file) ?? []), wanted])
+    const files = this.#filesOf.get(wanted.holder)
+    if (files === undefined) this.#filesOf.set(wanted.holder, new Set([file]))
+    else files.add(file)
+    return true
+  }
+
+  release(file: number, owner: string, start: number, end: number): void {
+    this.#cut(file, owner, start, end)
+  }
+
+  /** B3 */
+  releaseOf(holder: object): void {
+    const files = this.#filesOf.get(holder)
+    if (files === undefined) return
+    this.#filesOf.delete(holder)
+    for (const file of files)
+      this.#put(
+        file,
+        (this.#ofFile.get(file) ?? []).filter((lock) => lock.holder !== holder),
+      )
+  }
+
+  #cut(file: number, owner: string, start: number, end: number): void {
+    const locks = this.#ofFile.get(file)
+    if (locks === undefined) return
+    this.#put(
+      file,
+      locks.flatMap((lock) => {
+        if (lock.owner !== owner || lock.end <= start || end <= lock.start) return [lock]
+        const left = lock.start < start ? [{ ...lock, end: start }] : []
+        const right = end < lock.end ? [{ ...lock, start: end }] : []
+        return [...left, ...right]
+      }),
+    )
+  }
+
+  #put(file: number, locks: ByteLock[]): void {
+    this.#count += locks.length - (this.#ofFile.get(file)?.length ?? 0)
+    if (locks.length === 0) this.#ofFile.delete(file)
+    else this.#ofFile.set(file, locks)
+  }
+}

@@ -1,0 +1,183 @@
+/**
+ * The fids of one connection: numbers its client chose for files, each with what is open through it.
+ *
+ * D1 A number is taken from the moment a request names it as new until its clunk is answered, so that no two files share one.
+ * D2 Whatever a fid holds (handle, locks, a file to remove) is let go once, by clunk, remove, a new version or the end of the connection.
+ * D3 A fid knows its file by path until it is open, and by handle from then on. A rename over this connection takes the paths of its
+ *    fids along; one that somebody else made leaves them behind, and `identity` tells.
+ */
+import type { Context } from '../../namespace/context.ts'
+import type { FileServer, HandleId } from '../../namespace/file-server.ts'
+import { limits } from '../../namespace/limits.ts'
+import { isWithin, joinPath, relativePath } from '../../namespace/path.ts'
+import type { Path } from '../../namespace/path.ts'
+import type { Principal } from '../../namespace/rights.ts'
+import type { FileKind } from '../../namespace/stat.ts'
+import type { DirectoryStream } from './directory.ts'
+import { attributeChange } from './extended-attributes.ts'
+import { refusal } from './failures.ts'
+import type { Owners } from './owners.ts'
+
+/** What an attach gave: a tree as one principal sees it. */
+export interface Root {
+  readonly server: FileServer
+  readonly principal: Principal
+  /** Where in the namespace it begins; `..` goes no further. */
+  readonly path: Path
+  readonly owners: Owners
+}
+
+export interface OpenFile {
+  readonly type: 'file'
+  readonly handle: HandleId
+  readonly isReadable: boolean
+  readonly isWritable: boolean
+  /** Writes go to the end, whatever offset they name. */
+  readonly isAppending: boolean
+  /** A read may wait for as long as its service likes: streams, calls, computed files. */
+  readonly isSlow: boolean
+}
+
+/** Bytes that were asked for whole: a link's target in 9P2000, an extended attribute. */
+export interface OpenBytes {
+  readonly type: 'bytes'
+  readonly bytes: Buffer
+}
+
+/** An extended attribute being written; set at clunk. */
+export interface OpenAttribute {
+  readonly type: 'attribute'
+  readonly name: string
+  readonly value: Buffer
+  /** Highest byte written so far. */
+  written: number
+}
+
+export type Opened = OpenFile | OpenBytes | OpenAttribute | { readonly type: 'directory'; readonly stream: DirectoryStream }
+
+export class Fid {
+  readonly id: number
+  readonly root: Root
+  path: Path
+  kind: FileKind
+  /** The wire's qid path of the file it was walked to. */
+  identity: number
+  opened: Opened | undefined
+  isRemovedOnClose = false
+  /** Being opened by a request under way. */
+  isOpening = false
+  /** Requests on it under way: clunk waits for those that change something and gives up the others. */
+  readonly pending = new Set<Pending>()
+
+  constructor(id: number, root: Root, path: Path, kind: FileKind, identity: number) {
+    this.id = id
+    this.root = root
+    this.path = path
+    this.kind = kind
+    this.identity = identity
+  }
+}
+
+/** A request under way, as its fid sees it. */
+export interface Pending {
+  readonly done: Promise<unknown>
+  /** Give it up; undefined for one that has to finish. */
+  readonly giveUp: (() => void) | undefined
+}
+
+/** An afid: the token written to it so far. */
+export interface AuthFid {
+  readonly uname: string
+  readonly aname: string
+  token: Buffer
+}
+
+export class Fids {
+  readonly #fids = new Map<number, Fid>()
+  readonly #auth = new Map<number, AuthFid>()
+  /** Numbers given to requests under way. */ // D1
+  readonly #reserved = new Set<number>()
+
+  get size(): number {
+    return this.#fids.size + this.#auth.size + this.#reserved.size
+  }
+
+  /** @throws NineError `invalid` */
+  get(id: number): Fid {
+    const fid = this.#fids.get(id)
+    if (fid === undefined) throw refusal('invalid', `fid ${id} is not known`)
+    return fid
+  }
+
+  has(id: number): boolean {
+    return this.#fids.has(id)
+  }
+
+  getAuth(id: number): AuthFid | undefined {
+    return this.#auth.get(id)
+  }
+
+  /** Take a number for a request that will make a fid of it. @throws NineError `invalid` (in use), `overloaded` */ // D1
+  reserve(id: number): void {
+    if (this.#fids.has(id) || this.#auth.has(id) || this.#reserved.has(id)) throw refusal('invalid', `fid ${id} is in use`)
+    if (this.size >= limits.ninep_fids_max) throw refusal('overloaded', `a connection has at most ${limits.ninep_fids_max} fids`)
+    this.#reserved.add(id)
+  }
+
+  /** The request that reserved `id` has failed. */
+  cancel(id: number): void {
+    this.#reserved.delete(id)
+  }
+
+  add(fid: Fid): void {
+    this.#reserved.delete(fid.id)
+    this.#fids.set(fid.id, fid)
+  }
+
+  addAuth(id: number, auth: AuthFid): void {
+    this.#reserved.delete(id)
+    this.#auth.set(id, auth)
+  }
+
+  deleteAuth(id: number): boolean {
+    return this.#auth.delete(id)
+  }
+
+  delete(id: number): void {
+    this.#fids.delete(id)
+  }
+
+  /** All of them, no longer held. */
+  takeAll(): Fid[] {
+    const all = [...this.#fids.values()]
+    this.#fids.clear()
+    this.#auth.clear()
+    this.#reserved.clear()
+    return all
+  }
+
+  /** D3 */
+  renamed(server: FileServer, from: Path, to: Path): void {
+    for (const fid of this.#fids.values()) {
+      if (fid.root.server === server && isWithin(fid.path, from)) fid.path = joinPath(to, relativePath(fid.path, from))
+    }
+  }
+}
+
+/** Let go of what `fid` holds: its file is published, its attribute set, and the file removed where its opener asked for that. */ // D2
+export async function letGo(fid: Fid, context: Context): Promise<void> {
+  const { opened, root, path, isRemovedOnClose } = fid
+  fid.opened = undefined
+  fid.isRemovedOnClose = false
+  try {
+    if (opened?.type === 'file') await root.server.closeHandle(context, opened.handle)
+    if (opened?.type === 'attribute') await setAttribute(fid, opened, context)
+  } finally {
+    if (isRemovedOnClose) await root.server.remove(context, path)
+  }
+}
+
+async function setAttribute({ root, path }: Fid, { name, value, written }: OpenAttribute, context: Context): Promise<void> {
+  if (written < value.length) throw refusal('invalid', `${name} has ${value.length} bytes, of which ${written} were written`, path)
+  await root.server.setStat(context, path, attributeChange(name, value))
+}

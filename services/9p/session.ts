@@ -1,0 +1,170 @@
+/**
+ * What the operations of one connection work with: its fids, its dialect, and the edge's tables.
+ */
+import { limits } from '../../namespace/limits.ts'
+import type { Context } from '../../namespace/context.ts'
+import { isNineError } from '../../namespace/errors.ts'
+import type { StatResult } from '../../namespace/file-server.ts'
+import { joinName, parentPath, parseName } from '../../namespace/path.ts'
+import type { Path } from '../../namespace/path.ts'
+import type { Principal } from '../../namespace/rights.ts'
+import { header_bytes, read_overhead_bytes, write_overhead_bytes } from '../../proto/ninep/messages.ts'
+import type { AnswerBody, Dialect, Request, Statfs, WireQid } from '../../proto/ninep/messages.ts'
+import type { Attach } from './attach.ts'
+import type { ByteLocks } from './byte-locks.ts'
+import { refusal } from './failures.ts'
+import { Fids, letGo } from './fids.ts'
+import type { Fid, OpenFile, Pending, Root } from './fids.ts'
+import type { Qids } from './qids.ts'
+
+/** What all connections of an edge share. */
+export interface Shared {
+  readonly qids: Qids
+  readonly locks: ByteLocks
+  readonly attach: Attach
+  /** Room of the disk that the node keeps its data on. */
+  space(): Promise<Statfs>
+}
+
+/** One request under way. */
+export interface Call {
+  /** Aborted by a flush. Made when it is first asked for: most requests are answered before anybody could give them up. */
+  readonly signal: AbortSignal
+  /** Its client has been told that nothing will come of it. */
+  readonly isDropped: boolean
+  /** Called when it is dropped while it is under way. */
+  onDrop: (() => void) | undefined
+  /** Give it up as a flush would, and answer that it was. */
+  abort(): void
+}
+
+/** Serves one type of request. It may throw, or answer at once. */
+export type Operation<T extends Request['type']> = (
+  session: Session,
+  request: Extract<Request, { readonly type: T }>,
+  call: Call,
+) => AnswerBody | Promise<AnswerBody>
+
+export class Session {
+  readonly shared: Shared
+  readonly fids = new Fids()
+  dialect: Dialect = '9P2000'
+  msize: number = limits.ninep_msize_max
+  /** Number of this connection as a session: handles belong to it. */
+  readonly number: number
+  /** Who connects needs no token here: a Unix socket's mode has let them in, or the node was told so. */
+  readonly trusted: Principal | undefined
+
+  constructor(shared: Shared, number: number, trusted: Principal | undefined) {
+    this.shared = shared
+    this.number = number
+    this.trusted = trusted
+  }
+
+  /** Most data one Rread or Rreaddir carries. */
+  get readBytesMax(): number {
+    return this.msize - read_overhead_bytes
+  }
+
+  /** What a client should read or write at once: both fit a message of its size. */
+  get iounit(): number {
+    return this.msize - Math.max(write_overhead_bytes, header_bytes)
+  }
+
+  context(root: Root, signal?: AbortSignal): Context {
+    return { principal: root.principal, deadline: performance.now() + limits.request_ms_default, signal, session: this.number }
+  }
+
+  /** For what waits as long as a service likes. */
+  patient(root: Root, signal: AbortSignal): Context {
+    return { principal: root.principal, deadline: Infinity, signal, session: this.number }
+  }
+
+  /** The path of the entry `name` in `directory`. @throws NineError `invalid`, `name_too_long` */
+  childOf(directory: Path, name: string): Path {
+    const path = joinName(directory, parseName(name, '9p.request'))
+    if (path.length * 3 > limits.path_bytes_max && Buffer.byteLength(path) > limits.path_bytes_max) {
+      throw refusal('name_too_long', `a path has at most ${limits.path_bytes_max} bytes`, directory)
+    }
+    return path
+  }
+
+  /** `..` of what an attach gave is itself. */
+  parentOf(root: Root, path: Path): Path {
+    return path === root.path ? path : parentPath(path)
+  }
+
+  /** The stat of what a fid stands for. @throws NineError `not_found` when another file stands there now */
+  async statOf(fid: Fid, context: Context): Promise<StatResult & { readonly qid: WireQid }> {
+    const { opened, root } = fid
+    const found = opened?.type === 'file' ? await root.server.statHandle(context, opened.handle) : await root.server.stat(context, fid.path)
+    const qid = this.shared.qids.of(found.stat, fid.path, found.position)
+    // An open file is its handle's, whatever stands at its path now.
+    if (opened?.type !== 'file' && qid.path !== fid.identity) {
+      throw refusal('not_found', 'another file stands there now', fid.path)
+    }
+    return { ...found, qid }
+  }
+
+  /** What changes a file by its path asks first whether it is still the one. @throws NineError `not_found` */
+  async checkPath(fid: Fid, context: Context): Promise<void> {
+    const { stat, position } = await fid.root.server.stat(context, fid.path)
+    if (this.shared.qids.pathOf(stat, fid.path, position) === fid.identity) return
+    throw refusal('not_found', 'another file stands there now', fid.path)
+  }
+
+  /** Open `fid` by `work`, which nothing else does meanwhile. @throws NineError `invalid` for one that is open */
+  opening<T>(fid: Fid, work: () => Promise<T>): Promise<T> {
+    this.checkClosed(fid)
+    fid.isOpening = true
+    return this.pending(
+      fid,
+      work().finally(() => (fid.isOpening = false)),
+    )
+  }
+
+  /** @throws NineError `invalid` for a fid that is not open */
+  fileOf(fid: Fid): OpenFile {
+    if (fid.opened?.type === 'file') return fid.opened
+    throw refusal('invalid', `fid ${fid.id} is not open`, fid.path)
+  }
+
+  /** @throws NineError `invalid` */
+  checkClosed(fid: Fid): void {
+    if (fid.opened !== undefined || fid.isOpening) throw refusal('invalid', `fid ${fid.id} is open`, fid.path)
+  }
+
+  /** Run `work` as a request on `fid` that its clunk waits for, or gives up. */
+  async pending<T>(fid: Fid, work: Promise<T>, giveUp?: () => void): Promise<T> {
+    const pending: Pending = { done: work, giveUp }
+    fid.pending.add(pending)
+    try {
+      return await work
+    } finally {
+      fid.pending.delete(pending)
+    }
+  }
+
+  /** End a fid. What it wrote is durable when this settles. */
+  async clunk(fid: Fid): Promise<void> {
+    this.fids.delete(fid.id)
+    this.shared.locks.releaseOf(fid)
+    for (const { giveUp } of fid.pending) giveUp?.()
+    if (fid.pending.size > 0) await Promise.allSettled([...fid.pending].map(({ done }) => done))
+    if (fid.opened !== undefined) await letGo(fid, this.context(fid.root))
+  }
+
+  /** End all fids: a new version, or the end of the connection. Failures have nobody to be told to. */
+  async clunkAll(): Promise<void> {
+    await Promise.allSettled(this.fids.takeAll().map((fid) => this.clunk(fid)))
+  }
+}
+
+/** Whether a file of this kind may keep its reader waiting. */
+export function isSlowKind(kind: Fid['kind']): boolean {
+  return kind !== 'file' && kind !== 'directory' && kind !== 'symlink'
+}
+
+export function isMissing(error: unknown): boolean {
+  return isNineError(error, 'not_found') || isNineError(error, 'not_directory')
+}
