@@ -137,14 +137,20 @@ function bound(control: SessionControl = {}): SessionControl {
   }
 }
 
+/** Many at once, and one more for each time after which a client takes another. */
 function identities({ clock, newId }: AcceptOptions): () => ClientName {
-  let left = limits.session_clients_max
+  let left: number = limits.session_clients_max
+  let countedAt = clock.monotonic()
   return () => {
+    const more = Math.floor((clock.monotonic() - countedAt) / limits.client_idle_ms)
+    countedAt += more * limits.client_idle_ms
+    left = Math.min(left + more, limits.session_clients_max)
     if (left-- > 0) return { id: newId(), born: clock.now() }
+    left = 0
     throw new NineError({
       kind: 'overloaded',
       op: 'session.identify',
-      message: `a session has at most ${limits.session_clients_max} further clients`,
+      message: `a session has at most ${limits.session_clients_max} further clients at once`,
     })
   }
 }

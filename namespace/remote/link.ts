@@ -8,6 +8,7 @@
  *    was sent then fails with `outcome: unknown`.
  * L3 Between attempts is a random part of a time that doubles (full jitter), so that many clients do not come back at once.
  * L4 A handle is of one connection: after another it is not found by accident, whatever its number.
+ * L5 A mutation after a long pause waits for a new identity (sequence.ts, C3), for no longer than its own deadline.
  */
 import type { Clock } from '../clock.ts'
 import type { Context } from '../context.ts'
@@ -47,8 +48,9 @@ interface Asked {
   readonly messages: Messages<unknown, unknown>
   readonly context: Context
   readonly args: unknown
-  readonly lane: Lane | undefined
-  readonly seq: number
+  /** Given with its number, before it is sent first. */
+  lane: Lane | undefined
+  seq: number
   readonly resolve: (result: unknown) => void
   readonly reject: (error: NineError) => void
   /** Whether it was sent over a connection that is lost. */
@@ -64,6 +66,8 @@ export class Link implements Caller {
   #sequence: Sequence | undefined
   /** Asked while there is no connection, in order. */
   #waiting: Asked[] = []
+  /** Mutations that wait for an identity, in order. */ // L5
+  #unnamed: Asked[] = []
   #onReady: ((error?: NineError) => void)[] = []
   readonly #handles = new Map<HandleId, { readonly peer: SessionPeer; readonly handle: HandleId }>()
   #lastHandle = 0
@@ -104,25 +108,18 @@ export class Link implements Caller {
 
   call<Args, Result>(messages: Messages<Args, Result>, context: Context, args: Args): Promise<Result> {
     return new Promise<Result>((resolve, reject) => {
-      let lane: Lane | undefined
-      let seq = 0
-      if (messages.repeat === 'once' && context.seq === undefined) {
-        const now = this.#options.clock.monotonic()
-        lane = this.#sequence!.lane(now)
-        if (lane === undefined) return reject(tooMany(messages.name, args))
-        seq = lane.take(now)
-      }
-      const asked = {
+      const asked: Asked = {
         messages: messages as Messages<unknown, unknown>,
         context,
         args,
-        lane,
-        seq,
+        lane: undefined,
+        seq: 0,
         resolve: resolve as (result: unknown) => void,
         reject,
         wasSent: false,
       }
-      this.#ask(asked)
+      if (messages.repeat === 'once' && context.seq === undefined) this.#number(asked)
+      else this.#ask(asked)
     })
   }
 
@@ -136,6 +133,42 @@ export class Link implements Caller {
     const refusal = this.#refusal()
     if (refusal !== undefined) return then(undefined, refusal)
     this.#onReady.push((error) => (error === undefined ? then(this.#peer) : then(undefined, error)))
+  }
+
+  /** Give it its number, then ask. */
+  #number(asked: Asked): void {
+    const now = this.#options.clock.monotonic()
+    const sequence = this.#sequence!
+    if (sequence.isStale(now)) return this.#awaitName(asked, sequence, now)
+    const lane = sequence.lane(now)
+    if (lane === undefined) return asked.reject(tooMany(asked.messages.name, asked.args))
+    asked.lane = lane
+    asked.seq = lane.take(now)
+    this.#ask(asked)
+  }
+
+  /** L5 */
+  #awaitName(asked: Asked, sequence: Sequence, now: number): void {
+    if (this.#unnamed.length >= limits.client_requests_max) return asked.reject(tooMany(asked.messages.name, asked.args))
+    this.#unnamed.push(asked)
+    if (this.#unnamed.length > 1) return
+    const tick = setInterval(() => (this.#unnamed = this.#inTime(this.#unnamed)), tick_ms)
+    const go = (then: (asked: Asked) => void): void => {
+      clearInterval(tick)
+      const unnamed = this.#inTime(this.#unnamed)
+      this.#unnamed = []
+      unnamed.forEach(then)
+    }
+    sequence.renew(now).then(
+      () => go((waiting) => this.#number(waiting)),
+      (cause: unknown) => {
+        const error = toNineError(cause, 'remote.identify')
+        if (error.kind !== 'overloaded' && error.kind !== 'unsupported') return go((waiting) => this.#fail(waiting, failed(waiting, error)))
+        // The node gives no more: better an identity that may be forgotten than none.
+        sequence.keep(this.#options.clock.monotonic())
+        go((waiting) => this.#number(waiting))
+      },
+    )
   }
 
   #ask(asked: Asked): void {
@@ -278,31 +311,25 @@ export class Link implements Caller {
 
   /** L2 */
   #tick(): void {
-    const now = this.#options.clock.monotonic()
     const refusal = this.#refusal()
     if (refusal !== undefined) {
       this.#failWaiting((asked) => failed(asked, refusal))
       clearInterval(this.#timer)
       return
     }
-    const left: Asked[] = []
-    for (const asked of this.#waiting) {
+    this.#waiting = this.#inTime(this.#waiting)
+  }
+
+  /** Those that go on waiting; the others have failed. */
+  #inTime(waiting: Asked[]): Asked[] {
+    const now = this.#options.clock.monotonic()
+    return waiting.filter((asked) => {
       const isCancelled = asked.context.signal?.aborted === true
-      if (!isCancelled && asked.context.deadline > now) left.push(asked)
-      else
-        this.#fail(
-          asked,
-          failed(
-            asked,
-            new NineError({
-              kind: 'deadline',
-              op: 'remote.call',
-              message: isCancelled ? 'the request was cancelled' : 'there was no connection before the deadline',
-            }),
-          ),
-        )
-    }
-    this.#waiting = left
+      if (!isCancelled && asked.context.deadline > now) return true
+      const message = isCancelled ? 'the request was cancelled' : 'it waited for the node until its deadline'
+      this.#fail(asked, failed(asked, new NineError({ kind: 'deadline', op: 'remote.call', message })))
+      return false
+    })
   }
 
   #failWaiting(errorOf: (asked: Asked | undefined) => NineError): void {

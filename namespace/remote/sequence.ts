@@ -4,6 +4,8 @@
  * C1 A number is given once. `settled` only grows, and never passes a number whose answer is still awaited.
  * C2 Stores keep at most limits.client_results_max answers above the mark, so one mutation that takes long must not hold the mark
  *    while thousands pass it: numbers then go on under a further identity.
+ * C3 An identity that was not used for limits.client_idle_ms may be forgotten by stores, which then cannot tell a first try from a
+ *    retry. No new number is given under it: who has none better waits for a new identity.
  */
 import type { ClientIdentity } from '../context.ts'
 import { limits } from '../limits.ts'
@@ -38,9 +40,14 @@ export class Lane {
     return this.#next - 1 - this.#settled
   }
 
-  /** Whether stores may have forgotten it: unused for long. */
+  /** Whether stores may have forgotten it: unused for long. */ // C3
   isStale(now: number): boolean {
-    return this.span === 0 && this.#next > 1 && now - this.#usedAt > limits.client_idle_ms
+    return now - this.#usedAt > limits.client_idle_ms
+  }
+
+  /** There is no better one: go on with it. */
+  keep(now: number): void {
+    this.#usedAt = now
   }
 
   /** The next number. Only with room(). */
@@ -64,27 +71,48 @@ export class Lane {
 }
 
 export class Sequence {
-  readonly #lanes: Lane[]
-  /** Asked for when the newest lane runs far ahead of its mark. */
+  /** The session's own client. */
+  readonly first: Lane
+  #lanes: Lane[]
   readonly #identify: () => Promise<ClientName>
-  #isAsking = false
+  #asking: Promise<void> | undefined
 
+  /** @param identify asks the node for a further identity */
   constructor(first: ClientName, now: number, identify: () => Promise<ClientName>) {
-    this.#lanes = [new Lane(first, now)]
+    this.first = new Lane(first, now)
+    this.#lanes = [this.first]
     this.#identify = identify
   }
 
-  /** The session's own client. */
-  get first(): Lane {
-    return this.#lanes[0]!
+  /** Whether a mutation has to wait for renew(). */ // C3
+  isStale(now: number): boolean {
+    for (const lane of this.#lanes) if (!lane.isStale(now)) return false
+    return true
+  }
+
+  /** A new identity for those that are stale. Rejects as the node answers. */
+  renew(now: number): Promise<void> {
+    this.#asking ??= this.#identify()
+      .then((client) => {
+        this.#lanes = this.#lanes.filter((lane) => !lane.isStale(now))
+        this.#lanes.push(new Lane(client, now))
+      })
+      .finally(() => (this.#asking = undefined))
+    return this.#asking
+  }
+
+  /** Go on with the identities there are, stale or not. */
+  keep(now: number): void {
+    for (const lane of this.#lanes) lane.keep(now)
   }
 
   /** A lane with room; undefined when all are full. */
   lane(now: number): Lane | undefined {
     const newest = this.#lanes[this.#lanes.length - 1]!
-    if (newest.span > span_max / 2 || newest.isStale(now)) this.#widen(now)
-    if (newest.hasRoom) return newest
-    return this.#lanes.find((lane) => lane.hasRoom)
+    const isFresh = !newest.isStale(now)
+    if (newest.span > span_max / 2 || !isFresh) this.#widen(now)
+    if (newest.hasRoom && isFresh) return newest
+    return this.#lanes.find((lane) => lane.hasRoom && !lane.isStale(now))
   }
 
   /** C2 */
@@ -95,14 +123,8 @@ export class Sequence {
       this.#lanes.push(...this.#lanes.splice(caught, 1))
       return
     }
-    if (this.#isAsking || this.#lanes.length > limits.session_clients_max) return
-    this.#isAsking = true
-    this.#identify().then(
-      (client) => {
-        this.#isAsking = false
-        this.#lanes.push(new Lane(client, now))
-      },
-      () => (this.#isAsking = false),
-    )
+    if (this.#asking !== undefined || this.#lanes.length > limits.session_clients_max) return
+    // Without it, the lanes there are serve until they are full.
+    this.renew(now).catch(() => undefined)
   }
 }

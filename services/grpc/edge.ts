@@ -189,7 +189,6 @@ class Edge implements GrpcEdge {
       if (known < opening.length) return
       clearTimeout(timer)
       socket.off('readable', onReadable)
-      socket.off('end', onEnd)
       socket.off('close', onClose)
       const isSession = opening === magic
       const rest = isSession ? begun.subarray(magic.length) : begun
@@ -197,9 +196,7 @@ class Edge implements GrpcEdge {
       if (isSession) void this.#session(socket, undefined, `${socket.remoteAddress ?? ''}:${socket.remotePort ?? 0}`)
       else void this.#http2(socket)
     }
-    const onEnd = (): void => void socket.destroy()
     const onClose = (): void => clearTimeout(timer)
-    socket.once('end', onEnd)
     socket.once('close', onClose)
     socket.on('readable', onReadable)
   }

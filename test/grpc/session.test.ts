@@ -198,6 +198,8 @@ describe('an open session', () => {
       else answers++
     }
     expect(answers).toBeGreaterThan(0)
+    // Twice the queue, one answer, and what the system holds.
+    expect(answers * 2 * 1024 * 1024).toBeLessThan(2 * limits.session_send_bytes_max + 24 * 1024 * 1024)
   })
 })
 
