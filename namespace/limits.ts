@@ -280,4 +280,14 @@ export const limits = {
   service_names_max: 1024,
   /** A service whose process is silent for this long is no longer listed. */
   service_lease_ms: 10_000,
+
+  // Mounts
+  /** One operation of a mount; past it the program that asked gets ETIMEDOUT. `nine --timeout` sets another. */
+  fuse_request_ms: 30_000,
+  /** Names of one directory that a mount lists, which are in memory all at once; more: `too_large`. */
+  fuse_names_max: 1_000_000,
+  /** How long the removal of a file that is open waits for the rename that may be about to replace it. */
+  fuse_unlink_ms: 20,
+  /** How often a mount looks whether it was unmounted by somebody else. */
+  mount_check_ms: 250,
 } as const
