@@ -21,7 +21,7 @@ import {
   type WireQid,
   type WireStat,
 } from './messages.ts'
-import { readStat } from './records.ts'
+import { readStat, type StatUse } from './records.ts'
 
 /** A message of a type that the dialect does not have, or a request where an answer must stand, or the reverse. */
 export class UnknownMessage extends WireError {
@@ -108,7 +108,7 @@ function readRequest(number: number, tag: number, dialect: Dialect): Request {
     case messageType.Tstat:
       return { tag, type: 'Tstat', fid: fields.u32() }
     case messageType.Twstat:
-      return { tag, type: 'Twstat', fid: fields.u32(), stat: readCountedStat() }
+      return { tag, type: 'Twstat', fid: fields.u32(), stat: readCountedStat('change') }
     case messageType.Tstatfs:
       return { tag, type: 'Tstatfs', fid: fields.u32() }
     case messageType.Tlopen:
@@ -220,7 +220,7 @@ function readAnswer(number: number, tag: number, dialect: Dialect): Answer {
     case messageType.Tcreate:
       return { tag, type: 'Rcreate', qid: fields.qid(), iounit: fields.u32() }
     case messageType.Tstat:
-      return { tag, type: 'Rstat', stat: readCountedStat() }
+      return { tag, type: 'Rstat', stat: readCountedStat('answer') }
     case messageType.Twstat:
       return { tag, type: 'Rwstat' }
     case messageType.Tlerror:
@@ -294,9 +294,9 @@ function readCount(): number {
 }
 
 /** stat[n]: a count, then the stat with its own. */
-function readCountedStat(): WireStat {
+function readCountedStat(use: StatUse): WireStat {
   if (fields.u16() !== fields.left) throw new WireError('a stat is not as long as its message says')
-  return readStat(fields, false)
+  return readStat(fields, use)
 }
 
 function readLock(type: number): WireLock {

@@ -140,6 +140,13 @@ export class FieldReader {
     }
   }
 
+  /** A qid of Twstat: its path may be untouched64. */
+  changedQid(): WireQid {
+    const qid = this.qid()
+    const untouched = getUint32(this.buffer, this.at - 8) === 0xffff_ffff && getUint32(this.buffer, this.at - 4) === 0xffff_ffff
+    return untouched ? { type: qid.type, version: qid.version, path: untouched64 } : qid // F3
+  }
+
   /** count[4] and so many bytes: a view of them. */
   data(): Buffer {
     const count = this.u32()

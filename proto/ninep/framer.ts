@@ -5,6 +5,7 @@
  * M2 A message that lies whole in a chunk is a view of it. One that spans chunks is copied together once; past 64 KiB its buffer grows
  *    as bytes arrive, so a peer holds at most four times what it sent.
  * M3 Once the receiver has answered false it is given nothing until resume(), and what comes meanwhile waits in order.
+ * M4 Once a size was refused, so is everything after it.
  */
 import { WireError } from '../protobuf.ts'
 import { getUint32 } from './fields.ts'
@@ -21,6 +22,7 @@ export class MessageFramer {
   /** Largest message taken, size[4] included. May be set at any time, by the receiver too: it holds from the next message on. */
   msize: number
   #stopped = false
+  #refused: WireError | undefined
   #running = false
   #chunks: Buffer[] = []
   #chunk: Buffer = noBytes
@@ -47,12 +49,14 @@ export class MessageFramer {
 
   /** Give the messages that end in `chunk`, which nobody may change any more. @throws WireError (M1), `too_large` past msize */
   push(chunk: Buffer, onMessage: OnMessage): void {
+    if (this.#refused !== undefined) throw this.#refused // M4
     this.#chunks.push(chunk)
     this.#run(onMessage)
   }
 
   /** Go on after the receiver answered false. @throws WireError (M1) */
   resume(onMessage: OnMessage): void {
+    if (this.#refused !== undefined) throw this.#refused // M4
     this.#stopped = false
     this.#run(onMessage)
   }
@@ -120,8 +124,17 @@ export class MessageFramer {
 
   #sizeAt(buffer: Buffer, at: number): number {
     const size = getUint32(buffer, at)
-    if (size > this.msize) throw new WireError(`a 9P message claims ${size} bytes, msize is ${this.msize}`, 'too_large') // M1
-    if (size < header_bytes) throw new WireError('a 9P message is shorter than its header') // M1
+    if (size > this.msize) throw this.#refuse(new WireError(`a 9P message claims ${size} bytes, msize is ${this.msize}`, 'too_large')) // M1
+    if (size < header_bytes) throw this.#refuse(new WireError('a 9P message is shorter than its header')) // M1
     return size
+  }
+
+  /** Hold nothing any more. */
+  #refuse(error: WireError): WireError {
+    this.#refused = error
+    this.#chunks = []
+    this.#chunk = this.#partial = noBytes
+    this.#at = this.#partialBytes = 0
+    return error
   }
 }

@@ -68,12 +68,15 @@ export function decodeStats(data: Buffer): WireStat[] {
   const fields = new FieldReader()
   fields.reset(data, 0, data.length)
   const stats: WireStat[] = []
-  while (fields.left > 0) stats.push(readStat(fields, true))
+  while (fields.left > 0) stats.push(readStat(fields, 'listed'))
   return stats
 }
 
-/** One stat with its size[2]. `anyName`: a name that is no text is '' instead of an error. */
-export function readStat(fields: FieldReader, anyName: boolean): WireStat {
+/** Where a stat stands. `listed`: a name that is no text is '' instead of an error. `change`: a path that is all ones is untouched64. */
+export type StatUse = 'listed' | 'answer' | 'change'
+
+/** One stat with its size[2]. */
+export function readStat(fields: FieldReader, use: StatUse): WireStat {
   const outer = fields.end
   const size = fields.u16()
   if (size > fields.left) throw new WireError('a stat is longer than what holds it')
@@ -81,12 +84,12 @@ export function readStat(fields: FieldReader, anyName: boolean): WireStat {
   const stat: WireStat = {
     type: fields.u16(),
     dev: fields.u32(),
-    qid: fields.qid(),
+    qid: use === 'change' ? fields.changedQid() : fields.qid(),
     mode: fields.u32(),
     atime: fields.u32(),
     mtime: fields.u32(),
     length: fields.u64(),
-    name: anyName ? (fields.anyText() ?? '') : fields.text(),
+    name: use === 'listed' ? (fields.anyText() ?? '') : fields.text(),
     uid: fields.text(),
     gid: fields.text(),
     muid: fields.text(),
