@@ -10,7 +10,8 @@
  * F4 Nothing follows a symbolic link: an operation on one is an operation on the link itself, and a path that goes
  *    through one is `not_directory`.
  * F5 A mutation that answers is durable and visible to every later read; one that fails with `outcome: none` did not happen.
- * F6 (client, seq) of the Context make each mutation take effect once; a retry gets the first answer, errors included.
+ * F6 (client, seq) of the Context make each mutation take effect once; a retry gets the first answer, errors included. Handles end
+ *    with their connection: what was asked of one and not answered cannot be asked again, and its outcome is `unknown`.
  * F7 The position of an answer is the one it shows; of a mutation, the one at which it became visible.
  */
 import type { Context } from './context.ts'

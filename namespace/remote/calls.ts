@@ -17,7 +17,7 @@ import { limits } from '../limits.ts'
 import { writeContext } from '../wire/context.ts'
 import type { Envelope } from '../wire/context.ts'
 import { readError } from '../wire/fields.ts'
-import { pathOf } from '../wire/operation.ts'
+import { mayChange, pathOf } from '../wire/operation.ts'
 import type { Messages } from '../wire/operation.ts'
 import { readBatch, watchMessages } from '../wire/watch.ts'
 import type { WatchArgs } from '../wire/watch.ts'
@@ -337,9 +337,6 @@ function opOf(pending: Pending): string {
   return `remote.${pending.messages?.name ?? 'watch'}`
 }
 
-/** Whether something that was sent and not answered may have changed anything. */
-function outcomeOf(pending: Pending): Outcome {
-  const type = pending.messages?.type
-  const isReading = type === undefined || type === frameType.readHandle || type === frameType.statHandle
-  return isReading || pending.messages?.repeat === 'again' ? 'none' : 'unknown'
+function outcomeOf({ messages }: Pending): Outcome {
+  return messages !== undefined && mayChange(messages) ? 'unknown' : 'none'
 }

@@ -16,7 +16,7 @@ import { NineError, isNineError, toNineError } from '../errors.ts'
 import type { HandleId, OpenFlags, OpenResult, WatchBatch } from '../file-server.ts'
 import { limits } from '../limits.ts'
 import type { HandleArgs } from '../wire/handles.ts'
-import { pathOf } from '../wire/operation.ts'
+import { mayChange, pathOf } from '../wire/operation.ts'
 import type { Messages } from '../wire/operation.ts'
 import { frameType } from '../../proto/frames.ts'
 import type { Welcome } from '../wire/session.ts'
@@ -357,9 +357,9 @@ function failed(asked: Asked | undefined, error: NineError): NineError {
   return withOutcome(error.at(pathOf(asked.args), `remote.${asked.messages.name}`), asked)
 }
 
-/** A mutation that was sent once and not answered may have happened. */
+/** What was sent once and not answered may have happened. */
 function withOutcome(error: NineError, { wasSent, messages }: Asked): NineError {
-  if (!wasSent || messages.repeat !== 'once' || error.outcome === 'unknown' || !isOfConnection(error)) return error
+  if (!wasSent || !mayChange(messages) || error.outcome === 'unknown' || !isOfConnection(error)) return error
   return new NineError({ ...error.fields, outcome: 'unknown', cause: error })
 }
 

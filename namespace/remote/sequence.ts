@@ -106,12 +106,12 @@ export class Sequence {
     for (const lane of this.#lanes) lane.keep(now)
   }
 
-  /** A lane with room; undefined when all are full. */
+  /** A lane with room, where isStale() is false; undefined when all are full. */
   lane(now: number): Lane | undefined {
     const newest = this.#lanes[this.#lanes.length - 1]!
-    const isFresh = !newest.isStale(now)
-    if (newest.span > span_max / 2 || !isFresh) this.#widen(now)
-    if (newest.hasRoom && isFresh) return newest
+    if (newest.span > span_max / 2) this.#widen(now)
+    // The newest is the one used last, as long as it has room.
+    if (newest.hasRoom) return newest
     return this.#lanes.find((lane) => lane.hasRoom && !lane.isStale(now))
   }
 

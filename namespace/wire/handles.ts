@@ -45,6 +45,7 @@ export const openOperation: Operation<OpenArgs, OpenResult> = {
   type: frameType.open,
   name: 'open',
   repeat: 'again',
+  isChange: true,
   writeArgs(writer, { path, flags }) {
     const { ifMatch, parents, lease, ttlMs, contentType, modifiedAt } = flags
     writer.string(2, path)
@@ -375,8 +376,10 @@ export interface LockArgs {
 export const lockOperation: Operation<LockArgs, LockResult> = {
   type: frameType.lock,
   name: 'lock',
-  // A lock may wait for long, and a mutation that waits would hold back the settled mark of all others.
-  repeat: 'never',
+  // Asked again under the same lease, it is answered with the same token. It has no number of its own: it may wait for long, and a
+  // mutation that waits would hold back the settled mark of all others.
+  repeat: 'again',
+  isChange: true,
   writeArgs(writer, { path, lease }) {
     writer.string(2, path)
     writer.string(3, lease)

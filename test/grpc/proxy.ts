@@ -12,6 +12,8 @@ export interface Proxy {
   cut(): void
   /** Refuse new connections (they are closed at once) until allowed again. */
   refuse(isRefusing: boolean): void
+  /** Pass nothing more, keeping the connections there are open: as if the processes behind them had been stopped. */
+  freeze(): void
   /** Resolves when a connection has been cut by cutAfter. */
   nextCut(): Promise<void>
   close(): Promise<void>
@@ -64,6 +66,7 @@ export async function startProxy(target: string): Promise<Proxy> {
     },
     cutAfter: (direction, bytes) => void (left[direction] = bytes),
     cut: cutAll,
+    freeze: () => sockets.forEach((socket) => socket.pause()),
     refuse: (value) => void (isRefusing = value),
     nextCut: () => new Promise((resolve) => onCut.push(resolve)),
     close: () => {

@@ -185,4 +185,85 @@ describe('reconnection', () => {
     token = 'token-owner-'
     await client.close()
   })
+
+  it('a lock is had once, wherever its answer is cut off', async () => {
+    const { lease } = await session.server.grantLease(context(), 60_000)
+    for (let bytes = 0; bytes < 40; bytes += 7) {
+      const path = parsePath(`/lock${bytes}`)
+      proxy.cutAfter('toClient', bytes)
+      const { token } = await session.server.lock(context(), path, lease)
+      expect(token).toBe((await memory.stat(context(), path)).stat.createdRevision)
+      proxy.cutAfter('toClient', Infinity)
+    }
+    expect(proxy.accepted).toBeGreaterThan(4)
+  })
+
+  it('who waits for a lock when the connection is lost goes on waiting for it', async () => {
+    const path = parsePath('/lock')
+    const held = await memory.grantLease(context(), 60_000)
+    await memory.lock(context(), path, held.lease)
+    const { lease } = await session.server.grantLease(context(), 60_000)
+    const waiting = session.server.lock(context(), path, lease)
+    await session.server.stat(context(), parsePath('/'))
+    proxy.cut()
+    await session.server.stat(context(), parsePath('/'))
+    await memory.revokeLease(context(), held.lease)
+    const { token } = await waiting
+    expect(token).toBe((await memory.stat(context(), path)).stat.createdRevision)
+  })
+
+  it('a lock or an open that was not answered may have happened', async () => {
+    const { lease } = await session.server.grantLease(context(), 60_000)
+    proxy.freeze()
+    const unknown = { kind: 'deadline', outcome: 'unknown' }
+    await Promise.all([
+      expect(session.server.lock(context(100), file, lease)).rejects.toMatchObject(unknown),
+      expect(session.server.open(context(100), file, { write: true, create: true })).rejects.toMatchObject(unknown),
+      expect(session.server.stat(context(100), file)).rejects.toMatchObject({ kind: 'deadline', outcome: 'none' }),
+    ])
+    proxy.refuse(true)
+    const lock = session.server.lock(context(300), file, lease)
+    await new Promise((resolve) => setImmediate(resolve))
+    proxy.cut()
+    await expect(lock).rejects.toMatchObject(unknown)
+  })
+})
+
+describe('a service that is stopped', () => {
+  it('does not hold a caller past its deadline or signal, at the node or behind it, and others are served', async () => {
+    const served = new MemoryServer({ owner: owner.name })
+    const offered: FileServer[] = []
+    const other = await startNode(memory, {
+      control: { register: async (_context, _request, server) => (offered.push(server), 'one') },
+    })
+    const through = await startProxy(other.edge.address)
+    const service = await other.connect({ address: through.address })
+    await service.offer({ service: 'clock', names: ['now'] }, served)
+    const behind = await startNode(offered[0]!)
+    const caller = await behind.connect()
+    expect((await caller.server.list(context(), parsePath('/'))).entries).toEqual([])
+    through.freeze()
+    for (const server of [offered[0]!, caller.server]) {
+      const begun = performance.now()
+      await expect(server.stat(context(100), file)).rejects.toMatchObject({ kind: 'deadline', outcome: 'none' })
+      await expect(server.write(context(100), file, Buffer.from('x'))).rejects.toMatchObject({ kind: 'deadline', outcome: 'unknown' })
+      const controller = new AbortController()
+      const given = { ...context(), signal: controller.signal }
+      const ended = [server.read(given, file), server.write(given, file, Buffer.from('x')), server.readHandle(given, 1, 0, 1)]
+      const told = Promise.allSettled(ended)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      const aborted = performance.now()
+      controller.abort()
+      const kinds = (await told).map((end) => (end.status === 'rejected' ? (end.reason as NineError).kind : 'answered'))
+      expect(performance.now() - aborted).toBeLessThan(500)
+      expect(kinds.slice(0, 2)).toEqual(['deadline', 'deadline'])
+      expect(performance.now() - begun).toBeLessThan(3_000)
+    }
+    const another = await other.connect()
+    expect((await another.server.list(context(), parsePath('/'))).entries).toEqual([])
+    await behind.close()
+    await other.close()
+    await through.close()
+    served.close()
+  })
 })
