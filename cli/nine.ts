@@ -4,6 +4,7 @@ import { createRequire } from 'node:module'
 import { Command, CommanderError } from 'commander'
 import { changeCommands } from './commands/change.ts'
 import { durationOption } from './commands/command.ts'
+import { fuseCommand } from './commands/fuse.ts'
 import { lookCommands } from './commands/look.ts'
 import { shellCommand } from './commands/shell.ts'
 import { spaceCommands } from './commands/space.ts'
@@ -35,6 +36,7 @@ function buildProgram(isShell: boolean): Command {
   watchCommand(program)
   spaceCommands(program, isShell)
   transferCommands(program)
+  if (!isShell) fuseCommand(program)
   if (!isShell) shellCommand(program, () => buildProgram(true))
   return program
 }
