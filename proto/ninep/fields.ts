@@ -98,6 +98,7 @@ export class FieldReader {
     const at = this.#past(8)
     const low = getUint32(this.buffer, at)
     const high = getUint32(this.buffer, at + 4)
+    if (high === 0) return low
     const value = high * uint32_range + low
     return value < untouched64 || (low === 0xffff_ffff && high === 0xffff_ffff) ? value : large64 // F3
   }
@@ -195,7 +196,8 @@ export function putUint32(buffer: Buffer, at: number, value: number): number {
 export function putUint64(buffer: Buffer, at: number, value: number): number {
   if (value >>> 0 === value) {
     putUint32(buffer, at, value)
-    return putUint32(buffer, at + 4, 0)
+    buffer[at + 4] = buffer[at + 5] = buffer[at + 6] = buffer[at + 7] = 0
+    return at + 8
   }
   if (value === untouched64) {
     putUint32(buffer, at, 0xffff_ffff)
