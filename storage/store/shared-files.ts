@@ -6,6 +6,7 @@
  *    it once, from the layer or from the store.
  * H2 Layers are published one after the other, the oldest first, each under the principal who wrote it.
  * H3 A layer is published at sync, close, disconnect, limits.handle_publish_ms after its first byte, or when it is full.
+ * H4 A change by path (a new value, a size, a time) is proposed behind what was written before it, so that no layer undoes it.
  */
 import { readRange } from '../blob/chunk-tree.ts'
 import { isInline, ValueBuilder } from '../blob/value-builder.ts'
@@ -66,6 +67,11 @@ export class SharedFiles {
     if (--file.handles > 0) return
     file.drop()
     this.#files.delete(file.ino)
+  }
+
+  /** A change of a file by its path comes after what handles have written to it. */ // H4
+  async settle(ino: Ino): Promise<void> {
+    await this.#files.get(ino)?.settle()
   }
 
   statOf(node: NodeRecord, name: string): Stat {
@@ -168,13 +174,24 @@ export class SharedFile {
     this.publish().catch((error: unknown) => (this.#failure = toNineError(error, op, this.path)))
   }
 
-  /** Publish all that was written before the call. @throws NineError of the first layer that could not be */
+  /** Publish all that was written before the call. @throws NineError of the first layer that could not be; the others are all the same */
   async publish(context?: Context): Promise<StoredMutation | undefined> {
     const last = this.#layers[this.#layers.length - 1]
     if (last === undefined && this.#failure === undefined) return undefined
     let result: StoredMutation | undefined
     const turn = this.#publishing.then(async () => {
-      while (last !== undefined && this.#layers.includes(last)) result = await this.#publishFirst(context)
+      let failure: NineError | undefined
+      while (last !== undefined && this.#layers.includes(last)) {
+        const first = this.#layers[0]
+        try {
+          result = await this.#publishFirst(context)
+        } catch (error) {
+          if (this.#layers[0] === first) throw error
+          // That layer is lost; those behind it, which may be another's, are not.
+          failure ??= toNineError(error, op, this.path)
+        }
+      }
+      if (failure !== undefined) throw failure
     })
     this.#publishing = turn.catch(() => undefined)
     await turn
@@ -182,6 +199,12 @@ export class SharedFile {
     this.#failure = undefined
     if (failure !== undefined) throw failure
     return result
+  }
+
+  /** Publish what was written so far; who wrote it is told at its next sync when that fails. */
+  async settle(): Promise<void> {
+    if (this.isClean) return
+    await this.publish().catch((error: unknown) => (this.#failure = toNineError(error, op, this.path)))
   }
 
   async #publishFirst(context: Context | undefined): Promise<StoredMutation | undefined> {

@@ -5,6 +5,7 @@
  */
 import type { LeaseTable } from '../apply/leases.ts'
 import type { Applied } from '../apply/machine.ts'
+import { nodeAt } from '../apply/walk.ts'
 import { maskAt, readBit, seeBits } from '../apply/rights.ts'
 import { checkDeadline, type Context } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
@@ -119,6 +120,7 @@ export class Store implements FileServer {
     const op = 'store.write'
     checkDeadline(context, op, path)
     const command = writeCommand(this.#core.random, path, bytes, options)
+    if (!this.#shared.isEmpty) await this.#settle(path)
     let outcome: Outcome
     if (bytes.length > limits.inline_bytes_max) {
       const isWhole = command.content.kind === 'replace'
@@ -155,12 +157,18 @@ export class Store implements FileServer {
     const op = 'store.setStat'
     checkDeadline(context, op, path)
     const command = setStatCommand(path, changes, options)
+    if (!this.#shared.isEmpty) await this.#settle(path)
     let outcome = await this.#core.propose(context, op, path, command)
     if (outcome.kind === 'needs_chunks') outcome = await this.#large.change(context, op, command)
     if (outcome.kind !== 'txn') return this.#core.mutationOf(outcome, op, path)
     const last = outcome.result.results[outcome.result.results.length - 1]
     if (last?.op === 'mutation') return this.#core.resultOf(last.result)
     throw new NineError({ kind: 'invalid', op, path, message: 'this client has used the same sequence number for another operation' })
+  }
+
+  async #settle(path: Path): Promise<void> {
+    const node = nodeAt(this.#core.tree.newest, path)
+    if (node !== undefined) await this.#shared.settle(node.ino)
   }
 
   async txn(context: Context, request: TxnRequest): Promise<TxnResult> {
