@@ -317,9 +317,10 @@ export class Engine {
     const { appliedIndex, revision, meta } = tree.meta()
     const machine = new Machine({ owner: row.owner })
     machine.import(meta)
-    const lane = new Lane(row.group, row.name, machine, tree, appliedIndex, revision)
+    const lane = new Lane(row.group, row.name, machine, tree, this.#wal.id, appliedIndex, revision)
     lane.importLog(meta)
-    if (lane.appliedLsn <= this.#wal.lastLsn) return lane
+    const { savedLogId = this.#wal.id } = lane
+    if (lane.appliedLsn <= this.#wal.lastLsn && savedLogId === this.#wal.id) return lane
     const message = `the log ends with record ${this.#wal.lastLsn}, but store ${row.name} holds record ${lane.appliedLsn}: the log is not the one of this folder, or was cut short`
     throw new NineError({ kind: 'corrupt', op: 'storage.open', path: this.dir, message })
   }
@@ -370,8 +371,12 @@ export class Engine {
       if (bytes >= 2 * this.#tuning.overlayBytesMax) this.#pipeline.refuse(this.#saveFailure)
       return
     }
+    if (this.#saving === undefined) {
+      // While closing nothing is held: what is under way is finished first, and no save would end the wait.
+      if (this.#closing !== undefined) return
+      this.save().catch(this.#warn)
+    }
     if (bytes >= 2 * this.#tuning.overlayBytesMax) this.#pipeline.hold(true)
-    if (this.#saving === undefined && this.#closing === undefined) this.save().catch(this.#warn)
   }
 
   async #save(): Promise<void> {
@@ -385,7 +390,9 @@ export class Engine {
     const now = this.#clock.now()
     for (const lane of this.#lanes.values()) {
       await lane.tree.history.compact({ bytesMax: this.#tuning.historyBytesMax, olderThan: now - this.#tuning.historyMsMax * 1000 })
-      await lane.tree.collect(limits.collect_nodes_max)
+      // Until nothing is left, so that what is removed faster than one round takes away does not pile up.
+      while (!this.#stop.signal.aborted && (await lane.tree.collect(limits.collect_nodes_max)) > 0)
+        await this.#saving?.catch(() => undefined)
     }
     return collectBlobs({
       store: this.#blobs,

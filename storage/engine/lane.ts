@@ -14,6 +14,8 @@ import type { Tree } from '../tree/tree.ts'
 
 /** Row of a checkpoint: number in the log of the last entry it holds. */
 const logKey = 'log'
+/** Row of a checkpoint: identity of that log. Folders of before it was kept have none until their next checkpoint. */
+const logIdKey = 'logId'
 
 export class Lane {
   readonly group: number
@@ -28,13 +30,17 @@ export class Lane {
   revision: number
   /** Number in the log of the last entry applied; 0 where none was. */
   appliedLsn = 0
+  /** The log that `appliedLsn` counts in; undefined where no checkpoint names it. */
+  savedLogId: string | undefined
+  readonly #logId: string
   /** Number in the log of the first entry that no checkpoint holds. */
   firstUnsaved = Infinity
   #saving: Promise<void> | undefined
   /** Why an entry could not be applied. N3 */
   #failure: NineError | undefined
 
-  constructor(group: number, name: string, machine: Machine, tree: Tree, appliedIndex: number, revision: number) {
+  constructor(group: number, name: string, machine: Machine, tree: Tree, logId: string, appliedIndex: number, revision: number) {
+    this.#logId = logId
     this.group = group
     this.name = name
     this.machine = machine
@@ -50,7 +56,10 @@ export class Lane {
 
   /** Take over how far the last checkpoint was in the log. */
   importLog(meta: Iterable<readonly [string, Uint8Array]>): void {
-    for (const [key, value] of meta) if (key === logKey) this.appliedLsn = Number(Buffer.from(value).toString())
+    for (const [key, value] of meta) {
+      if (key === logKey) this.appliedLsn = Number(Buffer.from(value).toString())
+      else if (key === logIdKey) this.savedLogId = Buffer.from(value).toString()
+    }
   }
 
   /** N1. What it throws is a fault: nothing may be applied after it. */
@@ -87,7 +96,8 @@ export class Lane {
     this.firstUnsaved = Infinity
     try {
       // All of it is taken in one turn: A4 of apply/machine.ts.
-      const meta = [...this.machine.exportChanged(), [logKey, Buffer.from(String(this.appliedLsn))] as const]
+      const log = [[logKey, Buffer.from(String(this.appliedLsn))], [logIdKey, Buffer.from(this.#logId)]] as const // prettier-ignore
+      const meta = [...this.machine.exportChanged(), ...log]
       await this.tree.checkpoint({ appliedIndex: this.appliedIndex, revision: this.revision, meta })
       this.machine.exportSaved()
     } catch (error) {

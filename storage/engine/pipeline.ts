@@ -12,7 +12,7 @@
  *    half is applied. Otherwise disk and processor would take turns in being idle.
  * P6 While what was applied cannot be saved and memory for more is used up, proposals fail, surely not done.
  */
-import { checkDeadline, type Context } from '../../namespace/context.ts'
+import type { Context } from '../../namespace/context.ts'
 import type { Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
@@ -36,6 +36,8 @@ interface Pending {
 /** A proposal that waits for the checkpoint. */
 type Held = () => void
 
+/** Longest time that setTimeout takes; nobody waits for that long. */
+const timer_ms_max = 2 ** 31 - 1
 /** Fewer entries are applied at once. */
 const split_min = 32
 
@@ -52,7 +54,7 @@ export class Pipeline {
   #head = 0
   /** Durable up to here. */
   #applyTo = 0
-  #held: Held[] = []
+  readonly #held = new Set<Held>()
   #isHolding = false
   #failure: NineError | undefined
   /** Why nothing is taken for now. */
@@ -77,7 +79,7 @@ export class Pipeline {
   }
 
   get status(): PipelineStatus {
-    return { waiting: this.#pending.length - this.#head + this.#held.length, failure: this.#failure }
+    return { waiting: this.#pending.length - this.#head + this.#held.size, failure: this.#failure }
   }
 
   /** The way into the log for one store. */
@@ -125,26 +127,38 @@ export class Pipeline {
     return promise
   }
 
-  async #hold(
-    lane: Lane,
-    context: Context,
-    op: string,
-    path: string,
-    command: Command,
-    applied: (() => void) | undefined,
-  ): Promise<Outcome> {
-    if (this.#held.length >= limits.proposals_max) {
-      throw new NineError({ kind: 'overloaded', op, path, message: 'too many changes wait for the tree to be written' })
-    }
-    await new Promise<void>((resolve) => this.#held.push(resolve))
-    checkDeadline(context, op, path)
-    return this.#propose(lane, context, op, path, command, applied)
+  /** Wait until `hold` lets go, as long as the context has time; in the order of the calls, before any that come later. */
+  #hold(lane: Lane, context: Context, op: string, path: string, command: Command, applied: (() => void) | undefined): Promise<Outcome> {
+    return new Promise((resolve, reject) => {
+      if (this.#held.size >= limits.proposals_max) {
+        throw new NineError({ kind: 'overloaded', op, path, message: 'too many changes wait for the tree to be written' })
+      }
+      const { deadline, signal } = context
+      const end = (): void => {
+        this.#held.delete(go)
+        clearTimeout(timer)
+        signal?.removeEventListener('abort', stop)
+      }
+      const go = (): void => {
+        end()
+        resolve(this.#propose(lane, context, op, path, command, applied))
+      }
+      const stop = (): void => {
+        end()
+        const message = 'the time of the request was over while the tree was being written'
+        reject(new NineError({ kind: 'deadline', op, path, message }))
+      }
+      const left = Math.max(0, deadline - this.#clock.monotonic())
+      const timer = left > timer_ms_max ? undefined : setTimeout(stop, left)
+      signal?.addEventListener('abort', stop)
+      this.#held.add(go)
+    })
   }
 
   /** Let proposals wait, or go on, in their order. */
   hold(isHolding: boolean): void {
     this.#isHolding = isHolding
-    if (!isHolding) for (const go of this.#held.splice(0)) go()
+    if (!isHolding) for (const go of [...this.#held]) go()
   }
 
   /** Take nothing while there is a reason. P6 */

@@ -3,7 +3,8 @@
  *
  * O1 Atomic: what is written stays with the handle until sync or close makes it one change, under the handle's ifMatch.
  * O2 Shared: what is written is in the file's SharedFile, which all handles and readers of this node see.
- * O3 A handle belongs to the session it was opened over: no other can use it, and it ends with it.
+ * O3 A handle belongs to the session it was opened over: no other can use it, and it ends with it; also one whose opening
+ *    was under way when the session ended.
  */
 import { createBit, maskAt, readBit, seeBits, writeBit } from '../apply/rights.ts'
 import { deepestNode, nodeAt } from '../apply/walk.ts'
@@ -51,11 +52,20 @@ interface Handle {
   last: Promise<unknown>
 }
 
+/** A shared handle whose file is being made: it counts as open. */
+interface Opening {
+  /** The session ended meanwhile. O3 */
+  isEnded: boolean
+}
+
 export class Handles {
   readonly #core: StoreCore
   readonly #shared: SharedFiles
   readonly #handles = new Map<HandleId, Handle>()
   readonly #ofSession = new Map<number, Set<Handle>>()
+  readonly #openings = new Map<number, Set<Opening>>()
+  #openingCount = 0
+  #isClosed = false
   /** Open handles by file: these are not collected. */
   readonly #ofIno = new Map<Ino, number>()
   #next = 1
@@ -78,11 +88,12 @@ export class Handles {
     const op = 'store.open'
     checkDeadline(context, op, path)
     const session = context.session ?? 0
-    const isFull = this.#handles.size >= limits.handles_max || (this.#ofSession.get(session)?.size ?? 0) >= limits.session_handles_max
-    if (isFull) throw new NineError({ kind: 'overloaded', op, path, message: 'too many files are open: close some' })
+    if (this.#isClosed) throw closed(op, path)
+    if (this.#isFull(session)) throw new NineError({ kind: 'overloaded', op, path, message: 'too many files are open: close some' })
     const shared = flags.mode === 'shared'
     let node = nodeAt(this.#core.tree.newest, path)
-    if (node === undefined && flags.create === true && shared) node = await this.#make(context, path, flags, op)
+    if (node === undefined && flags.create === true && shared)
+      node = await this.#opening(session, () => this.#make(context, path, flags, op), op, path)
     else if (node !== undefined && flags.create === true && flags.exclusive === true) {
       this.#check(node, context, path, seeBits, op)
       throw new NineError({ kind: 'exists', op, path, message: `${path} exists` })
@@ -114,6 +125,29 @@ export class Handles {
       else handle.staged = new StagedValue(this.#core.blobs, this.#core.pins, noContent)
     }
     return { handle: handle.id, stat: this.#statOf(handle, context), position: this.#core.newest().position }
+  }
+
+  #isFull(session: number): boolean {
+    const ofSession = (this.#ofSession.get(session)?.size ?? 0) + (this.#openings.get(session)?.size ?? 0)
+    return ofSession >= limits.session_handles_max || this.#handles.size + this.#openingCount >= limits.handles_max
+  }
+
+  /** O3 */
+  async #opening<T>(session: number, make: () => Promise<T>, op: string, path: string): Promise<T> {
+    const opening: Opening = { isEnded: false }
+    let openings = this.#openings.get(session)
+    if (openings === undefined) this.#openings.set(session, (openings = new Set()))
+    openings.add(opening)
+    this.#openingCount++
+    try {
+      const made = await make()
+      if (opening.isEnded) throw closed(op, path)
+      return made
+    } finally {
+      this.#openingCount--
+      openings.delete(opening)
+      if (openings.size === 0 && this.#openings.get(session) === openings) this.#openings.delete(session)
+    }
   }
 
   /** Refuse now what publishing would refuse later. */
@@ -224,6 +258,7 @@ export class Handles {
 
   /** A connection ended: atomic changes are dropped, shared ones published. */
   async closeSession(session: number): Promise<void> {
+    for (const opening of this.#openings.get(session) ?? []) opening.isEnded = true
     const handles = [...(this.#ofSession.get(session) ?? [])]
     for (const handle of handles) this.#remove(handle)
     await Promise.all(
@@ -238,8 +273,10 @@ export class Handles {
     )
   }
 
-  /** Publish what shared handles hold, and end every handle. */
+  /** Publish what shared handles hold, and end every handle; none can be opened any more. */
   async closeAll(): Promise<void> {
+    this.#isClosed = true
+    for (const openings of this.#openings.values()) for (const opening of openings) opening.isEnded = true
     for (const session of [...this.#ofSession.keys()]) await this.closeSession(session)
   }
 
@@ -416,6 +453,10 @@ function inTurn<T>(handle: Handle, operation: () => Promise<T>): Promise<T> {
 function checkMatch(node: NodeRecord, ifMatch: IfMatch, op: string, path: string): void {
   if (ifMatch !== 'none' && ifMatch.path === node.ino && ifMatch.version === node.version) return
   throw new NineError({ kind: 'conflict', op, path, message: `${path} is at version ${node.version} of file ${node.ino}` })
+}
+
+function closed(op: string, path: string): NineError {
+  return new NineError({ kind: 'unavailable', op, path, message: 'the session, or the store, was closed' })
 }
 
 function wrongMode(op: string, path: string, what: string): NineError {

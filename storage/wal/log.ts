@@ -19,6 +19,7 @@ import type { Wal, WalOptions, WalRecord, WalReport } from './wal.ts'
 
 /** What openWal found and made ready. `file`: the last of `segments`, in which the next frame goes to `end`. */
 export interface OpenedLog {
+  readonly id: string
   readonly file: WalFile
   readonly segments: SegmentInfo[]
   readonly end: number
@@ -41,6 +42,7 @@ interface Waiter {
 }
 
 export class WalLog implements Wal {
+  readonly id: string
   lastLsn: number
   durableLsn: number
   queuedBytes = 0
@@ -88,7 +90,8 @@ export class WalLog implements Wal {
   #frames = 0
   #blockingFrames = 0
 
-  constructor(options: WalOptions, { file, segments, end, supply, firstSegment, sealed, opened }: OpenedLog) {
+  constructor(options: WalOptions, { id, file, segments, end, supply, firstSegment, sealed, opened }: OpenedLog) {
+    this.id = id
     this.#dir = options.dir
     this.#files = options.files ?? nodeFiles
     this.#clock = options.clock ?? systemClock

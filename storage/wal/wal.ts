@@ -26,6 +26,8 @@ export interface WalRecord {
 }
 
 export interface Wal {
+  /** Identity of this log, made with it. */
+  readonly id: string
   /** lsn of the last record given, durable or not; 0 in an empty log. */
   readonly lastLsn: number
   readonly durableLsn: number
@@ -128,7 +130,16 @@ export async function openWal(options: WalOptions): Promise<Wal> {
     }
     for (const path of recovered.unneeded) await files.unlink(path)
     const opened = openingReport(dir, recovered, active)
-    return new WalLog(options, { file, segments, end, supply, firstSegment: recovered.firstSegment, sealed: recovered.sealed, opened })
+    return new WalLog(options, {
+      id: logId,
+      file,
+      segments,
+      end,
+      supply,
+      firstSegment: recovered.firstSegment,
+      sealed: recovered.sealed,
+      opened,
+    })
   } catch (error) {
     file?.close()
     throw walError(error, 'wal.open', dir)

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest'
 import type { Context } from '../../namespace/context.ts'
 import { parsePath } from '../../namespace/path.ts'
 import { openEngine, type Engine, type EngineOptions } from '../../storage/engine/engine.ts'
-import { nodeFiles, type WalFiles } from '../../storage/wal/files.ts'
+import { heldFiles } from './held-files.ts'
 
 const owner: Context = { principal: { name: 'owner', groups: [] }, deadline: Infinity }
 
@@ -27,39 +27,6 @@ async function open(options: Partial<EngineOptions> = {}): Promise<Engine> {
   const engine = await openEngine({ dir: join(base, 'data'), owner: 'owner', ...options })
   engines.push(engine)
   return engine
-}
-
-/** The files of a log that are written only when told. */
-function heldFiles(): { files: WalFiles; hold: () => void; release: () => void } {
-  let isHeld = false
-  const held: (() => void)[] = []
-  const files: WalFiles = {
-    ...nodeFiles,
-    open: (path, mode) => {
-      const real = nodeFiles.open(path, mode)
-      return {
-        size: real.size,
-        read: (into, position) => real.read(into, position),
-        write: (bytes, position) => real.write(bytes, position),
-        sync: () => real.sync(),
-        writeDurable: (bytes, position, done) => {
-          const write = (): void => real.writeDurable(bytes, position, done)
-          if (isHeld) held.push(write)
-          else write()
-        },
-        writeDurableSync: (bytes, position) => real.writeDurableSync(bytes, position),
-        close: () => real.close(),
-      }
-    },
-  }
-  return {
-    files,
-    hold: () => (isHeld = true),
-    release: () => {
-      isHeld = false
-      for (const write of held.splice(0)) write()
-    },
-  }
 }
 
 it('chunks of a value whose change is not applied yet are not collected', async () => {

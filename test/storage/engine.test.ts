@@ -61,6 +61,24 @@ describe('opening', () => {
     }
   })
 
+  it('is refused with the log of another data folder, however long it is', async () => {
+    for (const [name, writes] of [
+      ['one', 2],
+      ['two', 9],
+    ] as const) {
+      const engine = await open(join(base, name))
+      const store = await engine.createStore('data')
+      for (let i = 0; i < writes; i++) await store.write(owner, file, Buffer.from(`${name} ${i}`))
+      await engine.close()
+    }
+    rmSync(join(base, 'one', 'wal'), { recursive: true })
+    cpSync(join(base, 'two', 'wal'), join(base, 'one', 'wal'), { recursive: true })
+    await expect(open(join(base, 'one'))).rejects.toMatchObject({
+      kind: 'corrupt',
+      message: expect.stringContaining('not the one of this folder') as string,
+    })
+  })
+
   it('is refused while another engine has the folder, and names its process', async () => {
     const engine = await open()
     await expect(openEngine({ dir: engine.dir, owner: 'owner' })).rejects.toMatchObject({
