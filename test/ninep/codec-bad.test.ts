@@ -146,6 +146,14 @@ describe('a 9P message', () => {
     }
   })
 
+  it('whose stat has bytes behind its last text is malformed, and so is a directory of such', () => {
+    const longer = Buffer.concat([encodeStat(stat), encodeStat(stat)])
+    longer.writeUInt16LE(longer.length - 2, 0)
+    expect(failureOf(() => decodeStats(longer))).toBeInstanceOf(WireError)
+    const message = resized(Buffer.concat([Buffer.from([0, 0, 0, 0, 125, 1, 0, longer.length, 0]), longer]))
+    expect(failureOf(() => decodeAnswer(message, '9P2000'))).toBeInstanceOf(WireError)
+  })
+
   it('whose text is not UTF-8 or has a NUL is malformed', () => {
     for (const hex of ['ff', 'c0af', 'eda080', 'f4908080', 'c3', '6100', '00']) {
       const bytes = hex.length / 2

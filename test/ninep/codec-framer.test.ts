@@ -69,6 +69,21 @@ describe(`the framer, NINE_TEST_SEED=${seed}`, () => {
     )
   })
 
+  it('stops in the middle of a chunk and goes on there', () => {
+    const framer = new MessageFramer(100)
+    const got: number[] = []
+    const onMessage = ({ length }: Buffer): boolean => {
+      got.push(length)
+      return length !== 11 && length !== 13
+    }
+    framer.push(Buffer.concat([message(10, 1), message(11, 2), message(12, 3)]), onMessage)
+    expect([got, framer.stopped, framer.waitingBytes]).toEqual([[10, 11], true, 12])
+    framer.push(message(13, 4), onMessage)
+    expect([got, framer.stopped, framer.waitingBytes]).toEqual([[10, 11], true, 25])
+    framer.resume(onMessage)
+    expect([got, framer.stopped, framer.waitingBytes]).toEqual([[10, 11, 12, 13], true, 0])
+  })
+
   it('gives views of a chunk that holds messages whole, copies of those that span chunks', () => {
     const framer = new MessageFramer(1000)
     const stream = Buffer.alloc(90) // memory of its own
