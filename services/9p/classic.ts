@@ -1,9 +1,9 @@
 /** Operations of 9P2000 alone: open, create, stat, wstat. open(5), stat(5). */
 import type { StatChanges } from '../../namespace/file-server.ts'
 import { parentPath } from '../../namespace/path.ts'
-import { foldPath } from '../../proto/ninep/fields.ts'
+import type { Stat } from '../../namespace/stat.ts'
 import { untouched32, untouched64 } from '../../proto/ninep/messages.ts'
-import type { WireStat } from '../../proto/ninep/messages.ts'
+import type { WireQid, WireStat } from '../../proto/ninep/messages.ts'
 import { modeBit, wireStat } from './attributes.ts'
 import { checkOffset, openFile } from './common.ts'
 import { DirectoryStream } from './directory.ts'
@@ -11,9 +11,6 @@ import { refusal } from './failures.ts'
 import type { Fid } from './fids.ts'
 import { plainQid } from './qids.ts'
 import type { Operation, Session } from './session.ts'
-
-/** A qid's path of all ones, as it is read. */
-const untouchedPath = foldPath(untouched32, untouched32)
 
 /** Mode of open(5): access in the lowest two bits. */
 const openMode = { accessMask: 3, read: 0, write: 1, readWrite: 2, execute: 3, truncate: 0x10, removeOnClose: 0x40 } as const
@@ -88,7 +85,12 @@ export const create: Operation<'Tcreate'> = (session, { fid: id, name, perm, mod
 export const stat: Operation<'Tstat'> = async (session, { fid: id }) => {
   const fid = session.fids.get(id)
   const { stat, qid } = await session.statOf(fid, session.context(fid.root))
-  return { type: 'Rstat', stat: wireStat(stat, qid) }
+  return { type: 'Rstat', stat: shown(fid, stat, qid) }
+}
+
+/** The root of a tree is "/" whatever it is called where it stands. */
+function shown({ path, root }: Fid, stat: Stat, qid: WireQid): WireStat {
+  return wireStat(path === root.path ? { ...stat, name: '' } : stat, qid)
 }
 
 /** All of it happens or nothing. Nothing to change asks that the file be on disk. */
@@ -98,9 +100,10 @@ export const wstat: Operation<'Twstat'> = async (session, { fid: id, stat: wante
   const context = session.context(root)
   const { stat, qid } = await session.statOf(fid, context)
   if (fid.opened?.type === 'file') await root.server.syncHandle(context, fid.opened.handle)
-  const changes = changesOf(wanted, wireStat(stat, qid))
+  const now = shown(fid, stat, qid)
+  const changes = changesOf(wanted, now)
   const isChanged = Object.keys(changes).length > 0
-  const name = wanted.name !== '' && wanted.name !== wireStat(stat, qid).name ? wanted.name : undefined
+  const name = wanted.name !== '' && wanted.name !== now.name ? wanted.name : undefined
   if (name === undefined) {
     if (isChanged) await root.server.setStat(context, fid.path, changes)
     return { type: 'Rwstat' }
@@ -129,7 +132,7 @@ function changesOf(wanted: WireStat, now: WireStat): StatChanges {
     isOr(wanted.dev, untouched32, now.dev) &&
     isOr(wanted.qid.type, 0xff, now.qid.type) &&
     isOr(wanted.qid.version, untouched32, now.qid.version) &&
-    (wanted.qid.path === now.qid.path || wanted.qid.path === untouchedPath) &&
+    (wanted.qid.path === now.qid.path || wanted.qid.path === untouched64) &&
     isOr(wanted.muid, '', now.muid) &&
     isOr(wanted.uid, '', now.uid)
   if (!fixed) throw refusal('denied', 'type, device, qid, owner and the last writer are not set by wstat')

@@ -74,13 +74,17 @@ export const read: Operation<'Tread'> = (session, { fid: id, offset, count }, ca
   const { opened, root } = fid
   const length = Math.min(count, session.readBytesMax)
   if (opened?.type === 'directory') {
+    call.answerBytes = length
     if (session.dialect === '9P2000.L') throw refusal('is_directory', 'a directory is read by Treaddir', fid.path)
     return readDirectory(session, fid, opened, offset, length)
   }
   checkOffset(offset)
   if (opened?.type === 'bytes') return { type: 'Rread', data: opened.bytes.subarray(offset, offset + length) }
   if (opened?.type !== 'file' || !opened.isReadable) throw refusal('invalid', `fid ${id} is not open for reading`, fid.path)
-  if (!opened.isSlow) return root.server.readHandle(session.context(root), opened.handle, offset, length).then(readAnswer)
+  if (!opened.isSlow) {
+    call.answerBytes = length
+    return session.pending(fid, root.server.readHandle(session.context(root), opened.handle, offset, length)).then(readAnswer)
+  }
   const context = session.patient(root, call.signal)
   return session.pending(fid, root.server.readHandle(context, opened.handle, offset, length), () => call.abort()).then(readAnswer)
 }

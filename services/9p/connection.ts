@@ -73,8 +73,7 @@ export class Connection {
     socket.on('drain', () => this.#resume())
     socket.on('error', () => undefined)
     socket.once('close', () => this.#closed())
-    // A client that ends its side has said all it wants; what it asked is answered, and then it is over.
-    socket.once('end', () => this.drain())
+    socket.once('end', () => this.#ended())
   }
 
   get isVersioned(): boolean {
@@ -102,6 +101,12 @@ export class Connection {
     } else if (now - this.#movedAt > limits.session_stalled_ms) {
       this.end(refusal('overloaded', 'the client took nothing of its answers'))
     }
+  }
+
+  /** Its client has said all it wants: what it asked is answered, but what may wait for ever has nobody left to give it up. */
+  #ended(): void {
+    for (const running of this.#running.values()) running.abort()
+    this.drain()
   }
 
   #message(message: Buffer): boolean {
@@ -178,22 +183,23 @@ export class Connection {
     }
     if (!(answer instanceof Promise)) return this.#answer(tag, answer)
     this.#running.set(tag, running)
-    this.#requestBytes += bytes
+    const cost = bytes + running.answerBytes
+    this.#requestBytes += cost
     answer.then(
-      (body) => this.#finish(tag, running, bytes, body),
-      (error: unknown) => this.#finishFailed(tag, running, bytes, toFailure(error)),
+      (body) => this.#finish(tag, running, cost, body),
+      (error: unknown) => this.#finishFailed(tag, running, cost, toFailure(error)),
     )
   }
 
-  #finishFailed(tag: number, running: Running, bytes: number, error: NineError): void {
+  #finishFailed(tag: number, running: Running, cost: number, error: NineError): void {
     // What was given up and did not happen has no answer; what may have happened is told.
     const isGivenUp = running.flushes.length > 0 && error.kind === 'deadline' && error.outcome === 'none'
-    this.#finish(tag, running, bytes, isGivenUp ? undefined : failureAnswer(this.#session.dialect, error))
+    this.#finish(tag, running, cost, isGivenUp ? undefined : failureAnswer(this.#session.dialect, error))
   }
 
   /** C1 */
-  #finish(tag: number, running: Running, bytes: number, body: AnswerBody | undefined): void {
-    this.#requestBytes -= bytes
+  #finish(tag: number, running: Running, cost: number, body: AnswerBody | undefined): void {
+    this.#requestBytes -= cost
     if (!running.isDropped) {
       this.#running.delete(tag)
       if (body !== undefined) this.#answer(tag, body)
@@ -266,6 +272,7 @@ class Running implements Call {
   /** Tags of flushes that wait for it. */
   readonly flushes: number[] = []
   isDropped = false
+  answerBytes = 0
   onDrop: (() => void) | undefined
   #controller: AbortController | undefined
 

@@ -66,7 +66,7 @@ export class Fid {
   isRemovedOnClose = false
   /** Being opened by a request under way. */
   isOpening = false
-  /** Requests on it under way: clunk waits for those that change something and gives up the others. */
+  /** Requests on it under way: clunk waits for them, and gives up those that may wait for ever. */
   readonly pending = new Set<Pending>()
 
   constructor(id: number, root: Root, path: Path, kind: FileKind, identity: number) {

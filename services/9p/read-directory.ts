@@ -8,11 +8,12 @@ import type { Operation, Session } from './session.ts'
 /** Cookies of `.` and `..`; those of entries come after them. */
 const dots = 2
 
-export const readdir: Operation<'Treaddir'> = (session, { fid: id, offset, count }) => {
+export const readdir: Operation<'Treaddir'> = (session, { fid: id, offset, count }, call) => {
   const fid = session.fids.get(id)
   const { opened } = fid
   if (opened?.type !== 'directory') throw refusal('not_directory', `fid ${id} is no open directory`, fid.path)
   const { stream } = opened
+  call.answerBytes = Math.min(count, session.readBytesMax)
   return stream.inTurn(async () => {
     const writer = new DirentWriter(Math.min(count, session.readBytesMax))
     const from = offset > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : Number(offset)

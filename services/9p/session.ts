@@ -32,6 +32,8 @@ export interface Call {
   readonly signal: AbortSignal
   /** Its client has been told that nothing will come of it. */
   readonly isDropped: boolean
+  /** Bytes its answer is about to take; they count towards limits.ninep_request_bytes_max. What may wait for ever takes none meanwhile. */
+  answerBytes: number
   /** Called when it is dropped while it is under way. */
   onDrop: (() => void) | undefined
   /** Give it up as a flush would, and answer that it was. */
@@ -134,15 +136,13 @@ export class Session {
     if (fid.opened !== undefined || fid.isOpening) throw refusal('invalid', `fid ${fid.id} is open`, fid.path)
   }
 
-  /** Run `work` as a request on `fid` that its clunk waits for, or gives up. */
-  async pending<T>(fid: Fid, work: Promise<T>, giveUp?: () => void): Promise<T> {
+  /** Count `work` as a request on `fid` that its clunk waits for, or gives up. */
+  pending<T>(fid: Fid, work: Promise<T>, giveUp?: () => void): Promise<T> {
     const pending: Pending = { done: work, giveUp }
+    const over = (): void => void fid.pending.delete(pending)
     fid.pending.add(pending)
-    try {
-      return await work
-    } finally {
-      fid.pending.delete(pending)
-    }
+    work.then(over, over)
+    return work
   }
 
   /** End a fid. What it wrote is durable when this settles. */

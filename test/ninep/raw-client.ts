@@ -5,9 +5,9 @@ import { decodeAnswer } from '../../proto/ninep/decode.ts'
 import { MessageWriter } from '../../proto/ninep/encode.ts'
 import { MessageFramer } from '../../proto/ninep/framer.ts'
 import { noFid, noTag, noUid } from '../../proto/ninep/messages.ts'
-import type { Answer, Dialect, Request, RequestBody } from '../../proto/ninep/messages.ts'
+import type { Answer, Dialect, RequestBody } from '../../proto/ninep/messages.ts'
 
-export type AnswerOf<T extends Answer['type']> = Extract<Answer, { readonly type: T }>
+export type AnswerOf<T extends Answer['type']> = Answer & { readonly type: T }
 
 export class RawClient {
   readonly socket: Socket
@@ -61,7 +61,7 @@ export class RawClient {
   /** Send it without waiting. */
   send(body: RequestBody, tag = this.nextTag()): { readonly tag: number; readonly answer: Promise<Answer> } {
     const answer = new Promise<Answer>((resolve) => this.#waiting.set(tag, resolve))
-    this.#writer.write({ ...body, tag } as Request)
+    this.#writer.write({ ...body, tag })
     for (const part of this.#writer.take()) this.socket.write(part)
     return { tag, answer }
   }
