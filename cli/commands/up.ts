@@ -2,8 +2,10 @@
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { Option } from 'commander'
+import { createSecureContext } from 'node:tls'
 import type { Command } from 'commander'
 import { NineError } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
 import { defaultAddresses, defaultDataDir } from '../../services/node/defaults.ts'
 import type { RunningNode } from '../../services/node/index.ts'
 import { standardOutput } from '../output.ts'
@@ -55,6 +57,8 @@ interface UpOptions extends GlobalOptions {
 async function up(this: void, _flags: unknown, command: Command): Promise<void> {
   const options = command.optsWithGlobals<UpOptions>()
   const output = standardOutput(options.json === true)
+  checkName(options.name, '--name')
+  if (options.owner !== undefined) checkName(options.owner, '--owner')
   // Loaded here, so that no other command pays for a node.
   const { startNode } = await import('../../services/node/index.ts')
   const node = await startNode({
@@ -82,11 +86,20 @@ async function up(this: void, _flags: unknown, command: Command): Promise<void> 
       process.stderr.write(`nine: warning: whoever can connect to ${ninep} acts as ${node.owner.name} (--9p-auth none)\n`)
     }
     if (output.isJson) await output.json(ready)
-    else await banner(output, node)
+    else await banner(output, node, options.tlsCert)
     await asked
   } finally {
     // Also when the ready file cannot be written: a node that nobody can find does not serve on.
     await node.close()
+  }
+}
+
+/** A node and a principal each stand in the tree under their name. */
+function checkName(name: string, flag: string): void {
+  const isName = name !== '' && name !== '.' && name !== '..' && !/[/\0]/.test(name) && Buffer.byteLength(name) <= limits.name_bytes_max
+  if (!isName) {
+    const message = `${flag} is one name of a path, of 1 to ${limits.name_bytes_max} bytes without "/", not ${JSON.stringify(name)}`
+    throw new NineError({ kind: 'invalid', op: 'cli.up', message })
   }
 }
 
@@ -96,9 +109,12 @@ async function readTls({ tlsCert, tlsKey }: UpOptions): Promise<{ cert: Buffer; 
     throw new NineError({ kind: 'invalid', op: 'cli.up', message: '--tls-cert and --tls-key go together' })
   }
   try {
-    return { cert: await readFile(tlsCert), key: await readFile(tlsKey) }
+    const pair = { cert: await readFile(tlsCert), key: await readFile(tlsKey) }
+    createSecureContext(pair)
+    return pair
   } catch (cause) {
-    throw new NineError({ kind: 'invalid', op: 'cli.up', message: `cannot read the certificate: ${(cause as Error).message}`, cause })
+    const message = `cannot use the certificate ${tlsCert} with the key ${tlsKey}: ${(cause as Error).message}`
+    throw new NineError({ kind: 'invalid', op: 'cli.up', message, cause })
   }
 }
 
@@ -121,10 +137,13 @@ async function replaceFile(file: string, text: string): Promise<void> {
   await rename(temporary, file)
 }
 
-async function banner(output: Output, node: RunningNode): Promise<void> {
+async function banner(output: Output, node: RunningNode, tlsCert: string | undefined): Promise<void> {
   const { colors } = output
   const isDefault = node.grpc === defaultAddresses.grpc && node.data === resolve(defaultDataDir())
-  const prefix = isDefault ? 'npx nine' : `npx nine --addr ${node.grpc} --token-file ${node.tokenFile}`
+  const tokenFile = shellWord(node.tokenFile)
+  const ca = tlsCert === undefined ? undefined : shellWord(resolve(tlsCert))
+  const tls = ca === undefined ? '' : ` --tls-ca ${ca}`
+  const prefix = isDefault ? `npx nine${tls}` : `npx nine --addr ${reachable(node.grpc)}${tls} --token-file ${tokenFile}`
   const scheme = node.isTls ? 'https' : 'http'
   const lines = [
     colors.bold('Ninefold is up.'),
@@ -139,9 +158,18 @@ async function banner(output: Output, node: RunningNode): Promise<void> {
     '',
     `  ${prefix} tree /`,
     `  ${prefix} import ./node_modules /data/modules`,
-    `  curl -H "Authorization: Bearer $(cat ${node.tokenFile})" ${scheme}://${node.http}/v1/fs/sys/status`,
+    `  curl${ca === undefined ? '' : ` --cacert ${ca}`} -H "Authorization: Bearer $(cat ${tokenFile})" ${scheme}://${reachable(node.http)}/v1/fs/sys/status`,
     '',
     colors.dim('Ctrl-C stops it; nothing acknowledged is lost.'),
   ]
   for (const line of lines) await output.line(line)
+}
+
+/** Where a client on this machine connects to what listens on every address. */
+function reachable(address: string): string {
+  return address.replace(/^(0\.0\.0\.0|\[::\]):/, 'localhost:')
+}
+
+function shellWord(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`
 }

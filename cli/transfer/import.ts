@@ -48,12 +48,19 @@ export async function importTree(client: Client, dir: string, path: string, opti
   await makeRoot(client, path)
   const jobs = new InFlight(options.inFlight)
   let removedBelow: string | undefined
+  let tooLongBelow: string | undefined
   for await (const { left, right } of mergeTrees(
     localTree(dir, onUnfit),
     remoteTree(client, path, () => undefined),
   )) {
     const entry = left ?? right!
     const at = path === '/' ? `/${entry.path}` : `${path}/${entry.path}`
+    if (tooLongBelow !== undefined && entry.path.startsWith(tooLongBelow)) continue
+    if (Buffer.byteLength(at) > limits.path_bytes_max) {
+      onUnfit({ path: entry.path, why: `its path would have more than ${limits.path_bytes_max} bytes` })
+      tooLongBelow = `${entry.path}/`
+      continue
+    }
     if (left === undefined) {
       const isGone = removedBelow !== undefined && entry.path.startsWith(removedBelow)
       if (!options.removeExtra || isGone) continue

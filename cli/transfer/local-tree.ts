@@ -30,38 +30,63 @@ export async function* localTree(root: string, onUnfit: (unfit: Unfit) => void, 
   const folder = below === '' ? root : join(root, below)
   const names: string[] = []
   for (const raw of await readdir(folder, { encoding: 'buffer' })) {
-    try {
-      names.push(utf8.decode(raw))
-    } catch {
-      onUnfit({ path: join(below, raw.toString('latin1')), why: 'its name is not UTF-8' })
-    }
+    const name = decoded(raw)
+    if (name === undefined) onUnfit({ path: join(below, raw.toString('latin1')), why: 'its name is not UTF-8' })
+    else names.push(name)
   }
   names.sort(compareNames)
   for (const name of names) {
     const path = below === '' ? name : `${below}/${name}`
-    const entry = await localEntry(root, path)
-    if (entry === undefined) onUnfit({ path, why: 'it is neither a file, a directory nor a symbolic link' })
-    else {
-      yield entry
-      if (entry.kind === 'directory') yield* localTree(root, onUnfit, path)
-    }
+    const entry = await localEntry(root, path, onUnfit)
+    if (entry === undefined) continue
+    yield entry
+    if (entry.kind === 'directory') yield* localTree(root, onUnfit, path)
   }
 }
 
-/** One entry, or undefined for sockets, pipes and devices. */
-async function localEntry(root: string, path: string): Promise<TreeEntry | undefined> {
+/** One entry, or undefined when it cannot be carried, which is told. */
+async function localEntry(root: string, path: string, onUnfit: (unfit: Unfit) => void): Promise<TreeEntry | undefined> {
   const full = join(root, path)
   const stat = await lstat(full, { bigint: true })
   const kind = stat.isFile() ? 'file' : stat.isDirectory() ? 'directory' : stat.isSymbolicLink() ? 'symlink' : undefined
-  if (kind === undefined) return undefined
+  if (kind === undefined) {
+    onUnfit({ path, why: 'it is neither a file, a directory nor a symbolic link' })
+    return undefined
+  }
+  const target = kind === 'symlink' ? decoded(await readlink(full, { encoding: 'buffer' })) : undefined
+  if (kind === 'symlink' && target === undefined) {
+    onUnfit({ path, why: 'its target is not UTF-8' })
+    return undefined
+  }
+  const modifiedAt = carriedTime(stat.mtimeNs / 1000n)
+  if (modifiedAt !== stat.mtimeNs / 1000n)
+    onUnfit({ path, why: `its time, which no stat of the namespace can hold, for ${dayOf(modifiedAt)}` })
   return {
     path,
     kind,
     size: kind === 'directory' ? 0 : Number(stat.size),
     mode: Number(stat.mode) & 0o7777,
-    modifiedAt: Number(stat.mtimeNs / 1000n),
-    target: kind === 'symlink' ? await readlink(full) : undefined,
+    modifiedAt: Number(modifiedAt),
+    target,
   }
+}
+
+function decoded(raw: Uint8Array): string | undefined {
+  try {
+    return utf8.decode(raw)
+  } catch {
+    return undefined
+  }
+}
+
+/** Times are microseconds from 1970 that a number holds exactly: up to the year 2255. */
+function carriedTime(micros: bigint): bigint {
+  const last = BigInt(Number.MAX_SAFE_INTEGER)
+  return micros < 0n ? 0n : micros > last ? last : micros
+}
+
+function dayOf(micros: bigint): string {
+  return new Date(Number(micros / 1000n)).toISOString().slice(0, 10)
 }
 
 /** Order of relative paths in a pre-order walk: component by component. */

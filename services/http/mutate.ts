@@ -249,7 +249,12 @@ export async function patch(exchange: Exchange): Promise<Plan> {
 }
 
 export function toStatChanges({ modifiedAt, ...rest }: z.infer<typeof statChanges>): StatChanges {
-  return { ...rest, modifiedAt: modifiedAt === undefined ? undefined : parseTime(modifiedAt, 'http.request') }
+  if (modifiedAt === undefined) return rest
+  const micros = parseTime(modifiedAt, 'http.request')
+  if (!Number.isSafeInteger(micros) || micros < 0) {
+    throw new NineError({ kind: 'invalid', op: 'http.request', message: 'modifiedAt is a time from 1970 to 2255' })
+  }
+  return { ...rest, modifiedAt: micros }
 }
 
 export async function remove(exchange: Exchange): Promise<Plan> {

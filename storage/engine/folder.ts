@@ -12,6 +12,7 @@
 import {
   closeSync,
   constants,
+  existsSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -44,7 +45,7 @@ export interface StoreRow {
  */
 export function prepareFolder(dir: string): void {
   try {
-    mkdirSync(dir, { recursive: true, mode: 0o700 })
+    makeFolders(dir)
     if (!statSync(dir).isDirectory()) throw new NineError({ kind: 'not_directory', op, path: dir, message: `${dir} is not a directory` })
     accessSync(dir, constants.R_OK | constants.W_OK | constants.X_OK)
     checkFormat(dir)
@@ -127,6 +128,25 @@ function writeDurably(file: string, text: string): void {
     fsyncSync(folder)
   } finally {
     closeSync(folder)
+  }
+}
+
+/** With its parents, each made by itself: making them recursively calls a read-only file system a missing folder, and never ends below /proc. */
+function makeFolders(dir: string): void {
+  if (existsSync(dir)) return
+  if (!existsSync(dirname(dir))) makeFolders(dirname(dir))
+  try {
+    mkdirSync(dir, { mode: 0o700 })
+  } catch (error) {
+    // Of file systems that hold no files of ours: the parent is there, and still.
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    throw new NineError({
+      kind: 'read_only',
+      op,
+      path: dir,
+      message: `cannot use ${dir} as a data folder: nothing can be made there`,
+      cause: error,
+    })
   }
 }
 

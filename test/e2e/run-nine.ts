@@ -6,7 +6,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-const nine = join(import.meta.dirname, '..', '..', 'dist', 'cli', 'nine.js')
+/** The compiled command. */
+export const ninePath = join(import.meta.dirname, '..', '..', 'dist', 'cli', 'nine.js')
 
 export interface Ready {
   readonly http: string
@@ -54,7 +55,7 @@ export async function startNode(args: readonly string[] = [], data?: string): Pr
   const addresses = ['--http', '127.0.0.1:0', '--grpc', '127.0.0.1:0']
   const child = spawn(
     process.execPath,
-    [nine, 'up', '--data', data ?? join(folder, 'data'), ...addresses, '--ready-file', readyFile, ...args],
+    [ninePath, 'up', '--data', data ?? join(folder, 'data'), ...addresses, '--ready-file', readyFile, ...args],
     {
       stdio: ['ignore', 'pipe', 'pipe'],
     },
@@ -76,7 +77,7 @@ export async function startNode(args: readonly string[] = [], data?: string): Pr
       return stdout
     },
     start: (command) =>
-      spawn(process.execPath, [nine, ...command], { env: { ...process.env, ...environment }, stdio: ['pipe', 'pipe', 'pipe'] }),
+      spawn(process.execPath, [ninePath, ...command], { env: { ...process.env, ...environment }, stdio: ['pipe', 'pipe', 'pipe'] }),
     stop: () => {
       child.kill('SIGTERM')
       return ended
@@ -91,7 +92,7 @@ export async function startNode(args: readonly string[] = [], data?: string): Pr
 
 /** Run `nine` with nothing but the given environment pointing it at a node. */
 export function runNine(args: readonly string[], { input, env }: RunOptions = {}): Promise<Finished> {
-  const child = spawn(process.execPath, [nine, ...args], { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [ninePath, ...args], { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
   child.stdin.on('error', () => undefined)
   child.stdin.end(input)
   return finish(child)

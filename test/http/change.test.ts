@@ -232,6 +232,8 @@ describe('PATCH', () => {
     const bad: unknown[] = [
       { color: 1 },
       { mode: '644' },
+      { modifiedAt: '1969-12-31T23:59:59Z' },
+      { modifiedAt: '2300-01-01T00:00:00Z' },
       { mode: -1 },
       { mode: 0o10000 },
       { mode: 1.5 },
