@@ -46,7 +46,8 @@ export interface FileServer {
   /**
    * Events at or after `from` (default: after now), in order, each once; then live. Ends only by return(), the signal,
    * or an error: `compacted` (resume tells where to restart), `overloaded` (slow reader; resume tells where to go on).
-   * A path that does not exist can be watched.
+   * A path that does not exist can be watched. A server that has positions gives the first batch at once, without events when
+   * there are none yet: from it on whoever watches knows where to go on.
    */
   watch(context: Context, path: Path, options?: WatchOptions): AsyncIterable<WatchBatch>
 

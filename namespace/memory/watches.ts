@@ -4,6 +4,7 @@
  * W1 A watcher reads kept history until there is none left unread, and in that same turn joins the live watchers: it sees
  *    every event from its position on, in order, once.
  * W2 Rights are asked as they are when an event is delivered. A move out of sight is a removal, one into sight a creation.
+ * W3 The first batch comes at once, without events when there are none yet: from it on a watcher knows where to go on.
  */
 import type { Context } from '../context.ts'
 import { NineError } from '../errors.ts'
@@ -121,6 +122,8 @@ class Watcher implements AsyncIterableIterator<WatchBatch> {
   readonly #options: WatchOptions
   readonly #membership: Membership
   #isLive = false
+  /** Whether a batch was given. */
+  #hasTold = false
   /** Next unread revision of history, and the first wanted event of it. */
   #revision: number
   #ordinal: number
@@ -154,9 +157,13 @@ class Watcher implements AsyncIterableIterator<WatchBatch> {
   async next(): Promise<IteratorResult<WatchBatch>> {
     while (!this.#isLive && !this.queue.isEnded) {
       const batch = this.#readHistory()
-      if (batch !== undefined) return { done: false, value: batch }
+      if (batch === undefined) continue
+      this.#hasTold = true
+      return { done: false, value: batch }
     }
-    return this.queue.next()
+    if (this.#hasTold || this.queue.isEnded) return this.queue.next()
+    this.#hasTold = true
+    return { done: false, value: { events: [], position: this.#source.position(this.#revision, 0) } } // W3
   }
 
   return(): Promise<IteratorResult<WatchBatch>> {

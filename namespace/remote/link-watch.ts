@@ -2,7 +2,8 @@
  * A watch that goes on over connections: after a loss it starts again at the first position that has not been read.
  *
  * T1 A batch that was read is not read again, and none is left out: the position of the last one is where the next watch begins.
- * T2 Lost before the first batch of a watch from "now": where now was is not known, so the watch ends with `unavailable`.
+ * T2 Lost before the first batch of a watch from "now", which comes at once: where now was is not known, so the watch ends with
+ *    `unavailable`.
  */
 import type { Context } from '../context.ts'
 import { NineError } from '../errors.ts'

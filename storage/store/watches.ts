@@ -6,6 +6,7 @@
  * W2 A queue that is full ends its watch with `overloaded`: what was queued is still delivered, and `resume` names the
  *    first event that was not.
  * W3 Rights are checked as they are when an event is delivered: by the records above the node, wherever it was moved.
+ * W4 The first batch comes at once, without events when there are none yet: from it on a watcher knows where to go on.
  */
 import type { Context } from '../../namespace/context.ts'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -227,6 +228,8 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
   readonly #withPrevious: boolean
   readonly #queue: WatchQueue
   #isLive = false
+  /** Whether a batch was given before it was live. */
+  #hasTold = false
   /** Calls of next() before the watch is live, one after the other. */
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -282,13 +285,18 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
     while (!this.#isLive && !this.#queue.isEnded) {
       if (this.revision > source.revision()) {
         this.#isLive = true
-        this.#queue.progress(source.positions.exactly(this.revision, 0))
+        const position = source.positions.exactly(this.revision, 0)
+        this.#queue.progress(position)
         this.#hub.join(this)
+        if (!this.#hasTold) return { done: false, value: { events: [], position } } // W4
         break
       }
       try {
         const events = this.#readHistory()
-        if (events.length > 0) return { done: false, value: { events, position: source.positions.exactly(this.revision, this.ordinal) } }
+        if (events.length > 0) {
+          this.#hasTold = true
+          return { done: false, value: { events, position: source.positions.exactly(this.revision, this.ordinal) } }
+        }
         // Nothing in all of these was for this watch: others have their turn before the next ones.
         await nextTurn()
       } catch (error) {

@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { contextFor } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
-import type { FileServer, WatchEvent } from '../../namespace/file-server.ts'
+import type { FileServer, WatchBatch, WatchEvent } from '../../namespace/file-server.ts'
 import { MemoryServer } from '../../namespace/memory/memory-server.ts'
 import { parsePath } from '../../namespace/path.ts'
 import type { RemoteSession } from '../../namespace/remote/connect.ts'
@@ -97,6 +97,20 @@ describe('reconnection', () => {
     await watched
     expect(events.map(({ path }) => path)).toEqual(Array.from({ length: count }, (_, index) => `/f${index}`))
     expect(proxy.accepted).toBeGreaterThan(3)
+  })
+
+  it('continues a watch that has seen no event yet', async () => {
+    const watch = session.server.watch(context(), parsePath('/'), { recursive: true })[Symbol.asyncIterator]()
+    expect((await watch.next()).value).toMatchObject({ events: [] })
+    const next = watch.next()
+    proxy.refuse(true)
+    proxy.cut()
+    await memory.write(context(), file, Buffer.from('meanwhile'))
+    proxy.refuse(false)
+    let step = await next
+    while (step.done !== true && step.value.events.length === 0) step = await watch.next()
+    expect((step.value as WatchBatch).events.map(({ path }) => path)).toEqual(['/file'])
+    await watch.return?.()
   })
 
   it('a handle ends with its connection, and is not another one afterwards', async () => {

@@ -1,6 +1,7 @@
 /** Watches: every event, in order, once, from any position on. */
 import { expect } from 'vitest'
-import type { WatchEvent } from '../../../namespace/file-server.ts'
+import type { WatchBatch, WatchEvent } from '../../../namespace/file-server.ts'
+import { limits } from '../../../namespace/limits.ts'
 import type { Position } from '../../../namespace/position.ts'
 import { expectKind, fails, group, textOf, Watching, type Group, type Tools } from './tools.ts'
 
@@ -33,6 +34,23 @@ export const watchGroups: readonly Group[] = [
         'remove g',
       ])
       await watch.close()
+    },
+    'a watch tells at once where it begins': async (t) => {
+      const stop = new AbortController()
+      const batches = t.server.watch({ ...t.context, signal: stop.signal }, t.at(), { recursive: true })[Symbol.asyncIterator]()
+      const begun = performance.now()
+      const first = await batches.next()
+      // Not with the first news of how far it has seen.
+      expect(performance.now() - begun).toBeLessThan(limits.watch_progress_ms / 2)
+      expect(first.value).toMatchObject({ events: [] })
+      await batches.return?.()
+      await t.put('f', '1')
+      const { position: from } = first.value as WatchBatch
+      for await (const { events } of t.server.watch({ ...t.context, signal: stop.signal }, t.at(), { recursive: true, from })) {
+        if (events.length === 0) continue
+        expect(told(t, events)).toEqual(['create f'])
+        break
+      }
     },
     'events tell all of a change': async (t) => {
       const watch = await t.watch('', { previous: true })
