@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { limits } from '../../namespace/limits.ts'
 import { parsePath } from '../../namespace/path.ts'
 import { Feed } from '../../namespace/serve/feed.ts'
-import { call, stream } from '../../namespace/serve/entries.ts'
+import { call, ctl, stream } from '../../namespace/serve/entries.ts'
 import type { Output } from '../../namespace/serve/entries.ts'
 import { MessageWriter } from '../../proto/ninep/encode.ts'
 import { noTag } from '../../proto/ninep/messages.ts'
@@ -28,6 +28,12 @@ beforeEach(async () => {
   edge = await startEdge({
     table: {
       events: stream(feed),
+      ctl: ctl({
+        wait: ({ signal }) => {
+          onCall('wait')
+          return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(new Error('given up'))))
+        },
+      }),
       ask: call(({ signal }, request) => {
         const text = Buffer.from(request).toString()
         const answer = new Promise<string>((resolve, reject) => {
@@ -121,6 +127,16 @@ describe('flush', () => {
     expect(order.indexOf(made.tag)).toBeGreaterThan(-1)
     expect(order.indexOf(made.tag)).toBeLessThan(order.indexOf(flush.tag))
     expect((await made.answer).type).toBe('Rmkdir')
+  })
+
+  it('of a command that waits gives it up', async () => {
+    await open(1, 'svc/test/ctl', 1)
+    const asked = new Promise<string>((resolve) => (onCall = resolve))
+    const write = client.send({ type: 'Twrite', fid: 1, offset: 0, data: Buffer.from('wait\n') })
+    await asked
+    await client.ask({ type: 'Tflush', oldTag: write.tag }, 'Rflush')
+    // It had begun, so what it did is not known: it is answered, and by a failure.
+    expect((await write.answer).type).toBe('Rlerror')
   })
 
   it('of a walk leaves its fid free', async () => {

@@ -433,6 +433,14 @@ describe('locks of byte ranges', () => {
     await client.clunk(11)
   })
 
+  it('of one owner replace each other where they overlap', async () => {
+    await make(10, 'file', 'x')
+    expect(await status(lock(10, 1, 0, 100, 1))).toBe(0)
+    expect(await status(lock(10, 0, 0, 50, 1))).toBe(0)
+    expect(await status(lock(10, 0, 10, 10, 2))).toBe(0)
+    expect(await status(lock(10, 0, 60, 10, 2))).toBe(1)
+  })
+
   it('of reading are shared, over connections, and end with the connection', async () => {
     await make(10, 'file', 'x')
     const other = await RawClient.open(edge.address, '9P2000.L')
