@@ -38,6 +38,9 @@ export interface Asking {
   readonly isChange?: boolean | undefined
 }
 
+/** What servers want kept free of msize when they are asked for bytes, or given some: IOHDRSZ of Plan 9. */
+export const io_overhead_bytes = 24
+
 type AnswerType = Answer['type']
 /** The answer of one type. */
 export type AnswerOf<T extends AnswerType> = Answer & { readonly type: T }

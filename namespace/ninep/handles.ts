@@ -6,6 +6,8 @@
  *    value being written; but what is discarded, or dropped with the connection, was never sent.
  * H3 A handle belongs to the session and principal that opened it, and ends with the connection: `unavailable` from then on.
  * H4 A file an atomic handle makes is made when it is published.
+ * H5 Some servers follow open files by their names (diod does when it is asked for a stat, or to change one): what may be of another file by
+ *    then is not believed, and not changed.
  */
 import { checkDeadline } from '../context.ts'
 import type { Context } from '../context.ts'
@@ -25,7 +27,7 @@ import { checkCondition, checkCount, checkMaking, checkSize, checkValue } from '
 import { treeOf } from './dialect.ts'
 import { Operation } from './operation.ts'
 import { readBytes, writeBytes } from './transfer.ts'
-import type { Tree } from './tree.ts'
+import type { Tree, TreeChanges } from './tree.ts'
 import { Turns } from './turns.ts'
 
 interface Handle {
@@ -40,6 +42,8 @@ interface Handle {
   /** The same file opened to append, once something was. */
   appending: OpenedFile | undefined
   /** Of the file when it was last asked. */
+  stat: Stat
+  /** As far as this handle knows. */
   size: number
   /** H2: the value being written; undefined while nothing was. */
   staged: StagedBytes | undefined
@@ -84,6 +88,7 @@ export class Handles {
         session,
         file,
         appending: undefined,
+        stat,
         size: stat.size ?? 0,
         staged: !isShared && (flags.truncate === true || file === undefined) ? new StagedBytes(new Uint8Array()) : undefined,
         edits: 0,
@@ -104,12 +109,8 @@ export class Handles {
       const count = Math.min(length, limits.read_bytes_max)
       const { staged } = handle
       if (staged !== undefined) return { bytes: staged.bytes.slice(offset, offset + count), end: offset + count >= staged.size }
-      const tree = treeOf(o.connection.dialect)
-      if (offset + count > handle.size) await this.#refresh(o, tree, handle)
-      const bytes = count === 0 ? new Uint8Array() : await readBytes(o, handle.file!, offset, count, handle.size)
-      // What has no size, as a stream, ends when it gives nothing.
-      const end = handle.size === 0 ? bytes.length === 0 : offset + bytes.length >= handle.size
-      return { bytes, end }
+      const bytes = await readBytes(o, handle.file!, offset, count, handle.size)
+      return { bytes, end: await this.#isEnd(o, handle, offset, count, bytes.length) }
     })
   }
 
@@ -122,7 +123,7 @@ export class Handles {
       const tree = treeOf(o.connection.dialect)
       if (at === 'append') {
         await this.#append(o, tree, handle, bytes)
-        await this.#refresh(o, tree, handle)
+        await this.#refresh(o, handle)
       } else {
         if (bytes.length > 0) await writeBytes(o, handle.file!, bytes, at)
         // Somebody else may have made it longer: who wants to know asks statHandle.
@@ -137,7 +138,7 @@ export class Handles {
       checkSize(o, size, 0)
       if (handle.flags.mode !== 'shared') return void (await this.#stage(o, handle, { size }))
       needWrite(o, handle)
-      await treeOf(o.connection.dialect).change(o, handle.file!, { size })
+      await this.#change(o, handle, { size })
       handle.size = size
     })
   }
@@ -145,7 +146,7 @@ export class Handles {
   async stat(context: Context, id: HandleId): Promise<Stat> {
     return this.#with(context, id, 'statHandle', async (o, handle) => {
       const { file, staged } = handle
-      const stat = file === undefined ? unmade(o, handle.flags) : await this.#refresh(o, treeOf(o.connection.dialect), handle)
+      const stat = file === undefined ? unmade(o, handle.flags) : await this.#refresh(o, handle)
       return staged === undefined ? stat : { ...stat, size: staged.size }
     })
   }
@@ -186,10 +187,43 @@ export class Handles {
     }
   }
 
-  async #refresh(o: Operation, tree: Tree, handle: Handle): Promise<Stat> {
-    const stat = await tree.stat(o, handle.file!.fid, baseName(handle.path))
+  /** Whether a read that gave `given` of `count` bytes came to the end. What has no size, as a stream, ends when it gives nothing. */
+  async #isEnd(o: Operation, handle: Handle, offset: number, count: number, given: number): Promise<boolean> {
+    const end = offset + given
+    if (given > 0 && handle.size === 0) handle.size = (await this.#refresh(o, handle)).size ?? 0
+    if (handle.size === 0) return count > 0 && given === 0
+    if (given < count) return true
+    if (end < handle.size) return false
+    // It may have grown: the next byte tells.
+    return (await readBytes(o, handle.file!, end, 1, handle.size)).length === 0
+  }
+
+  /** The stat of an open file; as it last was, where the server follows files by name and this one has lost its own. H5 */
+  async #refresh(o: Operation, handle: Handle): Promise<Stat> {
+    const stat = await this.#statNow(o, handle)
+    if (stat === undefined) return { ...handle.stat, size: handle.size }
     handle.size = stat.size ?? 0
+    handle.stat = stat
     return stat
+  }
+
+  async #statNow(o: Operation, handle: Handle): Promise<Stat | undefined> {
+    const { fid, qid } = handle.file!
+    try {
+      const stat = await treeOf(o.connection.dialect).stat(o, fid, baseName(handle.path))
+      return stat.qid.path === qid.path ? stat : undefined
+    } catch (error) {
+      if (isNineError(error, 'not_found') || isNineError(error, 'not_directory')) return undefined
+      throw error
+    }
+  }
+
+  /** H5 */
+  async #change(o: Operation, handle: Handle, changes: TreeChanges): Promise<void> {
+    if ((await this.#statNow(o, handle)) === undefined) {
+      throw o.error('not_found', 'the 9P server follows files by their names, and this one was renamed or removed')
+    }
+    await treeOf(o.connection.dialect).change(o, handle.file!, changes)
   }
 
   /** Where the server appends by itself, through a fid opened for that; its file may have no name any more. */
@@ -198,7 +232,11 @@ export class Handles {
     if (!tree.canAppend) return append(o, tree, this.#turns, file, bytes)
     await this.#turns.run(`append ${handle.id}`, async () => void (handle.appending ??= await openAppending(o, tree, file)))
     if (handle.appending !== undefined) return writeBytes(o, handle.appending, bytes, 0, true)
-    await append(o, { ...tree, canAppend: false }, this.#turns, file, bytes)
+    await this.#turns.run(`append ${file.qid.path}`, async () => {
+      const { size = 0 } = await this.#refresh(o, handle)
+      await writeBytes(o, file, bytes, size)
+      handle.size = size + bytes.length
+    })
   }
 
   /** Change the value as this handle sees it; answers its new size. */
@@ -227,7 +265,7 @@ export class Handles {
   #load(o: Operation, handle: Handle): Promise<StagedBytes> {
     return this.#turns.run(`load ${handle.id}`, async () => {
       if (handle.staged !== undefined) return handle.staged
-      const stat = await this.#refresh(o, treeOf(o.connection.dialect), handle)
+      const stat = await this.#refresh(o, handle)
       if ((stat.size ?? 0) > limits.ninep_client_staged_bytes_max) {
         throw o.error(
           'too_large',
@@ -252,7 +290,10 @@ export class Handles {
         created = handle.file.created
       }
       if (value.length > 0) await writeBytes(o, handle.file, value, 0)
-      await tree.change(o, handle.file, { size: value.length, modifiedAt: handle.flags.modifiedAt })
+      const stat = await this.#refresh(o, handle)
+      const { modifiedAt } = handle.flags
+      if (stat.size !== value.length) await this.#change(o, handle, { size: value.length })
+      if (modifiedAt !== undefined) await this.#change(o, handle, { modifiedAt })
       // A write that came meanwhile is published by the next sync.
       if (handle.edits === edits) {
         this.#stagedBytes -= staged.memory
@@ -260,7 +301,7 @@ export class Handles {
       }
     }
     if (handle.flags.write === true) await tree.sync(o, handle.file!.fid)
-    return { stat: await this.#refresh(o, tree, handle), created }
+    return { stat: await this.#refresh(o, handle), created }
   }
 
   #forgetLost(): void {

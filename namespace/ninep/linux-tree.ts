@@ -5,7 +5,7 @@
  *    (Tremove, Trename).
  */
 import { decodeDirents } from '../../proto/ninep/records.ts'
-import { noUid, read_overhead_bytes } from '../../proto/ninep/messages.ts'
+import { noUid } from '../../proto/ninep/messages.ts'
 import type { WireAttributes } from '../../proto/ninep/messages.ts'
 import { isNineError } from '../errors.ts'
 import type { NineError } from '../errors.ts'
@@ -13,6 +13,7 @@ import { limits } from '../limits.ts'
 import { kindOfMode, openFlag } from '../posix.ts'
 import { qidTypeOf } from '../stat.ts'
 import type { FileKind, Stat } from '../stat.ts'
+import { io_overhead_bytes } from './connection.ts'
 import { isDirectory } from './operation.ts'
 import type { Operation } from './operation.ts'
 import { qidOf } from './tree.ts'
@@ -70,7 +71,7 @@ export const linuxTree: Tree = {
 
   async names(o, directory) {
     const iounit = await linuxTree.open(o, directory, { read: true, write: false })
-    const room = o.connection.msize - read_overhead_bytes
+    const room = o.connection.msize - io_overhead_bytes
     const count = iounit === 0 ? room : Math.min(iounit, room)
     const listed: Listed[] = []
     for (let offset = 0n; ;) {

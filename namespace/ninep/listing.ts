@@ -9,15 +9,13 @@
 import { isNineError, NineError } from '../errors.ts'
 import type { ListOptions } from '../file-server.ts'
 import { limits } from '../limits.ts'
-import { compareNames, joinPath } from '../path.ts'
-import type { Path } from '../path.ts'
+import { compareNames } from '../path.ts'
 import type { Stat } from '../stat.ts'
 import { isName } from './changes.ts'
 import { pageLimit } from './checks.ts'
 import { isDirectory } from './operation.ts'
-import type { Operation } from './operation.ts'
+import type { Operation, Walked } from './operation.ts'
 import type { Listed, Tree } from './tree.ts'
-import { forAll } from './turns.ts'
 
 export interface Page {
   readonly entries: Stat[]
@@ -38,10 +36,20 @@ interface Cursor {
   readonly after: string
 }
 
-/** A name of a listing, in order, with the directory it stands in. */
+/** A name of a listing, in order, with its stat as of now: undefined where it is gone. */
 interface Found {
   readonly relative: string
-  readonly listed: Listed
+  readonly stat: Promise<Stat | undefined>
+}
+
+/** How far a directory is into the listing. */
+interface Descent {
+  /** Its path below the listed directory, with a slash behind; '' for that one. */
+  readonly above: string
+  /** The parts of the path that was shown last, seen from here. */
+  readonly behind: readonly string[]
+  readonly prefix: string
+  readonly recursive: boolean
 }
 
 export class Listings {
@@ -63,19 +71,37 @@ export class Listings {
     const id = cursor === undefined ? this.#next++ : cursor.snapshot
     const after = cursor?.after ?? options.after ?? ''
     const key = `${id} ${o.path}`
-    const below = this.#below(o, tree, key, recursive ? after.split('/') : [after], prefix, recursive)
+    const descent = { above: '', behind: recursive ? after.split('/') : [after], prefix, recursive }
+    return o.with(o.walk(), async (directory) => {
+      const below = this.#below(o, tree, key, directory, descent)
+      try {
+        return await this.#collect(o, below, { key, id, limit, bytes_max })
+      } finally {
+        await below.return(undefined)
+      }
+    })
+  }
+
+  async #collect(
+    o: Operation,
+    below: AsyncGenerator<Found>,
+    page: { key: string; id: number; limit: number; bytes_max: number },
+  ): Promise<Page> {
+    const { key, id, limit, bytes_max } = page
     const entries: Stat[] = []
     let size = 0
     for (let isDone = false; !isDone;) {
       const batch: Found[] = []
       // One more than fits tells whether there is another page.
-      const room = Math.min(stats_max, limit + 1 - entries.length, Math.floor((bytes_max - size) / stat_bytes) + 1)
+      const room = Math.max(1, Math.min(stats_max, limit + 1 - entries.length, Math.floor((bytes_max - size) / stat_bytes) + 1))
       while (batch.length < room && !isDone) {
         const found = await below.next()
         if (found.done === true) isDone = true
         else batch.push(found.value)
       }
-      for (const stat of await this.#stats(o, tree, batch)) {
+      for (const { stat: asked } of batch) {
+        const stat = await asked
+        if (stat === undefined) continue // S3
         const more = stat_bytes + 3 * stat.name.length + stat.owner.length + stat.group.length
         if (entries.length === limit || (size + more > bytes_max && entries.length > 0)) {
           return { entries, next: encodeCursor({ snapshot: id, path: o.path, after: entries.at(-1)!.name }) }
@@ -88,49 +114,44 @@ export class Listings {
     return { entries, next: undefined }
   }
 
-  /** Names behind `behind`, the parts of the path that was shown last, in pre-order. */
-  async *#below(
-    o: Operation,
-    tree: Tree,
-    key: string,
-    behind: readonly string[],
-    prefix: string,
-    recursive: boolean,
-    above = '',
-  ): AsyncGenerator<Found> {
+  /** Names behind `behind`, in pre-order. */
+  async *#below(o: Operation, tree: Tree, key: string, directory: Walked, descent: Descent): AsyncGenerator<Found> {
+    const { above, behind, prefix, recursive } = descent
     const [first = '', ...rest] = behind
     const slash = recursive ? prefix.indexOf('/') : -1
     const isInside = slash >= 0
     const start = isInside ? prefix.slice(0, slash) : prefix
-    for (const listed of await this.#namesOf(o, tree, key, above)) {
+    for (const listed of await this.#namesOf(o, tree, key, above, directory)) {
       const { name } = listed
       const order = compareNames(name, first)
       const isBegun = recursive && first !== '' && order === 0
       if (first !== '' && order <= 0 && !isBegun) continue
       if (isInside ? name !== start : !name.startsWith(start)) continue
       const relative = above + name
-      if (!isInside && !isBegun) yield { relative, listed }
+      if (!isInside && !isBegun) yield { relative, stat: statOf(o, tree, directory, listed, relative) }
       if (!recursive || !isDirectory(listed.qid)) continue
       if (Buffer.byteLength(relative) > limits.path_bytes_max) throw o.error('loop', 'the directories of the server have no end')
-      yield* this.#below(o, tree, key, isBegun ? rest : [], isInside ? prefix.slice(slash + 1) : '', true, `${relative}/`)
+      const inner = await ifThere(o.walkFrom(directory.fid, directory.qid, [name]))
+      if (inner === undefined) continue // S3
+      try {
+        const innerPrefix = isInside ? prefix.slice(slash + 1) : ''
+        yield* this.#below(o, tree, key, inner, { above: `${relative}/`, behind: isBegun ? rest : [], prefix: innerPrefix, recursive })
+      } finally {
+        inner.fid.release()
+      }
     }
   }
 
   /** S1, S2 */
-  async #namesOf(o: Operation, tree: Tree, key: string, above: string): Promise<readonly Listed[]> {
+  async #namesOf(o: Operation, tree: Tree, key: string, above: string, directory: Walked): Promise<readonly Listed[]> {
     const known = this.#snapshots.get(key)?.get(above)
     if (known !== undefined) return known
-    const path = above === '' ? o.path : joinPath(o.path, `/${above.slice(0, -1)}` as Path)
-    let listed: readonly Listed[]
-    try {
-      listed = await o.with(o.walk(path), async ({ fid, qid }) => {
-        if (!isDirectory(qid)) throw o.error('not_directory', 'it is no directory')
-        return tree.names(o, fid)
-      })
-    } catch (error) {
-      if (above === '' || !(isNineError(error, 'not_found') || isNineError(error, 'not_directory'))) throw error
-      listed = [] // S3
+    if (!isDirectory(directory.qid)) {
+      if (above === '') throw o.error('not_directory', 'it is no directory')
+      return [] // S3
     }
+    const reading = o.with(o.walkFrom(directory.fid, directory.qid, []), ({ fid }) => tree.names(o, fid))
+    const listed = (await (above === '' ? reading : ifThere(reading))) ?? []
     const sorted = listed
       .filter(({ name }) => isName(name))
       .sort((a, b) => compareNames(a.name, b.name))
@@ -157,22 +178,25 @@ export class Listings {
     for (const listed of snapshot.values()) this.#names -= listed.length
     this.#snapshots.delete(key)
   }
+}
 
-  /** S3 */
-  async #stats(o: Operation, tree: Tree, batch: readonly Found[]): Promise<Stat[]> {
-    const stats = new Array<Stat | undefined>(batch.length)
-    await forAll(batch, stats_max, async ({ relative, listed }, index) => {
-      if (listed.stat !== undefined) {
-        stats[index] = { ...listed.stat, name: relative }
-        return
-      }
-      try {
-        stats[index] = await o.with(o.walk(joinPath(o.path, `/${relative}` as Path)), ({ fid }) => tree.stat(o, fid, relative))
-      } catch (error) {
-        if (!isNineError(error, 'not_found') && !isNineError(error, 'not_directory')) throw error
-      }
-    })
-    return stats.filter((stat) => stat !== undefined)
+/** S3 */
+function statOf(o: Operation, tree: Tree, directory: Walked, listed: Listed, relative: string): Promise<Stat | undefined> {
+  if (listed.stat !== undefined) return Promise.resolve({ ...listed.stat, name: relative })
+  const asked = o.with(o.walkFrom(directory.fid, directory.qid, [listed.name]), ({ fid }) => tree.stat(o, fid, relative))
+  const stat = ifThere(asked)
+  // Whoever waits for it is told; the page may have failed before.
+  stat.catch(() => undefined)
+  return stat
+}
+
+/** What is gone, or no directory any more, is undefined. S3 */
+async function ifThere<T>(asked: Promise<T>): Promise<T | undefined> {
+  try {
+    return await asked
+  } catch (error) {
+    if (isNineError(error, 'not_found') || isNineError(error, 'not_directory')) return undefined
+    throw error
   }
 }
 

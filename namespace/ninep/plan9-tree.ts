@@ -4,12 +4,13 @@
  * Y1 It has no links, moves nothing to another directory, replaces nothing by a rename and knows times in seconds.
  * Y2 A create of what exists fails (open(5)); a wstat that changes nothing asks for durability (stat(5)).
  */
-import { read_overhead_bytes, untouched16, untouched32, untouched64 } from '../../proto/ninep/messages.ts'
+import { untouched16, untouched32, untouched64 } from '../../proto/ninep/messages.ts'
 import type { WireQid, WireStat } from '../../proto/ninep/messages.ts'
 import { decodeStats } from '../../proto/ninep/records.ts'
 import { isNineError } from '../errors.ts'
 import { limits } from '../limits.ts'
 import type { Stat } from '../stat.ts'
+import { io_overhead_bytes } from './connection.ts'
 import { isDirectory } from './operation.ts'
 import { qidOf } from './tree.ts'
 import type { Listed, OpenMode, Tree, TreeChanges } from './tree.ts'
@@ -70,7 +71,7 @@ export const plan9Tree: Tree = {
 
   async names(o, directory) {
     const iounit = await plan9Tree.open(o, directory, { read: true, write: false })
-    const room = o.connection.msize - read_overhead_bytes
+    const room = o.connection.msize - io_overhead_bytes
     const count = iounit === 0 ? room : Math.min(iounit, room)
     const listed: Listed[] = []
     for (let offset = 0; ;) {

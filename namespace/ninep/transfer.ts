@@ -1,12 +1,12 @@
 /**
  * Bytes of open files, in as many messages as they take, several on their way at once.
  *
- * T1 A read that gives nothing is the end, whatever size the file was said to have. Of a file without a size one message is read: what
- *    a stream has for now.
+ * T1 A read that gives nothing is the end, whatever size the file was said to have; so is one that gives less than asked and reaches that
+ *    size. Of a file without a size one message is read: what a stream has for now.
  * T2 What is written is copied before the call returns to its caller: it may be on its way when the caller has long given up.
  */
-import { read_overhead_bytes, write_overhead_bytes } from '../../proto/ninep/messages.ts'
 import { limits } from '../limits.ts'
+import { io_overhead_bytes } from './connection.ts'
 import type { Fid } from './fids.ts'
 import type { Operation } from './operation.ts'
 
@@ -18,34 +18,40 @@ export interface OpenFid {
 
 /**
  * Up to `length` bytes from `offset`.
- * @param size of the file as far as known; 0 for what has none: then one message is asked for, and given as it comes
+ * @param size of the file as far as known; 0 for what has none
  */
 export async function readBytes(o: Operation, file: OpenFid, offset: number, length: number, size: number): Promise<Uint8Array> {
-  const part = partBytes(o, file, read_overhead_bytes)
-  const wanted = size === 0 ? Math.min(length, part) : Math.min(length, size - offset)
-  if (wanted <= 0) return new Uint8Array()
-  if (wanted <= part) return readPart(o, file, offset, wanted)
+  const part = partBytes(o, file)
   const parts: Uint8Array[] = []
-  for (let at = 0; at < wanted;) {
+  let at = 0
+  while (at < length) {
+    // Up to the size known, many at once; behind it, one after the other.
+    const end = Math.min(length, Math.max(at + 1, size - offset))
     const asked: { readonly count: number; readonly bytes: Promise<Uint8Array> }[] = []
-    for (let start = at; start < wanted && asked.length < limits.ninep_client_parts_max; start += part) {
-      const count = Math.min(part, wanted - start)
+    for (let start = at; start < end && asked.length < limits.ninep_client_parts_max; start += part) {
+      const count = Math.min(part, length - start)
       asked.push({ count, bytes: readPart(o, file, offset + start, count) })
     }
-    const answers = await allOf(asked.map((each) => each.bytes))
-    for (const [i, bytes] of answers.entries()) {
+    let isShort = false
+    for (const [i, bytes] of (await allOf(asked.map((each) => each.bytes))).entries()) {
+      if (bytes.length === 0) return joined(parts) // T1
       parts.push(bytes)
       at += bytes.length
-      if (bytes.length === 0) return Buffer.concat(parts) // T1: it has become shorter
-      if (bytes.length < asked[i]!.count) break // What follows the gap is asked for again.
+      isShort = bytes.length < asked[i]!.count
+      if (isShort) break // What follows the gap is asked for again.
     }
+    if (size === 0 || (isShort && offset + at >= size)) break // T1
   }
-  return Buffer.concat(parts)
+  return joined(parts)
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  return parts.length === 1 ? parts[0]! : Buffer.concat(parts)
 }
 
 /** Write all of `bytes`, from `offset` on; where the server appends, the offset counts for nothing. */
 export async function writeBytes(o: Operation, file: OpenFid, bytes: Uint8Array, offset: number, isAppend = false): Promise<void> {
-  const part = partBytes(o, file, write_overhead_bytes)
+  const part = partBytes(o, file)
   if (bytes.length <= part) return writePart(o, file, Buffer.from(bytes), offset)
   const copy = Buffer.from(bytes) // T2
   const atOnce = isAppend ? 1 : limits.ninep_client_parts_max
@@ -82,7 +88,7 @@ async function allOf<T>(asked: readonly Promise<T>[]): Promise<T[]> {
   })
 }
 
-function partBytes(o: Operation, { iounit }: OpenFid, overhead: number): number {
-  const room = o.connection.msize - overhead
+function partBytes(o: Operation, { iounit }: OpenFid): number {
+  const room = o.connection.msize - io_overhead_bytes
   return iounit === 0 ? room : Math.min(iounit, room)
 }
