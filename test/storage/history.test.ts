@@ -221,8 +221,8 @@ describe('damaged history', () => {
 
   it('is corrupt where it is damaged and serves the rest, whatever byte was flipped', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }), fc.constantFrom(0, 1), async (where, sealed) => {
-        const history = await damagedAt((bytes) => (bytes[Math.floor(where * bytes.length)]! ^= 0x10), sealed === 1 ? 8000 : 1 << 24, 0)
+      fc.asyncProperty(fc.nat({ max: 1_000_000 }), fc.constantFrom(0, 1), async (at, sealed) => {
+        const history = await damagedAt((bytes) => (bytes[at % bytes.length]! ^= 0x10), sealed === 1 ? 8000 : 1 << 24, 0)
         let damagedOnes = 0
         for (let n = 1; n <= 60; n++) {
           try {
