@@ -294,8 +294,8 @@ function checkAttributes(change: Change, path: Path, attributes: Omit<StatChange
   if (mode !== undefined && !(Number.isInteger(mode) && mode >= 0 && mode <= 0o7777)) {
     throw change.error('invalid', path, 'a mode is a number from 0 to 0o7777')
   }
-  if (modifiedAt !== undefined && !Number.isSafeInteger(modifiedAt)) {
-    throw change.error('invalid', path, 'a time is a whole number of microseconds')
+  if (modifiedAt !== undefined && !(Number.isSafeInteger(modifiedAt) && modifiedAt >= 0)) {
+    throw change.error('invalid', path, 'a time is a whole number of microseconds since 1970')
   }
   for (const text of [contentType, owner, group]) {
     if (text !== undefined && Buffer.byteLength(text) > limits.attribute_bytes_max) {

@@ -172,8 +172,8 @@ export function checkAttributes(attributes: Attributes, op: string, path: Path):
   if (mode !== undefined && !(Number.isInteger(mode) && mode >= 0 && mode <= 0o7777)) {
     throw refusal('invalid', op, path, 'a mode is a number from 0 to 0o7777')
   }
-  if (modifiedAt !== undefined && !Number.isSafeInteger(modifiedAt)) {
-    throw refusal('invalid', op, path, 'a time is a whole number of microseconds')
+  if (modifiedAt !== undefined && !(Number.isSafeInteger(modifiedAt) && modifiedAt >= 0)) {
+    throw refusal('invalid', op, path, 'a time is a whole number of microseconds since 1970')
   }
   checkText(attributes.contentType, op, path)
   checkText(attributes.owner, op, path)

@@ -196,6 +196,8 @@ export const treeGroups: readonly Group[] = [
       await t.put('f', 'x')
       await fails(t.server.setStat(t.context, t.at('f'), { mode: 0o10000 }), 'invalid')
       await fails(t.server.setStat(t.context, t.at('f'), { size: -1 }), 'invalid')
+      // Times are told as whole microseconds since 1970 everywhere.
+      await fails(t.server.setStat(t.context, t.at('f'), { modifiedAt: -1 }), 'invalid')
       await fails(t.server.setStat(t.context, t.at('f'), { size: limits.file_bytes_max + 1 }), 'too_large')
       await fails(t.server.setStat(t.context, t.at('f'), { owner: 'x'.repeat(256) }), 'invalid')
       await fails(t.server.setStat(t.context, t.at('none'), { mode: 0o600 }), 'not_found')
