@@ -1,9 +1,9 @@
 /** What HTTP carries passes the suite, with each exception named. */
 import { contextFor } from '../../namespace/context.ts'
-import type { FileServer } from '../../namespace/file-server.ts'
 import { HttpFileServer } from '../http/http-file-server.ts'
 import { startEdge } from '../http/start.ts'
 import { fileServerSuite } from './file-server-suite.ts'
+import { settledOnTheirOwn } from './settled.ts'
 
 const noHandles = 'HTTP has no open handles: a request is whole'
 const noLeases = 'HTTP grants and renews no leases: it has ?ttl, and ?lease for one that another edge granted'
@@ -36,18 +36,3 @@ fileServerSuite(
     ],
   },
 )
-
-/** The suite starts several operations and looks at them in turn: one that fails meanwhile is not unhandled. */
-function settledOnTheirOwn(server: FileServer): FileServer {
-  return new Proxy(server, {
-    get(target, name) {
-      const value: unknown = Reflect.get(target, name, target)
-      if (typeof value !== 'function') return value
-      return (...args: unknown[]): unknown => {
-        const result: unknown = Reflect.apply(value, target, args)
-        if (result instanceof Promise) result.catch(() => undefined)
-        return result
-      }
-    },
-  })
-}
