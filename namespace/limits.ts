@@ -134,6 +134,8 @@ export const limits = {
   ninep_msize_min: 4096,
   /** Fids of one connection; more: `overloaded`. */
   ninep_fids_max: 65_536,
+  /** Authentication files of one connection; more: `overloaded`. */
+  ninep_auth_fids_max: 64,
   /** Requests of one connection being served at once; more: `overloaded`. */
   ninep_requests_max: 8192,
   /** Bytes of requests being served at once, and of answers that wait; past either the connection is not read. */

@@ -5,7 +5,6 @@
  * B2 Who cannot have a lock is told so and asks again; nobody waits here.
  * B3 A lock goes with the fid it was taken through.
  */
-import { limits } from '../../namespace/limits.ts'
 import { refusal } from './failures.ts'
 
 export type LockType = 'read' | 'write'
@@ -25,7 +24,12 @@ export interface ByteLock {
 export class ByteLocks {
   readonly #ofFile = new Map<number, ByteLock[]>()
   readonly #filesOf = new Map<object, Set<number>>()
+  readonly #max: number
   #count = 0
+
+  constructor(max: number) {
+    this.#max = max
+  }
 
   /** The first lock of another owner that stands in the way of `wanted`. */
   conflict(file: number, wanted: ByteLock): ByteLock | undefined {
@@ -43,8 +47,7 @@ export class ByteLocks {
   /** Whether the owner has it now. @throws NineError `overloaded` */
   take(file: number, wanted: ByteLock): boolean {
     if (this.conflict(file, wanted) !== undefined) return false // B2
-    if (this.#count >= limits.ninep_locks_max)
-      throw refusal('overloaded', `the node keeps at most ${limits.ninep_locks_max} byte-range locks`)
+    if (this.#count >= this.#max) throw refusal('overloaded', `the node keeps at most ${this.#max} byte-range locks`)
     this.#cut(file, wanted.owner, wanted.start, wanted.end) // B1
     this.#put(file, [...(this.#ofFile.get(file) ?? []), wanted])
     const files = this.#filesOf.get(wanted.holder)

@@ -18,6 +18,7 @@ import { MessageFramer } from '../../proto/ninep/framer.ts'
 import { noTag } from '../../proto/ninep/messages.ts'
 import type { Answer, AnswerBody, Request } from '../../proto/ninep/messages.ts'
 import { failureAnswer, refusal, toFailure } from './failures.ts'
+import type { NinepLimits } from './limits.ts'
 import { operationsOf } from './operations.ts'
 import type { Call, Session } from './session.ts'
 
@@ -48,6 +49,7 @@ export class Connection {
   readonly #socket: Socket
   readonly #session: Session
   readonly #options: ConnectionOptions
+  readonly #limits: NinepLimits
   readonly #framer = new MessageFramer(limits.ninep_msize_max)
   readonly #writer = new MessageWriter('9P2000')
   readonly #running = new Map<number, Running>()
@@ -68,6 +70,7 @@ export class Connection {
     this.#socket = socket
     this.#session = session
     this.#options = options
+    this.#limits = session.shared.limits
     this.#movedAt = options.clock.monotonic()
     socket.on('data', (chunk: Buffer) => this.#guarded(() => this.#framer.push(chunk, this.#onMessage)))
     socket.on('drain', () => this.#resume())
@@ -95,10 +98,10 @@ export class Connection {
   /** Called about every second. */ // C3
   tick(now: number): void {
     const waiting = this.#writer.length + this.#socket.writableLength
-    if (waiting < limits.ninep_send_bytes_max || waiting !== this.#waited) {
+    if (waiting < this.#limits.ninep_send_bytes_max || waiting !== this.#waited) {
       this.#waited = waiting
       this.#movedAt = now
-    } else if (now - this.#movedAt > limits.session_stalled_ms) {
+    } else if (now - this.#movedAt > this.#limits.session_stalled_ms) {
       this.end(refusal('overloaded', 'the client took nothing of its answers'))
     }
   }
@@ -128,8 +131,8 @@ export class Connection {
 
   get #isFull(): boolean {
     return (
-      this.#requestBytes >= limits.ninep_request_bytes_max ||
-      this.#writer.length + this.#socket.writableLength >= limits.ninep_send_bytes_max
+      this.#requestBytes >= this.#limits.ninep_request_bytes_max ||
+      this.#writer.length + this.#socket.writableLength >= this.#limits.ninep_send_bytes_max
     )
   }
 
@@ -172,8 +175,8 @@ export class Connection {
     let answer: AnswerBody | Promise<AnswerBody>
     const running = new Running(request.type)
     try {
-      if (this.#running.size >= limits.ninep_requests_max) {
-        throw refusal('overloaded', `a connection has at most ${limits.ninep_requests_max} requests under way`)
+      if (this.#running.size >= this.#limits.ninep_requests_max) {
+        throw refusal('overloaded', `a connection has at most ${this.#limits.ninep_requests_max} requests under way`)
       }
       const operation = operationsOf(this.#session.dialect)[request.type]
       if (operation === undefined) throw refusal('unsupported', `${request.type} is not served`)

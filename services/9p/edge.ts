@@ -12,12 +12,13 @@ import { createServer as createTlsServer } from 'node:tls'
 import { systemClock } from '../../namespace/clock.ts'
 import type { Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
-import { limits } from '../../namespace/limits.ts'
 import type { Principal } from '../../namespace/rights.ts'
 import type { Statfs } from '../../proto/ninep/messages.ts'
 import type { AttachOptions } from './attach.ts'
 import { ByteLocks } from './byte-locks.ts'
 import { Connection } from './connection.ts'
+import { ninepLimits } from './limits.ts'
+import type { NinepLimits } from './limits.ts'
 import { Qids } from './qids.ts'
 import { Session } from './session.ts'
 
@@ -38,6 +39,8 @@ export interface NinepEdgeOptions extends AttachOptions {
   nextSession(): number
   space(): Promise<Statfs>
   readonly clock?: Clock | undefined
+  /** Other limits than those of namespace/limits.ts. */
+  readonly limits?: Partial<NinepLimits> | undefined
   /** Told of connections that were cut. */
   log?(event: { readonly peer: string; readonly error: NineError }): void
 }
@@ -70,13 +73,16 @@ class Edge implements NinepEdge {
   readonly #clock: Clock
   readonly #servers: Server[] = []
   readonly #qids = new Qids()
-  readonly #locks = new ByteLocks()
+  readonly #limits: NinepLimits
+  readonly #locks: ByteLocks
   readonly #connections = new Map<Connection, { readonly since: number; readonly over: Promise<void> }>()
   readonly #timer: NodeJS.Timeout
 
   constructor(options: NinepEdgeOptions) {
     this.#options = options
     this.#clock = options.clock ?? systemClock
+    this.#limits = ninepLimits(options.limits)
+    this.#locks = new ByteLocks(this.#limits.ninep_locks_max)
     this.#timer = setInterval(() => this.#tick(), tick_ms)
     this.#timer.unref()
   }
@@ -92,8 +98,8 @@ class Edge implements NinepEdge {
     const server: Server =
       tls === undefined
         ? createServer(settings, onSocket)
-        : createTlsServer({ ...settings, ...tls, handshakeTimeout: limits.handshake_ms }, onSocket)
-    server.maxConnections = limits.connections_max // E2
+        : createTlsServer({ ...settings, ...tls, handshakeTimeout: this.#limits.handshake_ms }, onSocket)
+    server.maxConnections = this.#limits.connections_max // E2
     if ('socket' in address) {
       await listenOnSocket(server, address.socket)
       this.addresses.push(address.socket)
@@ -121,7 +127,15 @@ class Edge implements NinepEdge {
 
   #connected(socket: Socket, trusted: Principal | undefined): void {
     const { address, port } = { address: socket.remoteAddress ?? 'unix', port: socket.remotePort ?? 0 }
-    const shared = { qids: this.#qids, locks: this.#locks, attach: this.#options, space: () => this.#options.space() }
+    // E2: over all listeners.
+    if (this.#connections.size >= this.#limits.connections_max) return void socket.destroy()
+    const shared = {
+      qids: this.#qids,
+      locks: this.#locks,
+      attach: this.#options,
+      limits: this.#limits,
+      space: () => this.#options.space(),
+    }
     const session = new Session(shared, this.#options.nextSession(), trusted)
     let ended: () => void
     const over = new Promise<void>((resolve) => (ended = resolve))
@@ -141,7 +155,7 @@ class Edge implements NinepEdge {
     for (const [connection, { since }] of this.#connections) {
       connection.tick(now)
       // E1
-      if (!connection.isVersioned && now - since > limits.handshake_ms) connection.end()
+      if (!connection.isVersioned && now - since > this.#limits.handshake_ms) connection.end()
     }
   }
 }

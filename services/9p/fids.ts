@@ -8,7 +8,6 @@
  */
 import type { Context } from '../../namespace/context.ts'
 import type { FileServer, HandleId } from '../../namespace/file-server.ts'
-import { limits } from '../../namespace/limits.ts'
 import { isWithin, joinPath, relativePath } from '../../namespace/path.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { Principal } from '../../namespace/rights.ts'
@@ -16,6 +15,7 @@ import type { FileKind } from '../../namespace/stat.ts'
 import type { DirectoryStream } from './directory.ts'
 import { attributeChange } from './extended-attributes.ts'
 import { refusal } from './failures.ts'
+import type { NinepLimits } from './limits.ts'
 import type { Owners } from './owners.ts'
 
 /** What an attach gave: a tree as one principal sees it. */
@@ -93,10 +93,15 @@ export interface AuthFid {
 }
 
 export class Fids {
+  readonly #limits: NinepLimits
   readonly #fids = new Map<number, Fid>()
   readonly #auth = new Map<number, AuthFid>()
   /** Numbers given to requests under way. */ // D1
   readonly #reserved = new Set<number>()
+
+  constructor(limits: NinepLimits) {
+    this.#limits = limits
+  }
 
   get size(): number {
     return this.#fids.size + this.#auth.size + this.#reserved.size
@@ -120,7 +125,8 @@ export class Fids {
   /** Take a number for a request that will make a fid of it. @throws NineError `invalid` (in use), `overloaded` */ // D1
   reserve(id: number): void {
     if (this.#fids.has(id) || this.#auth.has(id) || this.#reserved.has(id)) throw refusal('invalid', `fid ${id} is in use`)
-    if (this.size >= limits.ninep_fids_max) throw refusal('overloaded', `a connection has at most ${limits.ninep_fids_max} fids`)
+    const { ninep_fids_max: max } = this.#limits
+    if (this.size >= max) throw refusal('overloaded', `a connection has at most ${max} fids`)
     this.#reserved.add(id)
   }
 

@@ -14,6 +14,7 @@ import type { Attach } from './attach.ts'
 import type { ByteLocks } from './byte-locks.ts'
 import { refusal } from './failures.ts'
 import { Fids, letGo } from './fids.ts'
+import type { NinepLimits } from './limits.ts'
 import type { Fid, OpenFile, Pending, Root } from './fids.ts'
 import type { Qids } from './qids.ts'
 
@@ -22,6 +23,7 @@ export interface Shared {
   readonly qids: Qids
   readonly locks: ByteLocks
   readonly attach: Attach
+  readonly limits: NinepLimits
   /** Room of the disk that the node keeps its data on. */
   space(): Promise<Statfs>
 }
@@ -49,7 +51,7 @@ export type Operation<T extends Request['type']> = (
 
 export class Session {
   readonly shared: Shared
-  readonly fids = new Fids()
+  readonly fids: Fids
   dialect: Dialect = '9P2000'
   msize: number = limits.ninep_msize_max
   /** Number of this connection as a session: handles belong to it. */
@@ -59,6 +61,7 @@ export class Session {
 
   constructor(shared: Shared, number: number, trusted: Principal | undefined) {
     this.shared = shared
+    this.fids = new Fids(shared.limits)
     this.number = number
     this.trusted = trusted
   }

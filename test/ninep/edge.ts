@@ -13,6 +13,7 @@ import { serveTable } from '../../namespace/serve/table-server.ts'
 import type { Table } from '../../namespace/serve/entries.ts'
 import { startNinepEdge } from '../../services/9p/edge.ts'
 import type { NinepEdge, NinepListener } from '../../services/9p/edge.ts'
+import type { NinepLimits } from '../../services/9p/limits.ts'
 import { openEngine } from '../../storage/engine/engine.ts'
 
 export const owner: Principal = { name: 'owner', groups: [] }
@@ -24,7 +25,7 @@ export interface TestEdge {
   /** `HOST:PORT` of the first listener. */
   readonly address: string
   readonly namespace: FileServer
-  readonly store: FileServer
+  readonly store: FileServer & { readonly openHandles: number }
   /** Why connections were cut, oldest first. */
   readonly log: NineError[]
   /** Of the owner. */
@@ -37,7 +38,8 @@ export interface TestEdge {
 export async function startEdge({
   listeners,
   table = {},
-}: { readonly listeners?: readonly NinepListener[]; readonly table?: Table } = {}): Promise<TestEdge> {
+  limits,
+}: { readonly listeners?: readonly NinepListener[]; readonly table?: Table; readonly limits?: Partial<NinepLimits> } = {}): Promise<TestEdge> {
   const dir = mkdtempSync(join(tmpdir(), 'nine-9p-'))
   const engine = await openEngine({ dir, owner: owner.name })
   const store = await engine.createStore('data')
@@ -56,6 +58,7 @@ export async function startEdge({
     },
     namespaceOf: async () => namespace,
     nextSession: () => ++sessions,
+    limits,
     space: async () => ({ type: 1, bsize: 4096, blocks: 100, bfree: 50, bavail: 40, files: 10, ffree: 5, fsid: 0, namelen: 255 }),
     log: ({ error }) => log.push(error),
   })
