@@ -1,7 +1,8 @@
 /**
  * Namespace files: a namespace as lines of text, so that what a service or a person sees is data (namespace(6)).
  *
- *   mount [-b|-a] [-c] SOURCE PATH     SOURCE: a service's name, nine://HOST:PORT[/PATH] or 9p://...
+ *   mount [-b|-a] [-c] SOURCE PATH     SOURCE: a service's name, nine://HOST:PORT[/PATH] or
+ *                                      9p://[USER@]HOST[:PORT][/ANAME]
  *   bind [-b|-a] [-c] NEW OLD
  *   unmount [NEW] OLD
  *

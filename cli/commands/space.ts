@@ -34,13 +34,13 @@ export function spaceCommands(program: Command, isShell: boolean): void {
     program
       .command('mount')
       .description(`mount a service or another node's tree${saved}`)
-      .argument('<source>', 'a service, nine://HOST:PORT[/PATH] or 9p://HOST:PORT/ANAME')
+      .argument('<source>', 'a service, nine://HOST:PORT[/PATH] or 9p://[USER@]HOST[:PORT][/ANAME]')
       .argument('<path>', 'where'),
   )
     .option('--source-token-file <file>', 'the token for the other node; kept below /usr/YOU/tokens')
     .addHelpText(
       'after',
-      '\nExamples:\n  nine mount clock /time\n  nine mount nine://10.0.0.2:9581/data /other --source-token-file other.token',
+      '\nExamples:\n  nine mount clock /time\n  nine mount nine://10.0.0.2:9581/data /other --source-token-file other.token\n  nine mount 9p://10.0.0.3:564/export /n/other',
     )
     .action(action(mount(isShell)))
   program
@@ -118,8 +118,8 @@ function mount(isShell: boolean) {
 
 /** The other node's token goes where this node looks for it: a file of the user's own that nobody else may read. */
 async function keepToken({ session }: Run, source: string, file: string): Promise<void> {
-  const host = /^nine:\/\/([^/]+)/.exec(source)?.[1]
-  if (host === undefined) throw new NineError({ kind: 'invalid', op: 'cli.mount', message: 'a token goes with a nine:// source' })
+  const host = /^(?:nine|9p):\/\/(?:[^/@]*@)?([^/]+)/.exec(source)?.[1]
+  if (host === undefined) throw new NineError({ kind: 'invalid', op: 'cli.mount', message: 'a token goes with a nine:// or 9p:// source' })
   const { readFile } = await import('node:fs/promises')
   const { client } = session
   const token = (await readFile(file, 'utf8')).trim()

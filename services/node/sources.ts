@@ -1,15 +1,19 @@
 /**
- * What SOURCE in a mount stands for: a service of this node (`NAME`), its store (`store:NAME`), or another node's tree over a
- * connection of its own.
+ * What SOURCE in a mount stands for: a service of this node (`NAME`), its store (`store:NAME`), another node's tree, or a tree of any 9P
+ * server, over a connection of its own.
  *
  * S1 A mount that is asked for connects at once and tells what fails. One of a saved namespace connects when it is first used: what
  *    it leads to need not be up, and two nodes whose saved namespaces mount each other do not call each other for ever.
  * S2 A connection is kept for the session.
+ * S3 A 9P server is given the token this principal has for it, if there is one: many want none.
  */
 import { isNineError, NineError } from '../../namespace/errors.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
 import type { Channel } from '../../namespace/mount-table.ts'
 import { parsePath, rootPath } from '../../namespace/path.ts'
+import { connectNinep } from '../../namespace/ninep/connect.ts'
+import type { ConnectNinepOptions } from '../../namespace/ninep/connect.ts'
+import { parseNinepAddress } from '../../namespace/ninep/dial.ts'
 import { connectRemote } from '../../namespace/remote/connect.ts'
 import type { Services } from '../svc/services.ts'
 import { lazyServer } from './lazy-server.ts'
@@ -22,26 +26,31 @@ interface Connection {
 /** Before the name of a service: its store alone, without what its processes serve over it. */
 const storePrefix = 'store:'
 const nineUrl = /^nine:\/\/([^/\s]+)(\/.*)?$/
+/** `9p://[USER@]HOST[:PORT][/ANAME]`: the path, its slash included, is the attach name. USER may be a number, for servers that go by those. */
+const ninepUrl = /^9p:\/\/(?:([^/@\s]{1,255})@)?([^/@\s]+)(\/.*)?$/
 
 export class Sources {
   readonly #services: Services
   readonly #tokenFor: (address: string) => Promise<string>
+  readonly #user: string
   readonly #connections = new Map<string, Promise<Connection>>()
 
-  /** @param tokenFor the token this principal has for the node at an address */
-  constructor(services: Services, tokenFor: (address: string) => Promise<string>) {
+  /**
+   * @param tokenFor the token this principal has for the node or server at an address; `not_found` without one
+   * @param user who says to be at a 9P server, where the source names nobody
+   */
+  constructor(services: Services, tokenFor: (address: string) => Promise<string>, user: string) {
     this.#services = services
     this.#tokenFor = tokenFor
+    this.#user = user
   }
 
   /**
    * @param isLazy connect with the first use, and fail then
-   * @throws NineError `not_found` for an unknown service or a missing token, `unsupported` for 9p://, `invalid`, `unavailable`
+   * @throws NineError `not_found` for an unknown service or a missing token, `invalid`, `unavailable`, what a 9P server answers
    */
   async resolve(source: string, isLazy = false): Promise<FileServer | Channel> {
-    if (source.startsWith('9p://')) {
-      throw new NineError({ kind: 'unsupported', op: 'node.mount', message: '9p:// sources are not served yet; nine:// and services are' })
-    }
+    if (source.startsWith('9p://')) return this.#resolveNinep(source, isLazy)
     if (source.startsWith(storePrefix)) return this.#services.storeOf(source.slice(storePrefix.length))
     if (!source.includes('://')) return this.#services.find(source)
     const match = nineUrl.exec(source)
@@ -49,10 +58,16 @@ export class Sources {
       throw new NineError({
         kind: 'invalid',
         op: 'node.mount',
-        message: `${JSON.stringify(source)} is no service and no nine://HOST:PORT[/PATH]`,
+        message: `${JSON.stringify(source)} is no service, no nine://HOST:PORT[/PATH] and no 9p://HOST:PORT[/ANAME]`,
       })
     const [, address, path] = match
-    const server = isLazy ? lazyServer(async () => (await this.#connect(address!)).server) : (await this.#connect(address!)).server // S1
+    const connect = async (): Promise<FileServer> => {
+      const connection = await this.#connection(address!, async () =>
+        connectRemote({ address: address!, token: await this.#tokenFor(address!) }),
+      )
+      return connection.server
+    }
+    const server = isLazy ? lazyServer(connect) : await connect() // S1
     return { server, path: path === undefined ? rootPath : parsePath(path, 'node.mount') }
   }
 
@@ -62,12 +77,39 @@ export class Sources {
     await Promise.all(open.map(async (connection) => (await connection.catch(() => undefined))?.close()))
   }
 
-  #connect(address: string): Promise<Connection> {
-    let connection = this.#connections.get(address)
+  async #resolveNinep(source: string, isLazy: boolean): Promise<FileServer> {
+    const match = ninepUrl.exec(source)
+    if (match === null) {
+      const message = `${JSON.stringify(source)} is no 9P server: 9p://[USER@]HOST[:PORT][/ANAME]`
+      throw new NineError({ kind: 'invalid', op: 'node.mount', message })
+    }
+    const [, user = this.#user, address, aname = ''] = match
+    parseNinepAddress(address!)
+    const uid = /^\d{1,9}$/.test(user) ? Number(user) : undefined
+    const options: ConnectNinepOptions = { address: address!, aname, uname: user, uid }
+    const connect = async (): Promise<FileServer> => {
+      return (await this.#connection(source, async () => connectNinep({ ...options, token: await this.#tokenIfAny(address!) }))).server
+    }
+    return isLazy ? lazyServer(connect) : connect() // S1
+  }
+
+  /** S3 */
+  async #tokenIfAny(address: string): Promise<string | undefined> {
+    try {
+      return await this.#tokenFor(address)
+    } catch (error) {
+      if (isNineError(error, 'not_found')) return undefined
+      throw error
+    }
+  }
+
+  /** S2 */
+  #connection(key: string, connect: () => Promise<Connection>): Promise<Connection> {
+    let connection = this.#connections.get(key)
     if (connection === undefined) {
-      connection = this.#tokenFor(address).then((token) => connectRemote({ address, token }))
-      connection.catch(() => this.#connections.delete(address))
-      this.#connections.set(address, connection)
+      connection = connect()
+      connection.catch(() => this.#connections.delete(key))
+      this.#connections.set(key, connection)
     }
     return connection
   }

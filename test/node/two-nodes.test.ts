@@ -31,7 +31,6 @@ describe('nine://', () => {
   it('says where its token goes when there is none, and refuses sources it does not know', async () => {
     const error = await failure(session.namespace.mount(`nine://${there.node.grpc}`, '/there'), 'not_found')
     expect(error.message).toContain(`/usr/owner/tokens/${there.node.grpc}`)
-    await failure(session.namespace.mount('9p://127.0.0.1:564', '/x'), 'unsupported')
     await failure(session.namespace.mount('http://127.0.0.1', '/x'), 'invalid')
     await failure(session.namespace.mount('nine://', '/x'), 'invalid')
     await session.client.write('/usr/owner/tokens/127.0.0.1:1', 'nobody', { parents: true })
