@@ -125,7 +125,10 @@ async function rename(session: Session, fid: Fid, name: string, changes: StatCha
   session.fids.renamed(root.server, from, to)
 }
 
-/** @throws NineError `denied` for what a client does not set */
+/**
+ * The last writer (muid) is whoever asks, whatever is written there: Linux writes a name.
+ * @throws NineError `denied` for what a client does not set
+ */
 function changesOf(wanted: WireStat, now: WireStat): StatChanges {
   const fixed =
     isOr(wanted.type, 0xffff, now.type) &&
@@ -133,9 +136,8 @@ function changesOf(wanted: WireStat, now: WireStat): StatChanges {
     isOr(wanted.qid.type, 0xff, now.qid.type) &&
     isOr(wanted.qid.version, untouched32, now.qid.version) &&
     (wanted.qid.path === now.qid.path || wanted.qid.path === untouched64) &&
-    isOr(wanted.muid, '', now.muid) &&
     isOr(wanted.uid, '', now.uid)
-  if (!fixed) throw refusal('denied', 'type, device, qid, owner and the last writer are not set by wstat')
+  if (!fixed) throw refusal('denied', 'type, device, qid and owner are not set by wstat')
   const changes: { -readonly [K in keyof StatChanges]: StatChanges[K] } = {}
   if (wanted.mode !== untouched32 && wanted.mode !== now.mode) {
     if (((wanted.mode ^ now.mode) & ~0o777) !== 0) throw refusal('unsupported', 'only permission bits are set by wstat')

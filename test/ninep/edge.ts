@@ -15,6 +15,7 @@ import { startNinepEdge } from '../../services/9p/edge.ts'
 import type { NinepEdge, NinepListener } from '../../services/9p/edge.ts'
 import type { NinepLimits } from '../../services/9p/limits.ts'
 import { openEngine } from '../../storage/engine/engine.ts'
+import { Gate } from './gate.ts'
 
 export const owner: Principal = { name: 'owner', groups: [] }
 export const guest: Principal = { name: 'guest', groups: [] }
@@ -39,7 +40,14 @@ export async function startEdge({
   listeners,
   table = {},
   limits,
-}: { readonly listeners?: readonly NinepListener[]; readonly table?: Table; readonly limits?: Partial<NinepLimits> } = {}): Promise<TestEdge> {
+  gate = new Gate(),
+}: {
+  readonly listeners?: readonly NinepListener[]
+  readonly table?: Table
+  readonly limits?: Partial<NinepLimits>
+  /** Holds operations of the namespace, and `namespaceOf`. */
+  readonly gate?: Gate
+} = {}): Promise<TestEdge> {
   const dir = mkdtempSync(join(tmpdir(), 'nine-9p-'))
   const engine = await openEngine({ dir, owner: owner.name })
   const store = await engine.createStore('data')
@@ -48,6 +56,7 @@ export async function startEdge({
   await namespace.mount(context(), store, parsePath('/data'))
   await namespace.mount(context(), serveTable(table), parsePath('/svc/test'))
   const log: NineError[] = []
+  const gated = gate.over(namespace)
   let sessions = 0
   const edge = await startNinepEdge({
     listeners: listeners ?? [{ address: { host: '127.0.0.1', port: 0 }, trusted: owner }],
@@ -56,7 +65,10 @@ export async function startEdge({
       if (principal !== undefined) return principal
       throw new NineError({ kind: 'unauthenticated', op: 'test.authenticate', message: 'nobody has this token' })
     },
-    namespaceOf: async () => namespace,
+    namespaceOf: async () => {
+      await gate.pass('namespaceOf')
+      return gated
+    },
     nextSession: () => ++sessions,
     limits,
     space: async () => ({ type: 1, bsize: 4096, blocks: 100, bfree: 50, bavail: 40, files: 10, ffree: 5, fsid: 0, namelen: 255 }),
