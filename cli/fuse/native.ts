@@ -82,7 +82,7 @@ export function mountNative(
     try {
       binding.fuse_native_mount(directory, text, thread, self, allocate, handlers, implemented)
     } catch (error) {
-      reject(error as Error)
+      reject(error instanceof Error ? error : new Error(String(error)))
     }
   })
 }

@@ -9,6 +9,7 @@
 import type { Context } from '../../namespace/context.ts'
 import { isNineError } from '../../namespace/errors.ts'
 import type { FileServer, HandleId, OpenFlags } from '../../namespace/file-server.ts'
+import { limits } from '../../namespace/limits.ts'
 import { isWithin, joinPath, relativePath } from '../../namespace/path.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { Stat } from '../../namespace/stat.ts'
@@ -23,9 +24,13 @@ interface OpenFile {
   /** Number of the file in its store: what `path` has to lead to for the handle to be opened anew. */
   readonly identity: number
   handle: HandleId
-  /** Something was written since the last sync. */
-  isDirty: boolean
+  /** Changes made through it, and how many of them were when it was last synced. */
+  changes: number
+  synced: number
   hasLostWrites: boolean
+  /** Where a file ends that only a read can tell the size of; undefined until one did, and for all others. */
+  end: number | undefined
+  readonly isSizeKnown: boolean
   reopening: Promise<void> | undefined
 }
 
@@ -48,36 +53,49 @@ export class OpenFiles {
     const asked = openFlagsOf(flags)
     const { handle, stat } = await this.#server.open(this.#context(), path, asked)
     const number = this.#take()
-    this.#files.set(number, {
+    const file: OpenFile = {
       path,
       flags: { ...asked, truncate: false },
       isAppending: (flags & openFlag.append) !== 0,
       identity: stat.qid.path,
       handle,
-      isDirty: asked.truncate === true,
+      changes: asked.truncate === true ? 1 : 0,
+      synced: 0,
       hasLostWrites: false,
+      end: undefined,
+      isSizeKnown: stat.size !== undefined,
       reopening: undefined,
-    })
+    }
+    if (stat.kind === 'computed' && asked.read === true && stat.size === undefined) await this.#measure(file)
+    this.#files.set(number, file)
     return number
   }
 
   async read(number: number, offset: number, length: number): Promise<Uint8Array> {
     const file = this.#get(number)
-    return (await this.#on(file, true, (context, handle) => this.#server.readHandle(context, handle, offset, length))).bytes
+    const { bytes } = await this.#on(file, true, (context, handle) => this.#server.readHandle(context, handle, offset, length))
+    if (!file.isSizeKnown && bytes.length < length) {
+      file.end = bytes.length > 0 ? offset + bytes.length : Math.min(file.end ?? Infinity, offset)
+    }
+    return bytes
+  }
+
+  /** Where the file at `path` was seen to end, by whoever has it open; undefined unless only a read could tell. */
+  endOf(path: Path): number | undefined {
+    let end: number | undefined
+    for (const file of this.#at(path)) if (file.end !== undefined) end = Math.max(end ?? 0, file.end)
+    return end
   }
 
   async write(number: number, bytes: Uint8Array, offset: number): Promise<number> {
     const file = this.#get(number)
-    file.isDirty = true
     const at = file.isAppending ? 'append' : offset
-    const { written } = await this.#on(file, at !== 'append', (context, handle) => this.#server.writeHandle(context, handle, bytes, at))
+    const { written } = await this.#change(file, at !== 'append', (context, handle) => this.#server.writeHandle(context, handle, bytes, at))
     return written
   }
 
   async truncate(number: number, size: number): Promise<void> {
-    const file = this.#get(number)
-    file.isDirty = true
-    await this.#on(file, true, (context, handle) => this.#server.truncateHandle(context, handle, size))
+    await this.#change(this.#get(number), true, (context, handle) => this.#server.truncateHandle(context, handle, size))
   }
 
   async stat(number: number): Promise<Stat> {
@@ -92,12 +110,12 @@ export class OpenFiles {
   /** As sync, where something was written. */
   async flush(number: number): Promise<void> {
     const file = this.#get(number)
-    if (file.isDirty || file.hasLostWrites) await this.#sync(file)
+    if (isDirty(file) || file.hasLostWrites) await this.#sync(file)
   }
 
   /** Sync what was written to the file at `path`, through whatever number. */
   async flushPath(path: Path): Promise<void> {
-    for (const file of this.#at(path)) if (file.isDirty) await this.#sync(file)
+    for (const file of this.#at(path)) if (isDirty(file)) await this.#sync(file)
   }
 
   async close(number: number): Promise<void> {
@@ -108,7 +126,7 @@ export class OpenFiles {
     } catch (error) {
       // It went with its connection, which published what it had.
       if (!isLost(error)) throw error
-      if (file.isDirty) throw new ErrnoError('EIO') // P3
+      if (isDirty(file) || file.hasLostWrites) throw new ErrnoError('EIO') // P3
     }
   }
 
@@ -146,19 +164,38 @@ export class OpenFiles {
     for (const file of this.#files.values()) if (file.path === path) yield file
   }
 
-  async #sync(file: OpenFile): Promise<void> {
-    const wasDirty = file.isDirty
-    file.isDirty = false
+  /** A value is computed once a handle: reading it through tells how long it is before the kernel asks. */
+  async #measure(file: OpenFile): Promise<void> {
+    const context = this.#context()
     try {
-      await this.#on(file, true, (context, handle) => this.#server.syncHandle(context, handle))
+      for (let offset = 0; ;) {
+        const { bytes, end } = await this.#server.readHandle(context, file.handle, offset, limits.read_bytes_max)
+        offset += bytes.length
+        file.end = offset
+        if (end || bytes.length === 0) return
+      }
     } catch (error) {
-      // What may succeed later is still there to be synced.
-      file.isDirty ||= wasDirty && isNineError(error) && error.retryable
+      await this.#server.closeHandle(context, file.handle, { discard: true }).catch(() => undefined)
       throw error
     }
+  }
+
+  async #sync(file: OpenFile): Promise<void> {
+    const { changes } = file
+    await this.#on(file, true, (context, handle) => this.#server.syncHandle(context, handle))
+    file.synced = Math.max(file.synced, changes)
     if (!file.hasLostWrites) return
     file.hasLostWrites = false
     throw new ErrnoError('EIO') // P3
+  }
+
+  /** What is lost with a connection is what was written before this change. */
+  async #change<T>(file: OpenFile, isRepeatable: boolean, act: (context: Context, handle: HandleId) => Promise<T>): Promise<T> {
+    try {
+      return await this.#on(file, isRepeatable, act)
+    } finally {
+      file.changes++
+    }
   }
 
   async #on<T>(file: OpenFile, isRepeatable: boolean, act: (context: Context, handle: HandleId) => Promise<T>): Promise<T> {
@@ -189,7 +226,8 @@ export class OpenFiles {
       await this.#server.closeHandle(context, handle, { discard: true })
       throw new ErrnoError('ESTALE')
     }
-    if (file.isDirty) file.hasLostWrites = true // P3
+    if (isDirty(file)) file.hasLostWrites = true // P3
+    file.synced = file.changes
     file.handle = handle
   }
 
@@ -204,6 +242,10 @@ export class OpenFiles {
     while (this.#files.has(this.#last))
     return this.#last
   }
+}
+
+function isDirty(file: OpenFile): boolean {
+  return file.changes > file.synced
 }
 
 /** Whether a handle is gone with its connection, or cannot be asked now. */

@@ -18,6 +18,7 @@ import { attributeNames, attributeOf, checkSettable, contentTypeOf, fuseStat, is
 import type { FuseStat } from './attributes.ts'
 import { ErrnoError } from './errno.ts'
 import { HiddenFiles, isHiddenName } from './hidden-files.ts'
+import { KnownDirectories } from './known-directories.ts'
 import { OpenFiles } from './open-files.ts'
 import type { Owners } from './owners.ts'
 
@@ -41,6 +42,7 @@ export class FuseOperations {
   readonly #tree: FuseTree
   readonly #files: OpenFiles
   readonly #hidden: HiddenFiles
+  readonly #directories = new KnownDirectories()
 
   constructor(tree: FuseTree) {
     this.#tree = tree
@@ -51,12 +53,11 @@ export class FuseOperations {
 
   async getattr(name: string): Promise<FuseStat> {
     const path = this.#path(name)
-    const isRemoved = isHiddenName(path) && this.#files.find(path) !== undefined
-    return fuseStat(await this.#stat(path), this.#tree.owners, isRemoved ? 0 : 1)
+    return this.#shown(path, await this.#stat(path))
   }
 
   async fgetattr(name: string, number: number): Promise<FuseStat> {
-    return fuseStat(await this.#files.stat(number), this.#tree.owners, isHiddenName(this.#path(name)) ? 0 : 1)
+    return this.#shown(this.#path(name), await this.#files.stat(number))
   }
 
   /** All names at once, which is all the binding can take. @throws NineError `too_large` past limits.fuse_names_max */
@@ -128,6 +129,7 @@ export class FuseOperations {
   async rmdir(name: string): Promise<void> {
     const path = this.#path(name)
     await this.#hidden.settledBelow(path)
+    this.#directories.forget(path)
     await this.#server.remove(this.#tree.context(), path)
   }
 
@@ -141,19 +143,24 @@ export class FuseOperations {
       await this.#hidden.replaced(to)
       await this.#hidden.settledBelow(from)
       await this.#hidden.settledBelow(to)
+      this.#directories.forget(from)
+      this.#directories.forget(to)
       await this.#server.rename(this.#tree.context(), from, to, { replace: true })
     }
     this.#files.renamed(from, to)
   }
 
+  /** What is so already is not changed: to look costs less than a change that is on disk when it answers. */
   async chmod(name: string, mode: number): Promise<void> {
-    await this.#setStat(name, { mode: mode & permission_bits })
+    const bits = mode & permission_bits
+    if ((await this.#stat(this.#path(name))).mode !== bits) await this.#setStat(name, { mode: bits })
   }
 
   async chown(name: string, uid: number, gid: number): Promise<void> {
     const { owners } = this.#tree
-    const owner = owners.ownerOf(uid)
-    const group = owners.groupOf(gid)
+    const stat = await this.#stat(this.#path(name))
+    const owner = owners.uidOf(stat.owner) === uid ? undefined : owners.ownerOf(uid)
+    const group = owners.gidOf(stat.group) === gid ? undefined : owners.groupOf(gid)
     if (owner !== undefined || group !== undefined) await this.#setStat(name, { owner, group })
   }
 
@@ -254,14 +261,25 @@ export class FuseOperations {
   async #setStat(name: string, changes: StatChanges): Promise<void> {
     const path = this.#path(name)
     if (isHiddenName(path) && this.#files.find(path) !== undefined) throw new ErrnoError('EOPNOTSUPP')
+    this.#directories.forget(path)
     await this.#server.setStat(this.#tree.context(), path, changes)
   }
 
   async #stat(path: Path): Promise<Stat> {
     const open = isHiddenName(path) ? this.#files.find(path) : undefined
     if (open !== undefined) return this.#files.stat(open)
+    const known = this.#directories.get(path)
+    if (known !== undefined) return known
     await this.#hidden.settled(path)
-    return (await this.#server.stat(this.#tree.context(), path)).stat
+    const { stat } = await this.#server.stat(this.#tree.context(), path)
+    this.#directories.saw(path, stat)
+    return stat
+  }
+
+  #shown(path: Path, stat: Stat): FuseStat {
+    const isRemoved = isHiddenName(path) && this.#files.find(path) !== undefined
+    const size = stat.size ?? this.#files.endOf(path)
+    return fuseStat(size === stat.size ? stat : { ...stat, size }, this.#tree.owners, isRemoved ? 0 : 1)
   }
 
   async #exists(path: Path): Promise<boolean> {
