@@ -12,6 +12,9 @@ export const ninePath = join(import.meta.dirname, '..', '..', 'dist', 'cli', 'ni
 export interface Ready {
   readonly http: string
   readonly grpc: string
+  /** Where they were asked for. */
+  readonly '9p'?: string
+  readonly '9pUnix'?: string
   readonly tokenFile: string
   readonly pid: number
   readonly data: string

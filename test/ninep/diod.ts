@@ -45,7 +45,7 @@ export async function startDiod(): Promise<Diod> {
   }
 }
 
-function isExecutable(path: string): boolean {
+export function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK)
     return true
