@@ -35,9 +35,15 @@ export type Attach = AttachOptions
 export const auth: Operation<'Tauth'> = (session, { afid, uname, aname }) => {
   // "No such file" is how servers say that they need no authentication, and clients then attach without.
   if (session.trusted !== undefined || splitName(aname).token !== undefined) throw refusal('not_found', 'no authentication is needed here')
-  session.fids.reserve(afid)
+  checkBytes(uname)
+  checkBytes(aname)
   session.fids.addAuth(afid, { uname, aname, token: Buffer.alloc(0) })
   return { type: 'Rauth', qid: { type: authType, version: 0, path: afid } }
+}
+
+/** What an authentication keeps before anybody is known. @throws NineError `name_too_long` */
+function checkBytes(name: string): void {
+  if (Buffer.byteLength(name) > limits.path_bytes_max) throw refusal('name_too_long', `a name has at most ${limits.path_bytes_max} bytes`)
 }
 
 /** Take a part of the token. @throws NineError `too_large` */
@@ -50,16 +56,17 @@ export function writeAuth(auth: AuthFid, data: Buffer): AnswerBody {
 export const attach: Operation<'Tattach'> = async (session, { fid: id, afid, uname, aname, nUname }, call) => {
   const { token, path } = splitName(aname)
   const principal = principalOf(session, afid, uname, aname, token)
-  session.fids.reserve(id)
+  const reservation = session.fids.reserve(id)
+  call.onDrop = () => session.fids.cancel(reservation)
   try {
     const server = await session.shared.attach.namespaceOf(principal)
     const root: Root = { server, principal, path, owners: new Owners(principal.name, nUname) }
     const { stat, position } = await server.stat({ ...contextFor(principal), signal: call.signal, session: session.number }, path)
     const qid: WireQid = session.shared.qids.of(stat, path, position)
-    session.fids.add(new Fid(id, root, path, stat.kind, qid.path))
+    session.fids.add(new Fid(id, root, path, stat.kind, qid.path), reservation)
     return { type: 'Rattach', qid: session.dialect === '9P2000' ? plainQid(qid) : qid }
   } catch (error) {
-    session.fids.cancel(id)
+    session.fids.cancel(reservation)
     throw error
   }
 }

@@ -1,11 +1,11 @@
 /** Operations of 9P2000 alone: open, create, stat, wstat. open(5), stat(5). */
 import type { StatChanges } from '../../namespace/file-server.ts'
-import { parentPath } from '../../namespace/path.ts'
+import { joinName, parentPath } from '../../namespace/path.ts'
 import type { Stat } from '../../namespace/stat.ts'
 import { untouched32, untouched64 } from '../../proto/ninep/messages.ts'
 import type { WireQid, WireStat } from '../../proto/ninep/messages.ts'
 import { modeBit, wireStat } from './attributes.ts'
-import { checkOffset, openFile } from './common.ts'
+import { becomeMade, checkOffset, openFile } from './common.ts'
 import { DirectoryStream } from './directory.ts'
 import { refusal } from './failures.ts'
 import type { Fid } from './fids.ts'
@@ -37,7 +37,9 @@ export const open: Operation<'Topen'> = (session, { fid: id, mode }, call) => {
       const { target } = await root.server.readlink(session.context(root), path)
       fid.opened = { type: 'bytes', bytes: Buffer.from(target) }
     } else {
-      qid = await openFile(session, fid, flags, false, call)
+      const place = await openFile(session, fid, flags, false, call)
+      qid = place.qid
+      fid.opened = place.opened
     }
     fid.isRemovedOnClose = (mode & openMode.removeOnClose) !== 0
     return { type: 'Ropen', qid: plainQid(qid), iounit: session.iounit }
@@ -58,27 +60,21 @@ export const create: Operation<'Tcreate'> = (session, { fid: id, name, perm, mod
     const { stat: above } = await session.statOf(fid, context)
     const path = session.childOf(fid.path, name)
     const flags = flagsOf(mode)
-    const directory: Pick<Fid, 'path' | 'kind' | 'identity'> = { path: fid.path, kind: fid.kind, identity: fid.identity }
     if (isDirectory) {
       if (flags.write) throw refusal('is_directory', 'a directory is opened for reading', path)
       const made = await root.server.mkdir(context, path, { mode: perm & (~0o777 | (above.mode & 0o777)) & 0o777 })
       const qid = session.shared.qids.of(made, path, made.position)
-      Object.assign(fid, { path, kind: 'directory', identity: qid.path })
+      Object.assign(fid, { path: joinName(fid.path, name), identity: qid.path })
       fid.opened = { type: 'directory', stream: new DirectoryStream(root.server, session.shared.qids) }
       fid.isRemovedOnClose = (mode & openMode.removeOnClose) !== 0
       return { type: 'Rcreate', qid, iounit: session.iounit }
     }
     const permissions = perm & (~0o666 | (above.mode & 0o666)) & 0o777
-    Object.assign(fid, { path, kind: 'file' })
-    try {
-      const qid = await openFile(session, fid, { ...flags, create: true, exclusive: true, permissions }, isAppending, call)
-      fid.identity = qid.path
-      fid.isRemovedOnClose = (mode & openMode.removeOnClose) !== 0
-      return { type: 'Rcreate', qid: plainQid(qid), iounit: session.iounit }
-    } catch (error) {
-      Object.assign(fid, directory)
-      throw error
-    }
+    const file = { root, path, kind: 'file', identity: undefined } as const
+    const made = await openFile(session, file, { ...flags, create: true, exclusive: true, permissions }, isAppending, call)
+    becomeMade(fid, name, made)
+    fid.isRemovedOnClose = (mode & openMode.removeOnClose) !== 0
+    return { type: 'Rcreate', qid: plainQid(made.qid), iounit: session.iounit }
   })
 }
 
@@ -104,6 +100,8 @@ export const wstat: Operation<'Twstat'> = async (session, { fid: id, stat: wante
   const changes = changesOf(wanted, now)
   const isChanged = Object.keys(changes).length > 0
   const name = wanted.name !== '' && wanted.name !== now.name ? wanted.name : undefined
+  // An open fid is its handle's file, which need not be the one at its path.
+  if (fid.opened?.type === 'file' && (isChanged || name !== undefined)) await session.checkPath(fid, context)
   if (name === undefined) {
     if (isChanged) await root.server.setStat(context, fid.path, changes)
     return { type: 'Rwstat' }

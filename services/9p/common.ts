@@ -1,5 +1,6 @@
 /** Operations that both dialects have: walk, read, write, clunk, remove. walk(5), read(5), clunk(5), remove(5). */
 import type { FileServer } from '../../namespace/file-server.ts'
+import { joinName } from '../../namespace/path.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { FileKind } from '../../namespace/stat.ts'
 import type { AnswerBody, WireQid } from '../../proto/ninep/messages.ts'
@@ -8,7 +9,7 @@ import { wireStat } from './attributes.ts'
 import { writeAuth } from './attach.ts'
 import { refusal } from './failures.ts'
 import { Fid } from './fids.ts'
-import type { Opened, OpenFile } from './fids.ts'
+import type { Opened, OpenFile, Reservation } from './fids.ts'
 import { plainQid } from './qids.ts'
 import { isSlowKind } from './session.ts'
 import type { Call, Operation, Session } from './session.ts'
@@ -25,17 +26,24 @@ export const walk: Operation<'Twalk'> = (session, { fid: id, newFid, names }, ca
   const fid = session.fids.get(id)
   // walk(5) wants a fid that is not open; diod's tools walk from an open directory, which harms nobody.
   if (newFid === id) session.checkClosed(fid)
-  else session.fids.reserve(newFid)
+  const reservation = newFid === id ? undefined : session.fids.reserve(newFid)
   if (names.length === 0) {
-    if (newFid !== id) session.fids.add(new Fid(newFid, fid.root, fid.path, fid.kind, fid.identity))
+    if (reservation !== undefined) session.fids.add(new Fid(newFid, fid.root, fid.path, fid.kind, fid.identity), reservation)
     return { type: 'Rwalk', qids: [] }
   }
-  return walkNames(session, fid, newFid, names, call)
+  return walkNames(session, fid, reservation, names, call)
 }
 
-async function walkNames(session: Session, fid: Fid, newFid: number, names: readonly string[], call: Call): Promise<AnswerBody> {
+/** @param reservation undefined to move `fid` itself */
+async function walkNames(
+  session: Session,
+  fid: Fid,
+  reservation: Reservation | undefined,
+  names: readonly string[],
+  call: Call,
+): Promise<AnswerBody> {
   const qids: WireQid[] = []
-  call.onDrop = () => session.fids.cancel(newFid)
+  if (reservation !== undefined) call.onDrop = () => session.fids.cancel(reservation)
   let place: Place = fid
   try {
     for (const name of names) {
@@ -43,17 +51,16 @@ async function walkNames(session: Session, fid: Fid, newFid: number, names: read
       qids.push(session.dialect === '9P2000' ? plainQid(qid) : qid)
     }
   } catch (error) {
-    if (newFid !== fid.id && !call.isDropped) session.fids.cancel(newFid)
+    if (reservation !== undefined) session.fids.cancel(reservation)
     // The first name that cannot be walked is an error; a later one ends the walk before it, and newFid is not made.
     if (qids.length === 0) throw error
     return { type: 'Rwalk', qids }
   }
-  if (call.isDropped) return { type: 'Rwalk', qids }
-  if (newFid === fid.id) {
+  if (reservation !== undefined) {
+    session.fids.add(new Fid(reservation.id, fid.root, place.path, place.kind, place.identity), reservation)
+  } else if (!call.isDropped) {
     session.checkClosed(fid)
     Object.assign(fid, place)
-  } else {
-    session.fids.add(new Fid(newFid, fid.root, place.path, place.kind, place.identity))
   }
   return { type: 'Rwalk', qids }
 }
@@ -165,21 +172,26 @@ export const remove: Operation<'Tremove'> = async (session, { fid: id }) => {
   return { type: 'Rremove' }
 }
 
-/** A handle for `fid`, checked to be of the file that was walked to. */
+/** What {@link openFile} opened, for a fid to take. */
+export interface OpenedPlace {
+  readonly kind: FileKind
+  readonly qid: WireQid
+  readonly opened: OpenFile
+}
+
+/** A handle of the file at a place, checked to be the one that was walked to; `identity` is undefined for one that may be new. */
 export async function openFile(
   session: Session,
-  fid: Fid,
+  { root, path, kind, identity }: Pick<Fid, 'root' | 'path' | 'kind'> & { readonly identity: number | undefined },
   flags: Parameters<FileServer['open']>[2],
   isAppending: boolean,
   call: Call,
-): Promise<WireQid> {
-  const { root, path, kind } = fid
-  const isSlow = isSlowKind(kind)
-  const context = session.context(root, isSlow ? call.signal : undefined)
+): Promise<OpenedPlace> {
+  const context = session.context(root, isSlowKind(kind) ? call.signal : undefined)
   const { handle, stat, position } = await root.server.open(context, path, flags)
   const qid = session.shared.qids.of(stat, path, position)
-  if (flags.create !== true && qid.path !== fid.identity) {
-    await root.server.closeHandle(context, handle)
+  if (identity !== undefined && qid.path !== identity) {
+    await root.server.closeHandle(session.context(root), handle)
     throw refusal('not_found', 'another file stands there now', path)
   }
   const opened: OpenFile = {
@@ -188,10 +200,14 @@ export async function openFile(
     isReadable: flags.read === true || flags.write !== true,
     isWritable: flags.write === true,
     isAppending,
-    isSlow,
+    isSlow: isSlowKind(stat.kind),
   }
-  fid.opened = opened
-  return qid
+  return { kind: stat.kind, qid, opened }
+}
+
+/** The fid, which was the directory's, is the new file's, wherever the directory is by now. */
+export function becomeMade(fid: Fid, name: string, { kind, qid, opened }: OpenedPlace): void {
+  Object.assign(fid, { path: joinName(fid.path, name), kind, identity: qid.path, opened })
 }
 
 /** @throws NineError `invalid` for one past 2^53 - 1, which the wire can carry and no file has */

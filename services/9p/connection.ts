@@ -36,6 +36,9 @@ const harmless = new Set<Request['type']>([
   'Tgetlock',
 ])
 
+/** What a request under way takes beside its bytes, about. */
+const request_bytes = 1024
+
 /** A turn that writes more than this sends it before the turn is over. */
 const flush_bytes = 512 * 1024
 
@@ -72,7 +75,7 @@ export class Connection {
     this.#options = options
     this.#limits = session.shared.limits
     this.#movedAt = options.clock.monotonic()
-    socket.on('data', (chunk: Buffer) => this.#guarded(() => this.#framer.push(chunk, this.#onMessage)))
+    socket.on('data', (chunk: Buffer) => this.#came(chunk))
     socket.on('drain', () => this.#resume())
     socket.on('error', () => undefined)
     socket.once('close', () => this.#closed())
@@ -112,9 +115,15 @@ export class Connection {
     this.drain()
   }
 
+  #came(chunk: Buffer): void {
+    // Nothing new is taken then, so nothing of it is kept.
+    if (!this.#isDraining) this.#guarded(() => this.#framer.push(chunk, this.#onMessage))
+  }
+
   #message(message: Buffer): boolean {
     if (this.#isDraining || this.#isClosed) return false
     const tag = tagOf(message)
+    if (this.#running.has(tag)) throw refusal('invalid', `tag ${tag} is in use`) // C1
     let request: Request
     try {
       request = decodeRequest(message, this.#session.dialect)
@@ -124,7 +133,7 @@ export class Connection {
     }
     if (request.type === 'Tversion') void this.#negotiate(request)
     else if (!this.#isVersioned) throw refusal('invalid', 'a connection begins with Tversion')
-    else if (request.type === 'Tflush') this.#flush(request)
+    else if (request.type === 'Tflush') this.#flush(request, message.length)
     else this.#run(request, message.length)
     return !this.#isFull && !this.#isNegotiating
   }
@@ -147,10 +156,10 @@ export class Connection {
     const isLinux = version === '9P2000.L'
     const isKnown = isLinux || /^9P2000(\..*)?$/.test(version)
     this.#session.dialect = this.#writer.dialect = isLinux ? '9P2000.L' : '9P2000'
+    this.#isVersioned = isKnown && msize >= limits.ninep_msize_min
     if (msize < limits.ninep_msize_min) {
       this.#answer(tag, failureAnswer(this.#session.dialect, refusal('invalid', `msize is at least ${limits.ninep_msize_min}`)))
     } else {
-      this.#isVersioned = isKnown
       this.#session.msize = this.#framer.msize = Math.min(msize, limits.ninep_msize_max)
       this.#answer(tag, { type: 'Rversion', msize: this.#session.msize, version: isKnown ? this.#session.dialect : 'unknown' })
     }
@@ -158,7 +167,7 @@ export class Connection {
   }
 
   /** C2 */
-  #flush({ tag, oldTag }: Extract<Request, { type: 'Tflush' }>): void {
+  #flush({ tag, oldTag }: Extract<Request, { type: 'Tflush' }>, bytes: number): void {
     const running = this.#running.get(oldTag)
     if (running === undefined) return this.#answer(tag, { type: 'Rflush' })
     running.abort()
@@ -166,12 +175,16 @@ export class Connection {
       this.#running.delete(oldTag)
       running.drop()
       this.#answer(tag, { type: 'Rflush' })
-    } else running.flushes.push(tag)
+    } else {
+      running.flushes.push(tag)
+      running.cost += bytes
+      this.#requestBytes += bytes
+    }
   }
 
   #run(request: Request, bytes: number): void {
     const { tag } = request
-    if (tag === noTag || this.#running.has(tag)) throw refusal('invalid', `tag ${tag} is in use`)
+    if (tag === noTag) throw refusal('invalid', 'that tag is of Tversion alone')
     let answer: AnswerBody | Promise<AnswerBody>
     const running = new Running(request.type)
     try {
@@ -186,23 +199,24 @@ export class Connection {
     }
     if (!(answer instanceof Promise)) return this.#answer(tag, answer)
     this.#running.set(tag, running)
-    const cost = bytes + running.answerBytes
-    this.#requestBytes += cost
+    // C3: also of what was flushed and goes on behind its client's back.
+    running.cost = request_bytes + bytes + running.answerBytes
+    this.#requestBytes += running.cost
     answer.then(
-      (body) => this.#finish(tag, running, cost, body),
-      (error: unknown) => this.#finishFailed(tag, running, cost, toFailure(error)),
+      (body) => this.#finish(tag, running, body),
+      (error: unknown) => this.#finishFailed(tag, running, toFailure(error)),
     )
   }
 
-  #finishFailed(tag: number, running: Running, cost: number, error: NineError): void {
+  #finishFailed(tag: number, running: Running, error: NineError): void {
     // What was given up and did not happen has no answer; what may have happened is told.
     const isGivenUp = running.flushes.length > 0 && error.kind === 'deadline' && error.outcome === 'none'
-    this.#finish(tag, running, cost, isGivenUp ? undefined : failureAnswer(this.#session.dialect, error))
+    this.#finish(tag, running, isGivenUp ? undefined : failureAnswer(this.#session.dialect, error))
   }
 
   /** C1 */
-  #finish(tag: number, running: Running, cost: number, body: AnswerBody | undefined): void {
-    this.#requestBytes -= cost
+  #finish(tag: number, running: Running, body: AnswerBody | undefined): void {
+    this.#requestBytes -= running.cost
     if (!running.isDropped) {
       this.#running.delete(tag)
       if (body !== undefined) this.#answer(tag, body)
@@ -257,7 +271,8 @@ export class Connection {
   }
 
   #endIfDrained(): void {
-    if (this.#isDraining && this.#running.size === 0 && this.#writer.length === 0 && !this.#socket.writableEnded) this.#socket.end()
+    if (!this.#isDraining || this.#isNegotiating || this.#running.size > 0 || this.#writer.length > 0) return
+    if (!this.#socket.writableEnded) this.#socket.end()
   }
 
   /** C5 */
@@ -276,6 +291,9 @@ class Running implements Call {
   readonly flushes: number[] = []
   isDropped = false
   answerBytes = 0
+  /** What it counts towards limits.ninep_request_bytes_max, with the flushes that wait for it. */
+  cost = 0
+  #isAborted = false
   onDrop: (() => void) | undefined
   #controller: AbortController | undefined
 
@@ -285,10 +303,12 @@ class Running implements Call {
 
   get signal(): AbortSignal {
     this.#controller ??= new AbortController()
+    if (this.#isAborted) this.#controller.abort()
     return this.#controller.signal
   }
 
   abort(): void {
+    this.#isAborted = true
     this.#controller?.abort()
   }
 

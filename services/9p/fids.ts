@@ -1,7 +1,8 @@
 /**
  * The fids of one connection: numbers its client chose for files, each with what is open through it.
  *
- * D1 A number is taken from the moment a request names it as new until its clunk is answered, so that no two files share one.
+ * D1 A number is taken from the moment a request names it as new until it is clunked, so that no two files share one. A request that
+ *    was flushed, or of a version before, has lost it, and leaves alone whatever has it by then.
  * D2 Whatever a fid holds (handle, locks, a file to remove) is let go once, by clunk, remove, a new version or the end of the connection.
  * D3 A fid knows its file by path until it is open, and by handle from then on. A rename over this connection takes the paths of its
  *    fids along; one that somebody else made leaves them behind, and `identity` tells.
@@ -12,6 +13,7 @@ import { isWithin, joinPath, relativePath } from '../../namespace/path.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { Principal } from '../../namespace/rights.ts'
 import type { FileKind } from '../../namespace/stat.ts'
+import { noFid } from '../../proto/ninep/messages.ts'
 import type { DirectoryStream } from './directory.ts'
 import { attributeChange } from './extended-attributes.ts'
 import { refusal } from './failures.ts'
@@ -92,12 +94,16 @@ export interface AuthFid {
   token: Buffer
 }
 
+/** A number that a request under way makes a fid of. */
+export interface Reservation {
+  readonly id: number
+}
+
 export class Fids {
   readonly #limits: NinepLimits
   readonly #fids = new Map<number, Fid>()
   readonly #auth = new Map<number, AuthFid>()
-  /** Numbers given to requests under way. */ // D1
-  readonly #reserved = new Set<number>()
+  readonly #reserved = new Map<number, Reservation>() // D1
 
   constructor(limits: NinepLimits) {
     this.#limits = limits
@@ -123,25 +129,33 @@ export class Fids {
   }
 
   /** Take a number for a request that will make a fid of it. @throws NineError `invalid` (in use), `overloaded` */ // D1
-  reserve(id: number): void {
+  reserve(id: number): Reservation {
+    if (id === noFid) throw refusal('invalid', 'that number stands for no fid')
     if (this.#fids.has(id) || this.#auth.has(id) || this.#reserved.has(id)) throw refusal('invalid', `fid ${id} is in use`)
     const { ninep_fids_max: max } = this.#limits
     if (this.size >= max) throw refusal('overloaded', `a connection has at most ${max} fids`)
-    this.#reserved.add(id)
+    const reservation = { id }
+    this.#reserved.set(id, reservation)
+    return reservation
   }
 
-  /** The request that reserved `id` has failed. */
-  cancel(id: number): void {
-    this.#reserved.delete(id)
+  /** No fid is made. */
+  cancel(reservation: Reservation): void {
+    if (this.#reserved.get(reservation.id) === reservation) this.#reserved.delete(reservation.id)
   }
 
-  add(fid: Fid): void {
-    this.#reserved.delete(fid.id)
+  /** Make the fid, where its number was not lost meanwhile. */
+  add(fid: Fid, reservation: Reservation): void {
+    if (this.#reserved.get(reservation.id) !== reservation) return
+    this.#reserved.delete(reservation.id)
     this.#fids.set(fid.id, fid)
   }
 
+  /** @throws NineError `invalid` (in use), `overloaded` */
   addAuth(id: number, auth: AuthFid): void {
-    this.#reserved.delete(id)
+    const { ninep_auth_fids_max: max } = this.#limits
+    if (this.#auth.size >= max) throw refusal('overloaded', `a connection has at most ${max} authentications`)
+    this.cancel(this.reserve(id))
     this.#auth.set(id, auth)
   }
 
@@ -149,8 +163,9 @@ export class Fids {
     return this.#auth.delete(id)
   }
 
-  delete(id: number): void {
-    this.#fids.delete(id)
+  /** Its number is free, unless another has it by now. */
+  delete(fid: Fid): void {
+    if (this.#fids.get(fid.id) === fid) this.#fids.delete(fid.id)
   }
 
   /** All of them, no longer held. */
@@ -170,20 +185,30 @@ export class Fids {
   }
 }
 
-/** Let go of what `fid` holds: its file is published, its attribute set, and the file removed where its opener asked for that. */ // D2
-export async function letGo(fid: Fid, context: Context): Promise<void> {
-  const { opened, root, path, isRemovedOnClose } = fid
+/**
+ * Let go of what `fid` holds: its file is published, its attribute set, and the file removed where its opener asked for that.
+ *
+ * @param checkPath that the fid's file stands at its path still @throws NineError what `checkPath` throws
+ */ // D2
+export async function letGo(fid: Fid, context: Context, checkPath: () => Promise<void>): Promise<void> {
+  const { opened, root, isRemovedOnClose } = fid
   fid.opened = undefined
   fid.isRemovedOnClose = false
   try {
     if (opened?.type === 'file') await root.server.closeHandle(context, opened.handle)
-    if (opened?.type === 'attribute') await setAttribute(fid, opened, context)
+    if (opened?.type === 'attribute') {
+      checkWhole(fid, opened)
+      await checkPath()
+      await root.server.setStat(context, fid.path, attributeChange(opened.name, opened.value))
+    }
   } finally {
-    if (isRemovedOnClose) await root.server.remove(context, path)
+    if (isRemovedOnClose) {
+      await checkPath()
+      await root.server.remove(context, fid.path)
+    }
   }
 }
 
-async function setAttribute({ root, path }: Fid, { name, value, written }: OpenAttribute, context: Context): Promise<void> {
+function checkWhole({ path }: Fid, { name, value, written }: OpenAttribute): void {
   if (written < value.length) throw refusal('invalid', `${name} has ${value.length} bytes, of which ${written} were written`, path)
-  await root.server.setStat(context, path, attributeChange(name, value))
 }

@@ -8,7 +8,7 @@ import { noUid } from '../../proto/ninep/messages.ts'
 import type { AnswerBody, Request, WireLock } from '../../proto/ninep/messages.ts'
 import { microsOf, wireAttributes } from './attributes.ts'
 import type { ByteLock } from './byte-locks.ts'
-import { checkOffset, openFile } from './common.ts'
+import { becomeMade, checkOffset, openFile } from './common.ts'
 import { DirectoryStream } from './directory.ts'
 import { attributeChange, readAttribute } from './extended-attributes.ts'
 import { refusal } from './failures.ts'
@@ -33,7 +33,8 @@ export const lopen: Operation<'Tlopen'> = (session, { fid: id, flags }, call) =>
       return { type: 'Rlopen', qid, iounit: session.iounit }
     }
     if ((flags & openFlag.directory) !== 0) throw refusal('not_directory', 'this is no directory', path)
-    const qid = await openFile(session, fid, asked, (flags & openFlag.append) !== 0, call)
+    const { qid, opened } = await openFile(session, fid, asked, (flags & openFlag.append) !== 0, call)
+    fid.opened = opened
     return { type: 'Rlopen', qid, iounit: session.iounit }
   })
 }
@@ -42,19 +43,14 @@ export const lopen: Operation<'Tlopen'> = (session, { fid: id, flags }, call) =>
 export const lcreate: Operation<'Tlcreate'> = (session, { fid: id, name, flags, mode }, call) => {
   const fid = session.fids.get(id)
   return session.opening(fid, async () => {
-    const { path: directory, kind, identity } = fid
+    const { root, path: directory, kind } = fid
     if (kind !== 'directory') throw refusal('not_directory', 'files are made in a directory', directory)
     const path = session.childOf(directory, name)
     const asked = { ...openFlagsOf(flags), create: true, exclusive: (flags & openFlag.exclusive) !== 0, permissions: mode & 0o7777 }
-    Object.assign(fid, { path, kind: 'file' })
-    try {
-      const qid = await openFile(session, fid, asked, (flags & openFlag.append) !== 0, call)
-      fid.identity = qid.path
-      return { type: 'Rlcreate', qid, iounit: session.iounit }
-    } catch (error) {
-      Object.assign(fid, { path: directory, kind, identity })
-      throw error
-    }
+    const file = { root, path, kind: 'file', identity: undefined } as const
+    const made = await openFile(session, file, asked, (flags & openFlag.append) !== 0, call)
+    becomeMade(fid, name, made)
+    return { type: 'Rlcreate', qid: made.qid, iounit: session.iounit }
   })
 }
 
@@ -179,19 +175,17 @@ function changesOf({ root }: Fid, request: Extract<Request, { readonly type: 'Ts
 
 export const xattrwalk: Operation<'Txattrwalk'> = async (session, { fid: id, newFid, name }, call) => {
   const fid = session.fids.get(id)
-  session.fids.reserve(newFid)
-  call.onDrop = () => session.fids.cancel(newFid)
+  const reservation = session.fids.reserve(newFid)
+  call.onDrop = () => session.fids.cancel(reservation)
   try {
     const { stat } = await session.statOf(fid, session.context(fid.root))
     const bytes = readAttribute(stat, name)
-    if (!call.isDropped) {
-      const made = new Fid(newFid, fid.root, fid.path, 'file', fid.identity)
-      made.opened = { type: 'bytes', bytes }
-      session.fids.add(made)
-    }
+    const made = new Fid(newFid, fid.root, fid.path, 'file', fid.identity)
+    made.opened = { type: 'bytes', bytes }
+    session.fids.add(made, reservation)
     return { type: 'Rxattrwalk', size: bytes.length }
   } catch (error) {
-    if (!call.isDropped) session.fids.cancel(newFid)
+    session.fids.cancel(reservation)
     throw error
   }
 }

@@ -5,7 +5,7 @@ import { limits } from '../../namespace/limits.ts'
 import type { Context } from '../../namespace/context.ts'
 import { isNineError } from '../../namespace/errors.ts'
 import type { StatResult } from '../../namespace/file-server.ts'
-import { joinName, parentPath, parseName } from '../../namespace/path.ts'
+import { isWithin, joinName, parentPath, parseName } from '../../namespace/path.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { Principal } from '../../namespace/rights.ts'
 import { header_bytes, read_overhead_bytes, write_overhead_bytes } from '../../proto/ninep/messages.ts'
@@ -96,7 +96,10 @@ export class Session {
 
   /** `..` of what an attach gave is itself. */
   parentOf(root: Root, path: Path): Path {
-    return path === root.path ? path : parentPath(path)
+    if (path === root.path) return path
+    const parent = parentPath(path)
+    // A fid that was renamed out of its tree, or whose tree was renamed, goes no further up either.
+    return isWithin(parent, root.path) ? parent : path
   }
 
   /** The stat of what a fid stands for. @throws NineError `not_found` when another file stands there now */
@@ -150,11 +153,16 @@ export class Session {
 
   /** End a fid. What it wrote is durable when this settles. */
   async clunk(fid: Fid): Promise<void> {
-    this.fids.delete(fid.id)
-    this.shared.locks.releaseOf(fid)
+    this.fids.delete(fid)
     for (const { giveUp } of fid.pending) giveUp?.()
     if (fid.pending.size > 0) await Promise.allSettled([...fid.pending].map(({ done }) => done))
-    if (fid.opened !== undefined) await letGo(fid, this.context(fid.root))
+    const context = this.context(fid.root)
+    try {
+      if (fid.opened !== undefined) await letGo(fid, context, () => this.checkPath(fid, context))
+    } finally {
+      // Whoever has a lock next sees what was written under this one.
+      this.shared.locks.releaseOf(fid)
+    }
   }
 
   /** End all fids: a new version, or the end of the connection. Failures have nobody to be told to. */
