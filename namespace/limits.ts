@@ -288,10 +288,8 @@ export const limits = {
   fuse_request_ms: 30_000,
   /** Names of one directory that a mount lists, which are in memory all at once; more: `too_large`. */
   fuse_names_max: 1_000_000,
-  /** How old the stat of a directory may be that a mount shows. */
-  fuse_directory_ms: 1_000,
-  /** Directories of which a mount remembers a stat; past it they are forgotten. */
-  fuse_directories_max: 4096,
+  /** How long the kernel believes that a name it has seen is there; what the name stands for is asked anew each time. */
+  fuse_entry_ms: 1_000,
   /** How long the removal of a file that is open waits for the rename that may be about to replace it. */
   fuse_unlink_ms: 20,
   /** How often a mount looks whether it was unmounted by somebody else. */

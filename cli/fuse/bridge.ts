@@ -1,5 +1,6 @@
 /** A mount through FUSE: the kernel asks this process, and this process asks the node over its session. */
 import { NineError } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
 import type { Host } from './host.ts'
 import { unmount } from './mount-point.ts'
 import type { Mount, MountRequest } from './mount.ts'
@@ -76,8 +77,9 @@ export async function mountFuse(
 }
 
 /**
- * `big_writes`: 128 KiB at once instead of 4. `atomic_o_trunc`: O_TRUNC comes with open. Names and attributes are asked anew each time,
- * since others may change them at any moment and nothing tells the kernel; pages are kept while a file is open.
+ * `big_writes`: 128 KiB at once instead of 4. `atomic_o_trunc`: O_TRUNC comes with open. Attributes, and names that were missing, are asked
+ * anew each time, since others may change them at any moment and nothing tells the kernel. That a name is there it may believe for a
+ * moment: everything done with it is asked by path all the same. Pages are kept while a file is open.
  */
 function optionsOf({ isReadOnly, isForOthers, isDirect }: MountRequest): string[] {
   const options = [
@@ -85,7 +87,7 @@ function optionsOf({ isReadOnly, isForOthers, isDirect }: MountRequest): string[
     'subtype=nine',
     'big_writes',
     'atomic_o_trunc',
-    'entry_timeout=0',
+    `entry_timeout=${limits.fuse_entry_ms / 1000}`,
     'attr_timeout=0',
     'negative_timeout=0',
   ]

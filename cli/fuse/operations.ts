@@ -18,7 +18,6 @@ import { attributeNames, attributeOf, checkSettable, contentTypeOf, fuseStat, is
 import type { FuseStat } from './attributes.ts'
 import { ErrnoError } from './errno.ts'
 import { HiddenFiles, isHiddenName } from './hidden-files.ts'
-import { KnownDirectories } from './known-directories.ts'
 import { OpenFiles } from './open-files.ts'
 import type { Owners } from './owners.ts'
 
@@ -42,7 +41,6 @@ export class FuseOperations {
   readonly #tree: FuseTree
   readonly #files: OpenFiles
   readonly #hidden: HiddenFiles
-  readonly #directories = new KnownDirectories()
 
   constructor(tree: FuseTree) {
     this.#tree = tree
@@ -129,7 +127,6 @@ export class FuseOperations {
   async rmdir(name: string): Promise<void> {
     const path = this.#path(name)
     await this.#hidden.settledBelow(path)
-    this.#directories.forget(path)
     await this.#server.remove(this.#tree.context(), path)
   }
 
@@ -143,8 +140,6 @@ export class FuseOperations {
       await this.#hidden.replaced(to)
       await this.#hidden.settledBelow(from)
       await this.#hidden.settledBelow(to)
-      this.#directories.forget(from)
-      this.#directories.forget(to)
       await this.#server.rename(this.#tree.context(), from, to, { replace: true })
     }
     this.#files.renamed(from, to)
@@ -192,7 +187,12 @@ export class FuseOperations {
   async open(name: string, flags: number): Promise<number> {
     const path = this.#path(name)
     await this.#hidden.settled(path)
-    return this.#files.open(path, flags)
+    try {
+      return await this.#files.open(path, flags)
+    } catch (error) {
+      // The kernel knew a name that somebody else removed: have it look again, and make the file if it was asked to.
+      throw isNineError(error, 'not_found') ? new ErrnoError('ESTALE') : error
+    }
   }
 
   /** Fills `buffer` as far as the file goes. */
@@ -261,19 +261,14 @@ export class FuseOperations {
   async #setStat(name: string, changes: StatChanges): Promise<void> {
     const path = this.#path(name)
     if (isHiddenName(path) && this.#files.find(path) !== undefined) throw new ErrnoError('EOPNOTSUPP')
-    this.#directories.forget(path)
     await this.#server.setStat(this.#tree.context(), path, changes)
   }
 
   async #stat(path: Path): Promise<Stat> {
     const open = isHiddenName(path) ? this.#files.find(path) : undefined
     if (open !== undefined) return this.#files.stat(open)
-    const known = this.#directories.get(path)
-    if (known !== undefined) return known
     await this.#hidden.settled(path)
-    const { stat } = await this.#server.stat(this.#tree.context(), path)
-    this.#directories.saw(path, stat)
-    return stat
+    return (await this.#server.stat(this.#tree.context(), path)).stat
   }
 
   #shown(path: Path, stat: Stat): FuseStat {

@@ -279,6 +279,25 @@ describe.skipIf(why !== undefined)(`a mount through FUSE${why === undefined ? ''
     }
   })
 
+  it('shows at once what others make, change, grow, cut and remove', async () => {
+    for (const text of ['short', 'a longer text', 'cut', 'other', 'OTHER']) {
+      await node.ok(['write', '/data/shared', text])
+      expect(await readFile(at('shared'), 'utf8')).toBe(text)
+    }
+    await node.ok(['rm', '/data/shared'])
+    await writeFile(at('shared'), 'made anew', { flag: 'a' })
+    await node.ok(['rm', '/data/shared'])
+    await writeFile(at('shared'), 'again', { flag: 'wx' })
+    expect(await node.ok(['cat', '/data/shared'])).toBe('again')
+    await node.ok(['rm', '/data/shared'])
+    await expect(readFile(at('shared'))).rejects.toThrow('ENOENT')
+    await node.ok(['mkdir', '/data/shared'])
+    expect(await readdir(at('shared'))).toEqual([])
+    await node.ok(['mv', '/data/shared', '/data/shared2'])
+    await mkdir(at('shared'))
+    await shell('rmdir shared shared2', mount.dir)
+  })
+
   it('tells what it does not do by the right errno', async () => {
     const tried = `
 import os, errno
