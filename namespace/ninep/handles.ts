@@ -28,7 +28,7 @@ import { treeOf } from './dialect.ts'
 import { Operation } from './operation.ts'
 import { readBytes, writeBytes } from './transfer.ts'
 import type { Tree, TreeChanges } from './tree.ts'
-import { Turns } from './turns.ts'
+import type { Turns } from './turns.ts'
 
 interface Handle {
   readonly id: HandleId

@@ -7,6 +7,7 @@
  */
 import { walk_names_max } from '../../proto/ninep/messages.ts'
 import type { Answer, RequestBody, WireQid } from '../../proto/ninep/messages.ts'
+import { WireError } from '../../proto/protobuf.ts'
 import type { Context } from '../context.ts'
 import { NineError, toNineError } from '../errors.ts'
 import type { ErrorKind } from '../errors.ts'
@@ -66,7 +67,10 @@ export class Operation {
 
   /** Whatever was thrown, as it is told: O1, O2. */
   failure(thrown: unknown): NineError {
-    const error = toNineError(thrown, this.op, this.path)
+    const error =
+      thrown instanceof WireError
+        ? this.error('internal', `what the server answers is malformed: ${thrown.message}`)
+        : toNineError(thrown, this.op, this.path)
     if (!this.#hasChanged || error.outcome === 'unknown') return error.at(this.path, this.op)
     const message = `${error.message} (a part of it was done)`
     return new NineError({ ...error.fields, op: this.op, path: this.path, message, outcome: 'unknown', cause: error })

@@ -284,6 +284,15 @@ describe('answers that lie', () => {
     await server.whenFids(1)
   })
 
+  it('a directory that is no list of entries is told so', async () => {
+    let data = Buffer.from('these are no entries')
+    const tree = await mounted(({ type }) => (type === 'Treaddir' ? { type: 'Rreaddir', data } : undefined))
+    expect((await failure(tree.list(context(), parsePath('/d')), 'internal')).outcome).toBe('none')
+    data = Buffer.alloc(3)
+    await failure(tree.remove(context(), parsePath('/d'), { recursive: true }), 'internal')
+    await server.whenFids(1)
+  })
+
   it('a directory without end, and directories without end, are bounded', async () => {
     const data = (names: readonly string[]): Buffer => {
       const writer = new DirentWriter(limits.ninep_client_msize)

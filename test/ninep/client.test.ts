@@ -1,5 +1,5 @@
 /** Our 9P client at our own server in both dialects and, where there is one, at diod: what the conformance suite does not look at. */
-import { rm } from 'node:fs/promises'
+import { rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { randomUUID } from 'node:crypto'
@@ -152,6 +152,27 @@ for (const [name, open] of Object.entries(servers)) {
     })
   })
 }
+
+describe.skipIf(!hasDiod)('a folder of Linux', () => {
+  it('shows what a path can name; what else is in it hides nothing', async () => {
+    const diod = await startDiod()
+    const odd = Buffer.concat([Buffer.from(`${diod.folder}/`), Buffer.from([0x6f, 0x64, 0x64, 0xff, 0xfe])])
+    await writeFile(odd, 'x')
+    await writeFile(join(diod.folder, 'plain'), 'from outside')
+    await symlink('/etc', join(diod.folder, 'link'))
+    const mount = await connectNinep({ address: diod.address, aname: diod.folder, uid: diodUid })
+    const { entries } = await mount.server.list(context(), parsePath('/'))
+    expect(entries.map(({ name, kind, target }) => [name, kind, target])).toEqual([
+      ['link', 'symlink', '/etc'],
+      ['plain', 'file', undefined],
+    ])
+    expect(Buffer.from((await mount.server.read(context(), parsePath('/plain'))).bytes).toString()).toBe('from outside')
+    await failure(mount.server.read(context(), parsePath('/link/passwd')), 'not_directory')
+    await failure(mount.server.read(context(), parsePath('/link')), 'invalid')
+    await mount.close()
+    await diod.close()
+  })
+})
 
 describe('who we are', () => {
   it('a token goes by the file of Tauth, or in the attach name; a wrong one does not get in', async () => {
