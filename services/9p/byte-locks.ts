@@ -47,7 +47,7 @@ export class ByteLocks {
   /** Whether the owner has it now. @throws NineError `overloaded` */
   take(file: number, wanted: ByteLock): boolean {
     if (this.conflict(file, wanted) !== undefined) return false // B2
-    if (this.#count >= this.#max) throw refusal('overloaded', `the node keeps at most ${this.#max} byte-range locks`)
+    this.#checkRoom()
     this.#cut(file, wanted.owner, wanted.start, wanted.end) // B1
     this.#put(file, [...(this.#ofFile.get(file) ?? []), wanted])
     const files = this.#filesOf.get(wanted.holder)
@@ -56,6 +56,7 @@ export class ByteLocks {
     return true
   }
 
+  /** @throws NineError `overloaded` where it would leave one lock more than there is room for */
   release(file: number, owner: string, start: number, end: number): void {
     this.#cut(file, owner, start, end)
   }
@@ -75,15 +76,19 @@ export class ByteLocks {
   #cut(file: number, owner: string, start: number, end: number): void {
     const locks = this.#ofFile.get(file)
     if (locks === undefined) return
-    this.#put(
-      file,
-      locks.flatMap((lock) => {
-        if (lock.owner !== owner || lock.end <= start || end <= lock.start) return [lock]
-        const left = lock.start < start ? [{ ...lock, end: start }] : []
-        const right = end < lock.end ? [{ ...lock, start: end }] : []
-        return [...left, ...right]
-      }),
-    )
+    const kept = locks.flatMap((lock) => {
+      if (lock.owner !== owner || lock.end <= start || end <= lock.start) return [lock]
+      const left = lock.start < start ? [{ ...lock, end: start }] : []
+      const right = end < lock.end ? [{ ...lock, start: end }] : []
+      return [...left, ...right]
+    })
+    // A hole in the middle makes two of one.
+    if (kept.length > locks.length) this.#checkRoom()
+    this.#put(file, kept)
+  }
+
+  #checkRoom(): void {
+    if (this.#count >= this.#max) throw refusal('overloaded', `the node keeps at most ${this.#max} byte-range locks`)
   }
 
   #put(file: number, locks: ByteLock[]): void {

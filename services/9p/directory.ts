@@ -3,7 +3,8 @@
  *
  * P1 A read goes on after the name at which the read before it ended, so what is made or removed meanwhile moves nothing.
  * P2 A cookie stands for the name it follows. Those of the last limits.ninep_directory_cookies_max entries are kept one by one; of older
- *    ones the last of each page, so that going back there shows some entries again and leaves none out.
+ *    ones the last of each page, half as many at most, and of those before nothing. So going back there shows some entries again, at worst
+ *    all, and leaves none out.
  * P3 An entry that does not fit is kept for the next read; no entry is split.
  */
 import type { Context } from '../../namespace/context.ts'
@@ -27,12 +28,14 @@ export type EntryTaker = (entry: DirectoryEntry, cookie: number) => boolean
 
 /** Bytes of an entry of either dialect without its name, at least: how many entries a read can take is known from it. */
 const entry_bytes_min = 24
+/** Entries that wait between two reads, at most. */
+const waiting_max = 1024
 
 export class DirectoryStream {
   readonly #server: FileServer
   readonly #qids: Qids
   /** Cookies and the names they follow, in order. Numbers only grow, over rewinds too, so that none stands for two names. */ // P2
-  #cookies: { readonly cookie: number; readonly name: string; readonly endsPage: boolean }[] = []
+  #cookies: { readonly cookie: number; readonly name: string | undefined; readonly endsPage: boolean }[] = []
   /** Read and not yet taken. */ // P3
   #waiting: DirectoryEntry[] = []
   #next = 0
@@ -49,6 +52,14 @@ export class DirectoryStream {
   constructor(server: FileServer, qids: Qids) {
     this.#server = server
     this.#qids = qids
+  }
+
+  get cookiesKept(): number {
+    return this.#cookies.length
+  }
+
+  get entriesWaiting(): number {
+    return this.#waiting.length - this.#next
   }
 
   /** Reads of one stream happen one after the other, in the order they came. */
@@ -75,6 +86,8 @@ export class DirectoryStream {
     this.#waiting = []
     this.#next = 0
     this.#isAtEnd = false
+    // What follows goes on after this name, not after that of the cookie before it.
+    if (this.#cookies.length > 0) this.#cookies.push({ cookie: ++this.#lastCookie, name: this.#name, endsPage: true })
   }
 
   /** @throws NineError `invalid` for an offset that is neither 0 nor where the last read began or ended */
@@ -95,7 +108,10 @@ export class DirectoryStream {
     for (;;) {
       while (this.#next < this.#waiting.length) {
         const entry = this.#waiting[this.#next]!
-        if (!take(entry, this.#lastCookie + 1)) return this.#endPage()
+        if (!take(entry, this.#lastCookie + 1)) {
+          this.#keepWaiting()
+          return this.#endPage()
+        }
         this.#next++
         this.#cookie = ++this.#lastCookie
         this.#name = entry.stat.name
@@ -133,13 +149,23 @@ export class DirectoryStream {
     }
   }
 
+  /** What did not fit is kept for the next read, but not a page of ten thousand for each directory that is open. */
+  #keepWaiting(): void {
+    if (this.#waiting.length - this.#next <= waiting_max) return
+    this.#waiting = this.#waiting.slice(this.#next, this.#next + waiting_max)
+    this.#next = 0
+    this.#isAtEnd = false
+  }
+
   /** P2 */
   #endPage(): void {
     const last = this.#cookies.length - 1
     if (last < 0) return
     this.#cookies[last] = { ...this.#cookies[last]!, endsPage: true }
-    if (this.#cookies.length < 2 * limits.ninep_directory_cookies_max) return
-    const old = this.#cookies.length - limits.ninep_directory_cookies_max
-    this.#cookies = this.#cookies.filter((cookie, index) => index >= old || cookie.endsPage)
+    const max = limits.ninep_directory_cookies_max
+    if (this.#cookies.length < 2 * max) return
+    const old = this.#cookies.length - max
+    const ends = this.#cookies.slice(0, old).filter(({ endsPage }) => endsPage)
+    this.#cookies = [...ends.slice(-max / 2), ...this.#cookies.slice(old)]
   }
 }

@@ -231,6 +231,9 @@ export const getlock: Operation<'Tgetlock'> = (session, { fid: id, lock: asked }
 
 function lockOf(session: Session, fid: Fid, { type, start, length, procId, clientId }: WireLock): ByteLock {
   if (type > lockType.unlock) throw refusal('invalid', `${type} is no type of lock`, fid.path)
+  if (fid.opened === undefined) throw refusal('invalid', `fid ${fid.id} is not open`, fid.path)
+  if (Buffer.byteLength(clientId) > limits.attribute_bytes_max)
+    throw refusal('name_too_long', 'that name of a client is too long', fid.path)
   checkOffset(start)
   // fcntl(2) says "to the end" as length 0 or as the largest offset there is.
   const end = length === 0 || start + length >= 2 ** 53 ? Infinity : start + length

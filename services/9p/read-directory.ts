@@ -13,15 +13,16 @@ export const readdir: Operation<'Treaddir'> = (session, { fid: id, offset, count
   const { opened } = fid
   if (opened?.type !== 'directory') throw refusal('not_directory', `fid ${id} is no open directory`, fid.path)
   const { stream } = opened
-  call.answerBytes = Math.min(count, session.readBytesMax)
+  const length = Math.min(count, session.readBytesMax)
+  call.answerBytes = length
   return stream.inTurn(async () => {
-    const writer = new DirentWriter(Math.min(count, session.readBytesMax))
+    const writer = new DirentWriter(length)
     const from = offset > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : Number(offset)
     const isRoom = from >= dots || (await addDots(session, fid, writer, from))
     let isEmpty = from >= dots
     if (isRoom) {
       stream.seek(Math.max(0, from - dots))
-      await stream.fill(session.context(fid.root), fid.path, count, ({ stat, qid }, cookie) => {
+      await stream.fill(session.context(fid.root), fid.path, length, ({ stat, qid }, cookie) => {
         const isAdded = writer.add({ qid, offset: BigInt(cookie + dots), type: direntTypeOf(stat.kind), name: stat.name })
         if (isAdded) isEmpty = false
         else if (isEmpty) throw refusal('invalid', `the next entry has more than ${count} bytes`, fid.path)
