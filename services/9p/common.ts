@@ -153,13 +153,14 @@ export const clunk: Operation<'Tclunk'> = (session, { fid: id }) => {
   return session.clunk(fid).then(() => ({ type: 'Rclunk' }))
 }
 
-/** The fid is gone whether or not the file could be removed. */
+/** The fid is gone whether or not the file could be removed; its number is free from now on, as after a clunk. */
 export const remove: Operation<'Tremove'> = async (session, { fid: id }) => {
   if (session.fids.deleteAuth(id)) throw refusal('denied', 'an authentication is not removed')
   const fid = session.fids.get(id)
   const { root, path } = fid
   const context = session.context(root)
   fid.isRemovedOnClose = false
+  session.fids.delete(fid)
   try {
     await session.checkPath(fid, context)
     await root.server.remove(context, path)
