@@ -115,11 +115,6 @@ export class NinepConnection {
     return this.#error
   }
 
-  /** Requests under way and waiting. */
-  get requests(): number {
-    return this.#outstanding.size + this.#waiting.length
-  }
-
   /** What was agreed in Rversion. */
   agree(dialect: Dialect, msize: number): void {
     this.#dialect = dialect
@@ -392,15 +387,12 @@ function isLate({ asking: { context }, isSettled }: Asked, now: number): boolean
   return context !== undefined && context.deadline < now && !isSettled
 }
 
-function failureOf(answer: Answer, { type }: RequestBody): NineError {
+function failureOf(answer: Answer, body: RequestBody): NineError {
   if (answer.type === 'Rlerror') {
     const { errno } = answer
-    if (errno === errorTable.unauthenticated.errno && (type === 'Tattach' || type === 'Tauth')) {
-      return new NineError({
-        kind: 'unauthenticated',
-        op: 'ninep.call',
-        message: 'the server does not let us in: a token it knows is needed',
-      })
+    if (errno === errorTable.unauthenticated.errno && (body.type === 'Tattach' || body.type === 'Tauth')) {
+      const message = `the server does not let ${JSON.stringify(body.uname)} in: it may want a token, or another user (9p://USER@HOST)`
+      return new NineError({ kind: 'unauthenticated', op: 'ninep.call', message })
     }
     return new NineError({ kind: kindOfErrno(errno), op: 'ninep.call', message: `the server answers ${nameOfErrno(errno)}` })
   }

@@ -62,10 +62,6 @@ export class Handles {
     this.#turns = turns
   }
 
-  get size(): number {
-    return this.#handles.size
-  }
-
   async open(o: Operation, flags: OpenFlags): Promise<{ handle: HandleId; stat: Stat }> {
     const { contentType, permissions: mode, modifiedAt, lease, ttlMs, ifMatch } = flags
     checkMaking(o, { contentType, mode, modifiedAt, lease, ttlMs })

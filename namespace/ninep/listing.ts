@@ -58,11 +58,6 @@ export class Listings {
   #names = 0
   #next = 1
 
-  /** Names that are kept. */
-  get names(): number {
-    return this.#names
-  }
-
   async page(o: Operation, tree: Tree, options: ListOptions): Promise<Page> {
     const { limit: asked, maxBytes: bytes, recursive = false, prefix = '' } = options
     const limit = pageLimit(o, asked, limits.list_page_entries_default, limits.list_page_entries_max)

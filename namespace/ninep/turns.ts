@@ -29,5 +29,5 @@ export async function forAll<T>(items: readonly T[], atOnce: number, act: (item:
     }
   }
   await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker))
-  if (failure !== undefined) throw (failure).error
+  if (failure !== undefined) throw failure.error
 }

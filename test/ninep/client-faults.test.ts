@@ -9,6 +9,7 @@ import { limits } from '../../namespace/limits.ts'
 import { connectNinep } from '../../namespace/ninep/connect.ts'
 import type { ConnectNinepOptions, NinepMount } from '../../namespace/ninep/connect.ts'
 import { parsePath } from '../../namespace/path.ts'
+import { pattern } from '../conformance/suite/tools.ts'
 import { DirentWriter } from '../../proto/ninep/records.ts'
 import { directoryQid, fileQid, silence, sized, startScripted } from './scripted-server.ts'
 import type { Answer, Scripted } from './scripted-server.ts'
@@ -215,25 +216,32 @@ describe('a connection that is lost', () => {
   })
 
   it('is not made anew for every operation while the server is away', async () => {
+    let now = 0
     let isAway = false
-    const tree = await mounted(({ type }) => (isAway && type === 'Tversion' ? { raw: Buffer.alloc(0), end: true } : undefined))
+    const clock = { now: () => 0, monotonic: () => now }
+    const end = { raw: Buffer.alloc(0), end: true }
+    const tree = await mounted(({ type }) => (isAway && (type === 'Tgetattr' || type === 'Tversion') ? end : undefined), { clock })
     isAway = true
-    const [first] = [server.connections]
-    await failure(
-      tree.stat(context(), parsePath('/f')).then(async () => {
-        // The first connection is still good: end it, then ask many times at once.
-        await server.close()
-        return Promise.all(Array.from({ length: 50 }, () => tree.stat(context(), file)))
-      }),
-      'unavailable',
-    )
-    expect(server.connections - first).toBeLessThan(3)
+    await failure(tree.stat(context(), file), 'unavailable')
+    for (let i = 0; i < 20; i++) await failure(tree.stat(context(), file), 'unavailable')
+    expect(server.connections).toBe(2)
+    // Its time doubles: after the first pause comes one more attempt, and no other before twice as long.
+    now += limits.reconnect_backoff_ms_min
+    for (let i = 0; i < 5; i++) await failure(tree.stat(context(), file), 'unavailable')
+    expect(server.connections).toBe(3)
+    now += limits.reconnect_backoff_ms_min
+    await failure(tree.stat(context(), file), 'unavailable')
+    expect(server.connections).toBe(3)
+    isAway = false
+    now += limits.reconnect_backoff_ms_min
+    await tree.stat(context(), file)
+    expect(server.connections).toBe(4)
   })
 })
 
 describe('answers that lie', () => {
   it('more bytes than were asked for, or taken, are refused; fewer are asked for again', async () => {
-    const value = Buffer.alloc(20_000, 'abcdefg')
+    const value = Buffer.from(pattern(20_000))
     let give = 1
     const tree = await mounted((request) => {
       if (request.type === 'Tgetattr') return sized(value.length)

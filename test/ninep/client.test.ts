@@ -9,6 +9,7 @@ import type { Context } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
 import type { ErrorKind } from '../../namespace/errors.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
+import { limits } from '../../namespace/limits.ts'
 import { connectNinep } from '../../namespace/ninep/connect.ts'
 import type { NinepMount } from '../../namespace/ninep/connect.ts'
 import { parseNinepAddress } from '../../namespace/ninep/dial.ts'
@@ -109,6 +110,23 @@ for (const [name, open] of Object.entries(servers)) {
       expect(await get()).toBe('new')
     })
 
+    it('pages go on after their names were forgotten, and a page can be asked for twice', async () => {
+      const directory = parsePath('/pages')
+      await tree.mkdir(context(), directory)
+      const names = ['a', 'b', 'c', 'd']
+      for (const each of names) await tree.create(context(), parsePath(`/pages/${each}`))
+      const page = async (cursor?: string): Promise<{ names: string[]; next: string | undefined }> => {
+        const { entries, next } = await tree.list(context(), directory, { limit: 2, cursor })
+        return { names: entries.map((entry) => entry.name), next }
+      }
+      const first = await page()
+      expect(first.names).toEqual(['a', 'b'])
+      for (let i = 0; i <= limits.ninep_client_listings_max; i++) await page()
+      expect((await page(first.next)).names).toEqual(['c', 'd'])
+      expect((await page(first.next)).names).toEqual(['c', 'd'])
+      await failure(tree.list(context(), parsePath('/'), { cursor: first.next }), 'invalid')
+    })
+
     it('handles of others are none', async () => {
       fresh()
       await put('x')
@@ -169,6 +187,29 @@ describe.skipIf(!hasDiod)('a folder of Linux', () => {
     expect(Buffer.from((await mount.server.read(context(), parsePath('/plain'))).bytes).toString()).toBe('from outside')
     await failure(mount.server.read(context(), parsePath('/link/passwd')), 'not_directory')
     await failure(mount.server.read(context(), parsePath('/link')), 'invalid')
+    await mount.close()
+    await diod.close()
+  })
+})
+
+describe.skipIf(!hasDiod)('a handle whose file was renamed under a server that goes by names', () => {
+  it('reads and writes its own file, and leaves the other alone', async () => {
+    const diod = await startDiod()
+    const mount = await connectNinep({ address: diod.address, aname: diod.folder, uid: diodUid })
+    const tree = mount.server
+    const [f, g] = [parsePath('/f'), parsePath('/g')]
+    await tree.write(context(), f, Buffer.from('a long value'))
+    const flags = { read: true, write: true, mode: 'shared' } as const
+    const { handle } = await tree.open(context(), f, flags)
+    await tree.rename(context(), f, g)
+    await tree.write(context(), f, Buffer.from('another'))
+    await tree.writeHandle(context(), handle, Buffer.from('A'), 0)
+    await tree.writeHandle(context(), handle, Buffer.from('!'), 'append')
+    expect(Buffer.from((await tree.readHandle(context(), handle, 0, 100)).bytes).toString()).toBe('A long value!')
+    await failure(tree.truncateHandle(context(), handle, 2), 'not_found')
+    await tree.closeHandle(context(), handle)
+    expect(Buffer.from((await tree.read(context(), f)).bytes).toString()).toBe('another')
+    expect(Buffer.from((await tree.read(context(), g)).bytes).toString()).toBe('A long value!')
     await mount.close()
     await diod.close()
   })
