@@ -1,7 +1,14 @@
-/** /usr: one directory a principal, its own, with its saved namespace file in it. */
+/**
+ * /usr: one directory a principal, its own, with its saved namespace file in it.
+ *
+ * U1 A home appears with the rights of its principal, whatever happens while it is made: it is made under a name that no principal
+ *    has, and moved. One that was removed is made again.
+ * U2 Nothing that stands where the namespace file belongs keeps its principal out: what is no file is told, and left alone.
+ */
 import { contextFor } from '../../namespace/context.ts'
 import type { Context } from '../../namespace/context.ts'
 import { isNineError, NineError } from '../../namespace/errors.ts'
+import type { ErrorKind } from '../../namespace/errors.ts'
 import type { FileServer, IfMatch } from '../../namespace/file-server.ts'
 import { parseNamespaceFile, printNamespaceFile } from '../../namespace/namespace-file.ts'
 import { joinName, rootPath } from '../../namespace/path.ts'
@@ -16,12 +23,15 @@ export interface SavedNamespace {
   readonly text: string
   /** Equal for equal texts; for caches. */
   readonly version: string
+  /** Why there is no text, where what stands in the file's place cannot be read. */
+  readonly problem?: string | undefined
 }
 
 export class Homes {
   readonly #store: FileServer
   readonly #owner: Principal
-  readonly #made = new Map<string, Promise<void>>()
+  /** Homes that are being made, by principal. */
+  readonly #making = new Map<string, Promise<void>>()
 
   /** @param store mounted at /usr */
   constructor(store: FileServer, owner: Principal) {
@@ -30,22 +40,31 @@ export class Homes {
   }
 
   /** The home of a principal is there, and its own. */
-  prepare(principal: Principal): Promise<void> {
-    let made = this.#made.get(principal.name)
-    if (made === undefined) {
-      made = this.#make(principal).catch((error: unknown) => {
-        this.#made.delete(principal.name)
-        throw error
-      })
-      this.#made.set(principal.name, made)
+  async prepare(principal: Principal): Promise<void> {
+    const { name } = principal
+    try {
+      await this.#store.stat(contextFor(this.#owner), joinName(rootPath, name))
+      return
+    } catch (error) {
+      if (!isNineError(error, 'not_found')) throw error
     }
-    return made
+    let making = this.#making.get(name)
+    if (making === undefined) {
+      making = this.#make(principal).finally(() => this.#making.delete(name))
+      this.#making.set(name, making)
+    }
+    return making
   }
 
   /** The principal's namespace file; empty when there is none. */
   async saved(principal: Principal): Promise<SavedNamespace> {
-    const found = await this.#read(contextFor(this.#owner), fileOf(principal))
-    return { text: found?.text ?? '', version: found === undefined ? 'none' : `${found.path}.${found.version}` }
+    try {
+      const found = await this.#read(contextFor(this.#owner), fileOf(principal))
+      return { text: found?.text ?? '', version: found === undefined ? 'none' : `${found.path}.${found.version}` }
+    } catch (error) {
+      if (!isNineError(error) || !misplacedKinds.includes(error.kind)) throw error
+      return { text: '', version: error.kind, problem: `the namespace file is none: ${error.message}` } // U2
+    }
   }
 
   /**
@@ -82,17 +101,23 @@ export class Homes {
     }
   }
 
+  /** U1 */
   async #make(principal: Principal): Promise<void> {
     const context = contextFor(this.#owner)
     const home = joinName(rootPath, principal.name)
-    try {
-      await this.#store.mkdir(context, home, { mode: 0o700 })
-    } catch (error) {
-      if (!isNineError(error, 'exists')) throw error
-      return
-    }
-    await this.#store.setRights(context, home, [{ who: principal.name, rights: allRights }])
+    const unfinished = joinName(rootPath, `.${principal.name}`)
+    await this.#store.remove(context, unfinished, { recursive: true }).catch(unlessMissing)
+    await this.#store.mkdir(context, unfinished, { mode: 0o700 })
+    await this.#store.setRights(context, unfinished, [{ who: principal.name, rights: allRights }])
+    await this.#store.rename(context, unfinished, home)
   }
+}
+
+/** What stands in a file's place and is none: a directory, a link, or a home that is a file. */
+const misplacedKinds: readonly ErrorKind[] = ['is_directory', 'not_directory', 'invalid']
+
+function unlessMissing(error: unknown): void {
+  if (!isNineError(error, 'not_found')) throw error
 }
 
 function fileOf(principal: Principal): Path {

@@ -16,7 +16,7 @@ import type { Principal } from '../../namespace/rights.ts'
 import type { BindRequest, DeregisterRequest, RegisterRequest, SessionControl, UnmountRequest } from '../../namespace/wire/control.ts'
 import type { LiveService, Services } from '../svc/services.ts'
 import type { Controls } from './controls.ts'
-import type { Homes } from './homes.ts'
+import type { Homes, SavedNamespace } from './homes.ts'
 import type { Sources } from './sources.ts'
 
 export interface NodeSessionParts {
@@ -51,8 +51,9 @@ export class NodeSession implements SessionControl {
   }
 
   /** Do what a namespace file says; a line that fails is noted and the rest goes on. */
-  async begin(context: Context, text: string): Promise<void> {
+  async begin(context: Context, { text, problem }: SavedNamespace): Promise<void> {
     const { namespace, sources } = this.#parts
+    if (problem !== undefined) this.problems.push(problem)
     try {
       const lines = parseNamespaceFile(text)
       await applyNamespaceFile(

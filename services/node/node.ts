@@ -178,7 +178,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         throw new NineError({ kind: 'unauthenticated', op: 'node.session', message: `the token of ${principal.name} has ended` })
       }
       sessions.set(id, session)
-      await session.begin(context, (await homes.saved(principal)).text)
+      await session.begin(context, await homes.saved(principal))
       return session
     }
 

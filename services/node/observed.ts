@@ -1,7 +1,11 @@
 /**
  * A file server that counts and, when tracing is configured, traces every operation on its way to another. The node puts one
  * around each session's namespace: the single place through which all edges go.
+ *
+ * O1 When the session has ended everything is refused, also what waits: a record of a stream, a lock.
+ * O2 What is open can still be dropped then, so that nothing stays behind of it.
  */
+import { setMaxListeners } from 'node:events'
 import type { Context } from '../../namespace/context.ts'
 import type { NineError } from '../../namespace/errors.ts'
 import { toNineError } from '../../namespace/errors.ts'
@@ -33,10 +37,14 @@ export class ObservedServer implements FileServer {
   readonly #metrics: Metrics
   readonly #tracing: Tracing | undefined
   readonly #ended: AbortSignal
+  /** What to call at the end, of operations that may wait for long. */
+  readonly #waiting = new Set<() => void>()
 
   /** @param ended aborted with a NineError: everything is refused with it from then on, and watches end */
   constructor(server: FileServer, metrics: Metrics, tracing: Tracing | undefined, ended: AbortSignal) {
     this.#ended = ended
+    setMaxListeners(0, ended)
+    ended.addEventListener('abort', () => this.#waiting.forEach((refuse) => refuse()), { once: true })
     this.#server = server
     this.#metrics = metrics
     this.#tracing = tracing
@@ -95,6 +103,8 @@ export class ObservedServer implements FileServer {
     this.#metrics.operation('watch')
     if (this.#ended.aborted) return { [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(this.#refusal()) }) }
     const signal = context.signal === undefined ? this.#ended : AbortSignal.any([context.signal, this.#ended])
+    // Every member of a union listens to it.
+    setMaxListeners(0, signal)
     return this.#server.watch({ ...context, signal }, path, options)
   }
 
@@ -111,7 +121,7 @@ export class ObservedServer implements FileServer {
   }
 
   lock(context: Context, path: Path, lease: string) {
-    return this.#observe('lock', context, path, (traced) => this.#server.lock(traced, path, lease))
+    return this.#observe('lock', context, path, (traced) => this.#unlessEnded(this.#server.lock(traced, path, lease)))
   }
 
   open(context: Context, path: Path, flags: OpenFlags) {
@@ -119,12 +129,9 @@ export class ObservedServer implements FileServer {
   }
 
   readHandle(context: Context, handle: HandleId, offset: number, length: number) {
-    return this.#observe('readHandle', context, rootPath, async (traced) => {
-      const read = await this.#server.readHandle(traced, handle, offset, length)
-      // A stream's record may have been waited for.
-      if (this.#ended.aborted) throw this.#refusal()
-      return read
-    })
+    return this.#observe('readHandle', context, rootPath, (traced) =>
+      this.#unlessEnded(this.#server.readHandle(traced, handle, offset, length)),
+    )
   }
 
   writeHandle(context: Context, handle: HandleId, bytes: Uint8Array, offset: number | 'append') {
@@ -144,6 +151,7 @@ export class ObservedServer implements FileServer {
   }
 
   closeHandle(context: Context, handle: HandleId, options?: { readonly discard?: boolean }) {
+    if (this.#ended.aborted && options?.discard === true) return this.#server.closeHandle(context, handle, options) // O2
     return this.#observe('closeHandle', context, rootPath, (traced) => this.#server.closeHandle(traced, handle, options))
   }
 
@@ -166,6 +174,19 @@ export class ObservedServer implements FileServer {
       span?.end(error)
     })
     return answer
+  }
+
+  /** O1. What it answers later is dropped. */
+  #unlessEnded<T>(answer: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const refuse = (): void => reject(this.#refusal())
+      this.#waiting.add(refuse)
+      const over = (): void => void this.#waiting.delete(refuse)
+      answer.then(
+        (value) => (over(), resolve(value)),
+        (error: unknown) => (over(), reject(error as Error)),
+      )
+    })
   }
 
   #refusal(): NineError {

@@ -124,6 +124,25 @@ describe('what it tells of itself', () => {
     expect(await client.readText('/sys/metrics')).toContain('nine_operations_total')
   })
 
+  it('says nothing on standard error for a watch of a root of many members', async () => {
+    const warnings: Error[] = []
+    const onWarning = (warning: Error): void => void warnings.push(warning)
+    process.on('warning', onWarning)
+    const { client, namespace } = await node.connect()
+    await client.mkdir('/data/members')
+    for (let i = 0; i < 12; i++) {
+      await client.mkdir(`/data/members/${i}`)
+      await namespace.save(`bind /data/members/${i} /member-${i}`)
+    }
+    const gone = new AbortController()
+    expect((await node.fetch('/v1/fs/?watch=recursive', { signal: gone.signal })).status).toBe(200)
+    expect((await node.fetch('/v1/fs/?list&recursive&limit=5')).status).toBe(200)
+    gone.abort()
+    for (let i = 0; i < 12; i++) await namespace.save(`unmount /member-${i}`)
+    process.off('warning', onWarning)
+    expect(warnings.filter(({ name }) => name === 'MaxListenersExceededWarning')).toEqual([])
+  })
+
   it('is healthy and ready', async () => {
     expect((await fetch(`http://${node.node.http}/healthz`)).status).toBe(200)
     expect((await fetch(`http://${node.node.http}/readyz`)).status).toBe(200)

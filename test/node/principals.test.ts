@@ -18,6 +18,11 @@ beforeAll(async () => {
 
 afterAll(() => node.close())
 
+/** Files open in the store of all homes. */
+async function openHandles(): Promise<number> {
+  return (JSON.parse(await owner.client.readText('/sys/stores/usr')) as { handles: number }).handles
+}
+
 describe('tokens', () => {
   it('are made, listed and revoked by the owner alone', async () => {
     const { token } = (await owner.control('token.create', { name: 'ann', groups: ['team'] })) as { token: string }
@@ -86,6 +91,36 @@ describe('tokens', () => {
     expect(await other.client.exists('/usr/carol')).toBe(true)
   })
 
+  it('end what waits, and what it had open is let go: a stream that is quiet, a value half sent', async () => {
+    const token = await node.tokenFor('fay')
+    let isLeft = false
+    await node.serve(
+      defineService('quiet', {
+        all: stream(async function* ({ signal }) {
+          yield 'first\n'
+          await new Promise((resolve) => signal.addEventListener('abort', resolve))
+          isLeft = true
+        }),
+      }),
+    )
+    const quiet = await node.fetch('/v1/fs/svc/quiet/all', { token })
+    const reader = quiet.body!.getReader()
+    expect(Buffer.from((await reader.read()).value).toString()).toBe('first\n')
+
+    let more: ReadableStreamDefaultController<Uint8Array> | undefined
+    const body = new ReadableStream<Uint8Array>({ start: (controller) => void (more = controller) })
+    const sending = node.fetch('/v1/fs/usr/fay/large', { method: 'PUT', body, token, duplex: 'half' })
+    more!.enqueue(new Uint8Array(3_000_000))
+    await eventually(async () => ((await openHandles()) > 0 ? true : undefined))
+
+    await owner.control('token.revoke', { name: 'fay' })
+    await expect(reader.read()).rejects.toThrow()
+    await eventually(async () => (isLeft ? true : undefined))
+    more!.enqueue(new Uint8Array(100_000))
+    expect((await sending).status).toBe(401)
+    await eventually(async () => ((await openHandles()) === 0 ? true : undefined))
+  })
+
   it('are replaced by a new one for the same name: what the old one opened ends, the files stay', async () => {
     const old = await node.tokenFor('dora')
     const session = await node.connect({ token: old })
@@ -109,6 +144,15 @@ describe('rights', () => {
     expect(await ben.client.readText('/usr/ann2/secret')).toBe('mine')
     expect(await owner.client.readText('/usr/ann2/secret')).toBe('mine')
     await failure(ann.client.write('/data/x', 'x'), 'denied')
+  })
+
+  it('a home that was removed is there again for the next session, and its principal’s own', async () => {
+    const token = await node.tokenFor('gus')
+    await node.connect({ token })
+    await owner.client.remove('/usr/gus', { recursive: true })
+    const gus = await node.connect({ token })
+    await gus.client.write('/usr/gus/again', 'x')
+    expect((await owner.client.listAll('/usr')).entries.every(({ name }) => !name.startsWith('.'))).toBe(true)
   })
 
   it('of the node itself: status, metrics, principals, stores and chunks are the owner’s', async () => {

@@ -166,6 +166,22 @@ describe('a saved namespace', () => {
     expect((await node.fetch('/v1/fs/usr/ann6/real', { token: await node.tokenFor('ann6') })).status).toBe(200)
   })
 
+  it('does not lock its principal out either where a directory or a link stands in its place', async () => {
+    for (const [name, make] of [
+      ['ann8', (session: Session) => session.client.mkdir('/usr/ann8/namespace')],
+      ['ann9', (session: Session) => session.client.symlink('/usr/ann9/namespace', '/data')],
+    ] as const) {
+      const token = await node.tokenFor(name)
+      await make(await node.connect({ token }))
+      expect((await node.fetch(`/v1/fs/usr/${name}`, { token })).status).toBe(200)
+      const next = await node.connect({ token })
+      expect((await next.namespace.entries()).map((entry) => entry.text).at(-1)).toMatch(/^# the namespace file is none: .*namespace/)
+      await next.client.remove(`/usr/${name}/namespace`)
+      await next.namespace.save(`bind /usr/${name} /mine`)
+      expect(await (await node.connect({ token })).client.exists('/mine')).toBe(true)
+    }
+  })
+
   it('cannot take away the own namespace file for good: binding over it leaves the saved one in the home', async () => {
     const ann = await node.connectAs('ann7')
     await ann.client.mkdir('/usr/ann7/empty')
