@@ -1,5 +1,6 @@
 /** Operations that both dialects have: walk, read, write, clunk, remove. walk(5), read(5), clunk(5), remove(5). */
 import type { FileServer } from '../../namespace/file-server.ts'
+import { limits } from '../../namespace/limits.ts'
 import { joinName } from '../../namespace/path.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { FileKind } from '../../namespace/stat.ts'
@@ -89,6 +90,8 @@ export const read: Operation<'Tread'> = (session, { fid: id, offset, count }, ca
   if (opened?.type === 'bytes') return { type: 'Rread', data: opened.bytes.subarray(offset, offset + length) }
   if (opened?.type !== 'file' || !opened.isReadable) throw refusal('invalid', `fid ${id} is not open for reading`, fid.path)
   if (!opened.isSlow) {
+    // Past the end of the largest file there is nothing, which is no failure.
+    if (offset >= limits.file_bytes_max) return { type: 'Rread', data: empty }
     call.answerBytes = length
     return session.pending(fid, root.server.readHandle(session.context(root), opened.handle, offset, length)).then(readAnswer)
   }

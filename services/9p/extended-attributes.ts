@@ -1,4 +1,5 @@
 /** Ninefold's own attributes as extended attributes of files (xattr(7)): `user.nine.*`. */
+import { isUtf8 } from 'node:buffer'
 import type { StatChanges } from '../../namespace/file-server.ts'
 import type { Stat } from '../../namespace/stat.ts'
 import { refusal } from './failures.ts'
@@ -21,9 +22,12 @@ export function readAttribute(stat: Stat, name: string): Buffer {
   return Buffer.from(value)
 }
 
-/** What setting `name` changes. @throws NineError `denied` for those that tell of changes, `unsupported` for others */
+/** What setting `name` changes. @throws NineError `invalid` for what is no text, `denied` for those that tell of changes, `unsupported` for others */
 export function attributeChange(name: string, value: Buffer): StatChanges {
-  if (name === 'user.nine.contentType') return { contentType: value.toString() }
+  if (name === 'user.nine.contentType') {
+    if (!isUtf8(value)) throw refusal('invalid', 'a content type is a text')
+    return { contentType: value.toString() }
+  }
   if (Object.hasOwn(readers, name)) throw refusal('denied', `${name} only tells`)
   throw refusal('unsupported', 'only user.nine.contentType can be set')
 }

@@ -81,6 +81,17 @@ export class RawClient {
     throw new Error(`${body.type} was answered by ${answer.type}`)
   }
 
+  /** The error that bytes of the test's own are answered with, whatever their tag. */
+  async refusedBytes(message: Buffer): Promise<number | string> {
+    const tag = message.readUInt16LE(5)
+    const answered = new Promise<Answer>((resolve) => this.#waiting.set(tag, resolve))
+    this.socket.write(message)
+    const answer = await answered
+    if (answer.type === 'Rlerror') return answer.errno
+    if (answer.type === 'Rerror') return answer.ename
+    throw new Error(`it was answered by ${answer.type}`)
+  }
+
   attach(fid: number, aname = '/', fields: { uname?: string; nUname?: number; afid?: number } = {}): Promise<AnswerOf<'Rattach'>> {
     return this.ask({ type: 'Tattach', fid, afid: noFid, uname: 'somebody', nUname: noUid, aname, ...fields }, 'Rattach')
   }
