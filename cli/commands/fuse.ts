@@ -83,10 +83,10 @@ async function end(mount: Mount): Promise<void> {
   throw new NineError({ kind: 'internal', op: 'cli.fuse', path: failed[0], message })
 }
 
-/** Resolves at SIGINT or SIGTERM; a second one ends the process at once. */
+/** Resolves at SIGINT, SIGTERM or when the terminal goes; a second one ends the process at once. */
 function stopAsked(): Promise<void> {
   return new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
       process.once(signal, () => {
         resolve()
         process.once(signal, () => process.exit(130))

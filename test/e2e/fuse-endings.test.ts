@@ -1,5 +1,6 @@
 /** How a mount ends, what is kept when it does, what it says when it cannot begin, and what it does while its node is away. */
 import { spawn, spawnSync } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rm, rmdir, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -17,6 +18,7 @@ import errno, os, sys
 os.chdir(sys.argv[1])
 reader = os.open('log', os.O_RDONLY)
 writer = os.open('log', os.O_WRONLY | os.O_APPEND)
+other = os.open('other', os.O_RDONLY)
 loser = os.open('lost', os.O_WRONLY | os.O_CREAT)
 os.write(loser, b'never synced')
 print('open', flush=True)
@@ -24,12 +26,13 @@ sys.stdin.readline()
 os.write(writer, b'after')
 os.fsync(writer)
 read = os.read(reader, 64).decode()
-try:
-    os.fsync(loser)
-    lost = 'nothing lost'
-except OSError as error:
-    lost = errno.errorcode[error.errno]
-print(' '.join([*read.split(), lost]), flush=True)
+def kind(act):
+    try:
+        return act()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+lost = kind(lambda: os.fsync(loser))
+print(' '.join([*read.split(), str(lost), str(kind(lambda: os.read(other, 64)))]), flush=True)
 `
 const examples = join(import.meta.dirname, '..', '..', 'examples')
 const why = noFuseBecause()
@@ -46,7 +49,7 @@ describe.skipIf(why !== undefined)(`the end of a mount through FUSE${why === und
     await node.kill()
   })
 
-  it.each(['SIGINT', 'SIGTERM'] as const)('%s unmounts, with files open too, and publishes what they wrote', async (signal) => {
+  it.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s unmounts, with files open too, and publishes what they wrote', async (signal) => {
     const mount = await mountTree(node, '/data')
     const fd = openSync(join(mount.dir, 'open'), 'w')
     writeSync(fd, 'not yet closed')
@@ -88,12 +91,16 @@ describe.skipIf(why !== undefined)(`the end of a mount through FUSE${why === und
     const fd = openSync(join(mount.dir, 'synced'), 'w')
     writeSync(fd, 'synced')
     fsyncSync(fd)
+    // One close of a file that stays open by another number.
+    const shared = spawn('/bin/sh', ['-c', 'exec 3>dup; echo -n duplicate >&3; echo done; read line'], { cwd: mount.dir, stdio: 'pipe' })
+    await new Promise((resolve) => shared.stdout.once('data', resolve))
     node.process.kill('SIGKILL')
     await new Promise((resolve) => node.process.once('close', resolve))
+    const next = await startNode([], data)
+    expect(await next.ok(['cat', '/data/closed', '/data/synced', '/data/dup'])).toBe('closedsyncedduplicate')
+    shared.kill()
     closeSyncQuietly(fd)
     await mount.stop()
-    const next = await startNode([], data)
-    expect(await next.ok(['cat', '/data/closed', '/data/synced'])).toBe('closedsynced')
     await next.kill()
     await rmdir(mount.dir)
   })
@@ -102,6 +109,7 @@ describe.skipIf(why !== undefined)(`the end of a mount through FUSE${why === und
     const mount = await mountTree(node, '/data')
     await writeFile(join(mount.dir, 'log'), 'before\n')
     // The files are another process's: our own would be flushed when we start the next node, which would wait for itself.
+    await writeFile(join(mount.dir, 'other'), 'one file')
     const holder = spawn('python3', ['-c', holding, mount.dir], { stdio: ['pipe', 'pipe', 'inherit'] })
     const said = createInterface({ input: holder.stdout })[Symbol.asyncIterator]()
     expect((await said.next()).value).toBe('open')
@@ -110,8 +118,10 @@ describe.skipIf(why !== undefined)(`the end of a mount through FUSE${why === und
     node.process.kill('SIGKILL')
     await new Promise((resolve) => node.process.once('close', resolve))
     const next = await startNode(['--grpc', grpc], data)
+    await next.ok(['rm', '/data/other'])
+    await next.ok(['write', '/data/other', 'another file'])
     holder.stdin.end('\n')
-    expect((await said.next()).value).toBe('before after EIO')
+    expect((await said.next()).value).toBe('before after EIO ESTALE')
     expect(await next.ok(['cat', '/data/log'])).toBe('before\nafter')
     expect(await mount.stop()).toMatchObject({ code: 0, stderr: '' })
     await next.kill()
@@ -157,16 +167,22 @@ describe.skipIf(why !== undefined)(`the end of a mount through FUSE${why === und
     await rmdir(mount.dir)
   })
 
+  it.skipIf(process.getuid?.() !== 0)('is for its user alone, or with --allow-other for others within the modes of files', async () => {
+    const asNobody = (line: string): string =>
+      spawnSync('setpriv', ['--reuid=65534', '--clear-groups', '/bin/sh', '-c', line]).stdout.toString()
+    const mount = await mountTree(node, '/data')
+    expect(asNobody(`cat ${mount.dir}/a 2>/dev/null || echo refused`)).toBe('refused\n')
+    await mount.stop()
+    const open = await mountTree(node, '/data', ['--allow-other'], mount.dir)
+    await writeFile(join(mount.dir, 'private'), 'private', { mode: 0o600 })
+    expect(asNobody(`cat ${mount.dir}/a; cat ${mount.dir}/private 2>/dev/null || echo refused`)).toBe('firstrefused\n')
+    expect(asNobody(`echo x 2>/dev/null > ${mount.dir}/a || echo refused`)).toBe('refused\n')
+    expect(await open.stop()).toMatchObject({ code: 0, stderr: '' })
+    await rmdir(mount.dir)
+  })
+
   it('shows services: values, commands, and with --direct-io streams', async () => {
-    const counter = spawn(process.execPath, [join(examples, 'counter.mjs')], {
-      env: { ...process.env, NINE_ADDR: node.ready.grpc, NINE_TOKEN_FILE: node.ready.tokenFile },
-      stdio: 'ignore',
-    })
-    const clock = spawn(process.execPath, [join(examples, 'clock.mjs')], {
-      env: { ...process.env, NINE_ADDR: node.ready.grpc, NINE_TOKEN_FILE: node.ready.tokenFile },
-      stdio: 'ignore',
-    })
-    await Promise.all(['counter', 'clock'].map((name) => registered(node, name)))
+    const [counter, clock] = await Promise.all([serving(node, 'counter'), serving(node, 'clock')])
     const mount = await mountTree(node, '/')
     expect(JSON.parse(await readFile(join(mount.dir, 'sys/status'), 'utf8'))).toMatchObject({ name: 'local' })
     const whoami = await node.ok(['cat', '/sys/whoami'])
@@ -185,12 +201,12 @@ describe.skipIf(why !== undefined)(`the end of a mount through FUSE${why === und
   })
 })
 
-/** Resolves when the service has registered. */
-async function registered(node: NodeProcess, name: string): Promise<void> {
-  for (;;) {
-    const { code } = await node.nine(['ls', `/svc/${name}`])
-    if (code === 0) return
-  }
+/** An example, once it says that it serves. */
+async function serving(node: NodeProcess, name: string): Promise<ChildProcess> {
+  const env = { ...process.env, NINE_ADDR: node.ready.grpc, NINE_TOKEN_FILE: node.ready.tokenFile }
+  const child = spawn(process.execPath, [join(examples, `${name}.mjs`)], { env, stdio: ['ignore', 'pipe', 'inherit'] })
+  await new Promise((resolve) => child.stdout.once('data', resolve))
+  return child
 }
 
 describe.skipIf(why !== undefined)(`a mount that cannot be${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
