@@ -56,6 +56,8 @@ interface Service {
   /** Names mounted in `tree`, and the instance behind each; undefined: unavailable. */
   readonly mounted: Map<string, string | undefined>
   turn: Promise<unknown>
+  /** Settled when it stands below /svc. */
+  shown: Promise<void>
 }
 
 export class Services {
@@ -88,24 +90,18 @@ export class Services {
     const { service: name, names, namespace } = fields
     checkRegistration(fields)
     const instance = fields.instance ?? this.#options.instanceName()
-    const known = this.#services.get(name)
-    this.#checkOwner(name, known?.record.owner, principal)
-    const record = {
-      service: name,
-      owner: known?.record.owner ?? principal.name,
-      names: [...names],
-      namespace,
-      hasStore: known?.record.hasStore ?? false,
-    }
+    this.#checkOwner(name, this.#services.get(name)?.record.owner, principal)
     const registration = await this.#options.registry.register(
       { service: name, instance, names, node: this.#options.node },
       limits.service_lease_ms,
     )
     try {
-      const service = this.#services.get(name) ?? (await this.#show(record))
+      const service = await this.#known(name, principal)
       await this.#inTurn(service, async () => {
-        await this.#options.catalog.save({ ...record, hasStore: service.record.hasStore })
-        service.record = { ...record, hasStore: service.record.hasStore }
+        this.#checkOwner(name, service.record.owner, principal)
+        const record = { ...service.record, names: [...names], namespace }
+        await this.#options.catalog.save(record)
+        service.record = record
         service.live.set(instance, { server, names })
         await this.server.mount(this.#context(), server, joinName(rootPath, `${name}@${instance}`), { source: `${name}@${instance}` })
         await this.#remount(service)
@@ -120,15 +116,17 @@ export class Services {
   /** Give a service a store, or find the one it has. @throws NineError `denied` (another's service), `invalid` (name) */
   async makeStore(name: string, principal: Principal): Promise<void> {
     checkServiceName(name, 'svc.makeStore')
-    const known = this.#services.get(name)
-    this.#checkOwner(name, known?.record.owner, principal)
-    const service = known ?? (await this.#show({ service: name, owner: principal.name, names: [], namespace: '', hasStore: false }))
+    this.#checkOwner(name, this.#services.get(name)?.record.owner, principal)
+    const service = await this.#known(name, principal)
     await this.#inTurn(service, async () => {
+      this.#checkOwner(name, service.record.owner, principal)
       if (service.store !== undefined) return
-      service.store = await this.#options.storeFor(name, service.record.owner)
-      service.record = { ...service.record, hasStore: true }
-      await this.#options.catalog.save(service.record)
-      await service.tree.mount(this.#context(), service.store, rootPath, { source: `store ${name}` })
+      const store = await this.#options.storeFor(name, service.record.owner)
+      const record = { ...service.record, hasStore: true }
+      await this.#options.catalog.save(record)
+      await service.tree.mount(this.#context(), store, rootPath, { source: `store ${name}` })
+      service.record = record
+      service.store = store
     })
   }
 
@@ -154,15 +152,42 @@ export class Services {
     this.#stopListening()
   }
 
+  /** The service of a name, made for `principal` when there is none. */
+  async #known(name: string, principal: Principal): Promise<Service> {
+    const known = this.#services.get(name)
+    if (known === undefined) return this.#show({ service: name, owner: principal.name, names: [], namespace: '', hasStore: false })
+    // Whoever began to show it may not be done, or may fail.
+    await known.shown
+    return known
+  }
+
+  /** A service is known when it is shown: what failed can be tried again. */
   async #show(record: ServiceRecord): Promise<Service> {
     const tree = new Namespace()
-    const service: Service = { record, tree, store: undefined, live: new Map(), mounted: new Map(), turn: Promise.resolve() }
-    this.#services.set(record.service, service)
-    if (record.hasStore) {
-      service.store = await this.#options.storeFor(record.service, record.owner)
-      await tree.mount(this.#context(), service.store, rootPath, { source: `store ${record.service}` })
+    const show = async (): Promise<void> => {
+      if (record.hasStore) {
+        service.store = await this.#options.storeFor(record.service, record.owner)
+        await tree.mount(this.#context(), service.store, rootPath, { source: `store ${record.service}` })
+      }
+      await this.server.mount(this.#context(), tree, joinName(rootPath, record.service), { source: record.service })
     }
-    await this.server.mount(this.#context(), tree, joinName(rootPath, record.service), { source: record.service })
+    const service: Service = {
+      record,
+      tree,
+      store: undefined,
+      live: new Map(),
+      mounted: new Map(),
+      turn: Promise.resolve(),
+      shown: Promise.resolve(),
+    }
+    this.#services.set(record.service, service)
+    service.shown = show()
+    try {
+      await service.shown
+    } catch (error) {
+      this.#services.delete(record.service)
+      throw error
+    }
     return service
   }
 
