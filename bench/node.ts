@@ -34,6 +34,14 @@ export interface BenchSizes {
   readonly importFolder: string
 }
 
+/** What `nine up` writes when it serves. */
+interface NodeReady {
+  readonly grpc: string
+  readonly '9p'?: string
+  readonly tokenFile: string
+  readonly pid: number
+}
+
 const modules = join(import.meta.dirname, '..', 'node_modules')
 
 export const fullSizes: BenchSizes = { operations: 100_000, listEntries: 1_000_000, watchers: 1_000, importFolder: modules }
@@ -187,12 +195,12 @@ function residentMebibytes(pid: number): number {
   return Number(match?.[1]) / 1024
 }
 
-function readyOf(file: string): Promise<{ grpc: string; tokenFile: string; pid: number }> {
+export function readyOf(file: string): Promise<NodeReady> {
   return new Promise((resolve) => {
     const look = (): void => {
       if (!existsSync(file)) return
       watcher.close()
-      resolve(JSON.parse(readFileSync(file, 'utf8')) as { grpc: string; tokenFile: string; pid: number })
+      resolve(JSON.parse(readFileSync(file, 'utf8')) as NodeReady)
     }
     const watcher = watch(join(file, '..'), look)
     look()
