@@ -4,6 +4,7 @@
  */
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
+import { fullNinepSizes, printNinep, runNinep, smokeNinepSizes } from './ninep.ts'
 import { fullSizes, runNode, smokeSizes } from './node.ts'
 import type { NodeRates } from './node.ts'
 import { runEtcd } from './peers/etcd.ts'
@@ -17,6 +18,7 @@ const skipped = 'left out of a smoke run'
 const etcd = isSmoke ? skipped : await runEtcd(20_000)
 const redis = isSmoke ? skipped : await runRedis(50_000)
 const node = await runNode(sizes)
+const ninep = await runNinep(isSmoke ? smokeNinepSizes : fullNinepSizes)
 
 interface Row {
   readonly what: string
@@ -39,7 +41,7 @@ const rows: readonly Row[] = [
   { what: 'idle node, resident', key: 'idleMebibytes', unit: ' MiB' },
 ]
 
-if (process.argv.includes('--json')) console.log(JSON.stringify({ node, etcd, redis }))
+if (process.argv.includes('--json')) console.log(JSON.stringify({ node, etcd, redis, ninep }))
 else {
   print(['', 'ninefold', 'etcd', 'ratio', 'goal', 'redis', 'ratio'])
   for (const row of rows) {
@@ -49,6 +51,7 @@ else {
   const memory = Object.entries(node.mebibytesAfter).map(([step, mebibytes]) => `${step} ${Math.round(mebibytes)}`)
   console.log(`resident MiB after: ${memory.join(', ')}`)
   for (const [name, peer] of Object.entries({ etcd, redis })) if (typeof peer === 'string') console.log(`${name}: skipped, ${peer}`)
+  printNinep(ninep)
 }
 
 // In process, so in a process of its own.
