@@ -29,6 +29,8 @@ export interface AttachOptions {
   readonly tokenIn?: 'afid' | 'aname' | undefined
   /** Speak this one only. */
   readonly dialect?: Dialect | undefined
+  /** Refuse a server of this machine: `denied`. Many let every local program in. */
+  readonly noLoopback?: boolean | undefined
   /** Largest message we offer, bytes. */
   readonly msize?: number | undefined
 }
@@ -44,7 +46,7 @@ const msize_min = 4096
 
 /** @throws NineError `unavailable`, `unauthenticated`, `unsupported` for a server that speaks neither dialect, what it answers to attach */
 export async function attachNinep(options: AttachOptions, clock: Clock, onClosed: (error: NineError) => void): Promise<Attached> {
-  const socket = await dialNinep(options.address)
+  const socket = await dialNinep(options.address, options.noLoopback)
   let isAttached = false
   const connection = new NinepConnection(socket, clock, (error) => {
     if (isAttached) onClosed(error)

@@ -24,8 +24,11 @@ export function parseNinepAddress(text: string): NinepAddress {
 /** 9pfs of the Internet's list of ports. */
 const default_port = 564
 
-/** @throws NineError `unavailable` */
-export function dialNinep(address: NinepAddress): Promise<Socket> {
+/**
+ * @param noLoopback refuse to speak to a server of this machine, whatever name led there
+ * @throws NineError `unavailable`, `denied`
+ */
+export function dialNinep(address: NinepAddress, noLoopback = false): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const socket = 'socket' in address ? connect({ path: address.socket }) : connect({ ...address, noDelay: true })
     const refuse = (cause: Error): void => {
@@ -38,8 +41,24 @@ export function dialNinep(address: NinepAddress): Promise<Socket> {
     socket.once('connect', () => {
       socket.setTimeout(0)
       socket.off('error', refuse)
+      if (noLoopback && isLocal(socket)) {
+        socket.destroy()
+        reject(
+          new NineError({
+            kind: 'denied',
+            op: 'ninep.connect',
+            message: '9P servers of its own machine are mounted by the owner of the node alone',
+          }),
+        )
+        return
+      }
       socket.setKeepAlive(true, limits.session_ping_ms)
       resolve(socket)
     })
   })
+}
+
+/** What has no address is a Unix socket. */
+function isLocal({ remoteAddress }: Socket): boolean {
+  return remoteAddress === undefined || /^(::ffff:)?127\.|^::1$/.test(remoteAddress)
 }

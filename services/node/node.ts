@@ -156,7 +156,12 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
 
     const sourcesOf = (principal: Principal): Sources => {
       const read = async (path: string): Promise<Uint8Array> => (await usr.read(contextFor(principal), parsePath(path))).bytes
-      return new Sources(services, (address) => readPeerToken(read, `/${principal.name}`, address), principal.name)
+      return new Sources(
+        services,
+        (address) => readPeerToken(read, `/${principal.name}`, address),
+        principal.name,
+        principal.name !== owner.name,
+      )
     }
     const openSession = async (principal: Principal, id: number, { sources, ended }: SharedParts): Promise<NodeSession> => {
       await homes.prepare(principal)

@@ -5,7 +5,8 @@
  * S1 A mount that is asked for connects at once and tells what fails. One of a saved namespace connects when it is first used: what
  *    it leads to need not be up, and two nodes whose saved namespaces mount each other do not call each other for ever.
  * S2 A connection is kept for the session.
- * S3 A 9P server is given the token this principal has for it, if there is one: many want none.
+ * S3 9P servers of this machine are for the node's owner alone: they let local programs in (`--9p-auth none` does), and the node is one.
+ * S4 A 9P server is given the token this principal has for it, if there is one: many want none.
  */
 import { isNineError, NineError } from '../../namespace/errors.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
@@ -33,21 +34,24 @@ export class Sources {
   readonly #services: Services
   readonly #tokenFor: (address: string) => Promise<string>
   readonly #user: string
+  readonly #noLoopback: boolean
   readonly #connections = new Map<string, Promise<Connection>>()
 
   /**
    * @param tokenFor the token this principal has for the node or server at an address; `not_found` without one
    * @param user who says to be at a 9P server, where the source names nobody
+   * @param noLoopback whether 9P servers of this machine are refused
    */
-  constructor(services: Services, tokenFor: (address: string) => Promise<string>, user: string) {
+  constructor(services: Services, tokenFor: (address: string) => Promise<string>, user: string, noLoopback: boolean) {
     this.#services = services
     this.#tokenFor = tokenFor
     this.#user = user
+    this.#noLoopback = noLoopback
   }
 
   /**
    * @param isLazy connect with the first use, and fail then
-   * @throws NineError `not_found` for an unknown service or a missing token, `invalid`, `unavailable`, what a 9P server answers
+   * @throws NineError `not_found` for an unknown service or a missing token, `invalid`, `unavailable`, `denied` (S3), what a 9P server answers
    */
   async resolve(source: string, isLazy = false): Promise<FileServer | Channel> {
     if (source.startsWith('9p://')) return this.#resolveNinep(source, isLazy)
@@ -86,14 +90,14 @@ export class Sources {
     const [, user = this.#user, address, aname = ''] = match
     parseNinepAddress(address!)
     const uid = /^\d{1,9}$/.test(user) ? Number(user) : undefined
-    const options: ConnectNinepOptions = { address: address!, aname, uname: user, uid }
+    const options: ConnectNinepOptions = { address: address!, aname, uname: user, uid, noLoopback: this.#noLoopback } // S3
     const connect = async (): Promise<FileServer> => {
       return (await this.#connection(source, async () => connectNinep({ ...options, token: await this.#tokenIfAny(address!) }))).server
     }
     return isLazy ? lazyServer(connect) : connect() // S1
   }
 
-  /** S3 */
+  /** S4 */
   async #tokenIfAny(address: string): Promise<string | undefined> {
     try {
       return await this.#tokenFor(address)

@@ -42,6 +42,14 @@ describe('9p:// sources', () => {
     expect(await edge.text('/g')).toBe('let in')
   })
 
+  it('of this machine are for the owner of the node alone', async () => {
+    const ann = await node.connectAs('ann')
+    for (const host of ['127.0.0.1', 'localhost', '[::ffff:127.0.0.1]']) {
+      const source = `9p://${host}:${edge.address.split(':')[1]}/data`
+      await failure(ann.namespace.mount(source, '/x'), 'denied')
+    }
+  })
+
   it('that are none are refused', async () => {
     for (const source of ['9p://', '9p:///data', '9p://host:0/x', '9p://a b/x', '9p://x@y@z/']) {
       await failure(session.namespace.mount(source, '/x'), 'invalid')
