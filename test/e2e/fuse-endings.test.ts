@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { exitCodeOf } from '../../cli/exit-codes.ts'
-import { isMounted, mountTree, noFuseBecause, shell } from './mounted.ts'
+import { endMounts, isMounted, mountTree, noFuseBecause, shell } from './mounted.ts'
 import { startNode, temporaryFolder } from './run-nine.ts'
 import type { NodeProcess } from './run-nine.ts'
 
@@ -39,6 +39,8 @@ const why = noFuseBecause()
 
 describe.skipIf(why !== undefined)(`the end of a mount through FUSE${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
   let node: NodeProcess
+  /** The node once more, on the data it left. */
+  let next: NodeProcess | undefined
 
   beforeEach(async () => {
     node = await startNode()
@@ -46,6 +48,9 @@ describe.skipIf(why !== undefined)(`the end of a mount through FUSE${why === und
   })
 
   afterEach(async () => {
+    await endMounts()
+    await next?.kill()
+    next = undefined
     await node.kill()
   })
 
@@ -96,12 +101,11 @@ describe.skipIf(why !== undefined)(`the end of a mount through FUSE${why === und
     await new Promise((resolve) => shared.stdout.once('data', resolve))
     node.process.kill('SIGKILL')
     await new Promise((resolve) => node.process.once('close', resolve))
-    const next = await startNode([], data)
+    next = await startNode([], data)
     expect(await next.ok(['cat', '/data/closed', '/data/synced', '/data/dup'])).toBe('closedsyncedduplicate')
     shared.kill()
     closeSyncQuietly(fd)
     await mount.stop()
-    await next.kill()
     await rmdir(mount.dir)
   })
 
@@ -117,14 +121,13 @@ describe.skipIf(why !== undefined)(`the end of a mount through FUSE${why === und
     const { grpc } = node.ready
     node.process.kill('SIGKILL')
     await new Promise((resolve) => node.process.once('close', resolve))
-    const next = await startNode(['--grpc', grpc], data)
+    next = await startNode(['--grpc', grpc], data)
     await next.ok(['rm', '/data/other'])
     await next.ok(['write', '/data/other', 'another file'])
     holder.stdin.end('\n')
     expect((await said.next()).value).toBe('before after EIO ESTALE')
     expect(await next.ok(['cat', '/data/log'])).toBe('before\nafter')
     expect(await mount.stop()).toMatchObject({ code: 0, stderr: '' })
-    await next.kill()
     await rmdir(mount.dir)
   })
 
@@ -140,11 +143,10 @@ describe.skipIf(why !== undefined)(`the end of a mount through FUSE${why === und
     await new Promise((resolve) => node.process.once('close', resolve))
     await expect(stat(join(mount.dir, 'a'))).rejects.toThrow(/EHOSTUNREACH|ETIMEDOUT/)
     const { grpc } = node.ready
-    const next = await startNode(['--grpc', grpc], join(node.folder, 'data'))
+    next = await startNode(['--grpc', grpc], join(node.folder, 'data'))
     await next.ok(['stat', '/data/a'])
     expect(isMounted(mount.dir)).toBe(true)
     expect(await mount.stop()).toMatchObject({ code: 0, stderr: '' })
-    await next.kill()
     await rmdir(mount.dir)
   })
 

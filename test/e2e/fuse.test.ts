@@ -7,7 +7,7 @@ import { mkdir, readdir, readFile, rm, rmdir, stat, symlink, truncate, utimes, w
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { hasProgram, isMounted, mountTree, noFuseBecause, shell } from './mounted.ts'
+import { endMounts, hasProgram, isMounted, mountTree, noFuseBecause, shell } from './mounted.ts'
 import type { MountProcess } from './mounted.ts'
 import { startNode, temporaryFolder } from './run-nine.ts'
 import type { NodeProcess } from './run-nine.ts'
@@ -37,6 +37,7 @@ describe.skipIf(why !== undefined)(`a mount through FUSE${why === undefined ? ''
 
   afterAll(async () => {
     const { code, stderr } = await mount.stop()
+    await endMounts()
     await node.kill()
     await rmdir(mount.dir)
     await rm(folder, { recursive: true })

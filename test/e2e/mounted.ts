@@ -37,11 +37,24 @@ export interface MountProcess {
   stop(): Promise<Finished>
 }
 
+const running = new Set<{ readonly dir: string; readonly process: ChildProcess }>()
+
+/** What a test that failed has left: end it, so that nothing of it outlives the run. */
+export async function endMounts(): Promise<void> {
+  for (const { dir, process } of running) {
+    process.kill('SIGKILL')
+    await thisMachine.run('fusermount', ['-u', '-z', dir])
+  }
+  running.clear()
+}
+
 /** `nine fuse PATH DIR` on a folder of its own, once it is ready. */
 export async function mountTree(node: NodeProcess, path: string, options: readonly string[] = [], folder?: string): Promise<MountProcess> {
   const dir = folder ?? (await mkdtemp(join(tmpdir(), 'ninefold-mount-')))
   const child = node.start(['fuse', '--json', '--via', 'fuse', ...options, path, dir])
-  const ended = finish(child)
+  const mount = { dir, process: child }
+  running.add(mount)
+  const ended = finish(child).finally(() => running.delete(mount))
   const lines = createInterface({ input: child.stdout! })
   const line = await Promise.race([
     new Promise<string>((resolve) => lines.once('line', resolve)),
