@@ -45,7 +45,7 @@ export async function importTree(client: Client, dir: string, path: string, opti
   if (!root.isDirectory()) throw new NineError({ kind: 'not_directory', op: 'cli.import', path: dir, message: `${dir} is no folder` })
   const report = { files: 0, directories: 0, symlinks: 0, bytes: 0, skipped: 0, removed: 0, unfit: [] as Unfit[] }
   const onUnfit = (unfit: Unfit): void => void report.unfit.push(unfit)
-  await makeRoot(client, path)
+  await makeRoot(client, path, root.mode & 0o7777)
   const jobs = new InFlight(options.inFlight)
   let removedBelow: string | undefined
   let tooLongBelow: string | undefined
@@ -89,7 +89,7 @@ export async function importTree(client: Client, dir: string, path: string, opti
         await putSymlink(client, at, left)
         report.symlinks++
       } else {
-        const sent = await putFile(client, join(dir, left.path), at, left)
+        const sent = await onceMore(() => putFile(client, join(dir, left.path), at, left))
         report.bytes += sent
         report.files++
       }
@@ -100,10 +100,11 @@ export async function importTree(client: Client, dir: string, path: string, opti
   return { ...report, seconds: (performance.now() - begun) / 1000 }
 }
 
-async function makeRoot(client: Client, path: string): Promise<void> {
+/** The directory that DIR becomes; one that is there keeps its mode. */
+async function makeRoot(client: Client, path: string, mode: number): Promise<void> {
   if (path === '/') return
   try {
-    await client.mkdir(path, { parents: true })
+    await client.mkdir(path, { parents: true, mode })
   } catch (error) {
     if (!isNineError(error, 'exists')) throw error
     const stat = await client.stat(path)
@@ -131,6 +132,19 @@ async function putSymlink(client: Client, at: string, { target, mode, modifiedAt
     await client.symlink(at, target!, options)
   }
 }
+
+/** What a large file had sent goes with the connection; sending it again from its start is the same change. */
+async function onceMore<T>(put: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await put()
+    } catch (error) {
+      if (!isNineError(error, 'unavailable') || attempt === puts_max) throw error
+    }
+  }
+}
+
+const puts_max = 5
 
 /** Bytes sent. A file that changes while it is read ends as it was read; the next import sees its new time. */
 async function putFile(client: Client, from: string, at: string, entry: TreeEntry): Promise<number> {

@@ -48,6 +48,8 @@ interface Asked {
   readonly messages: Messages<unknown, unknown>
   readonly context: Context
   readonly args: unknown
+  /** Of the file that a handle was opened on, for messages. */
+  readonly handlePath: string
   /** Given with its number, before it is sent first. */
   lane: Lane | undefined
   seq: number
@@ -69,7 +71,7 @@ export class Link implements Caller {
   /** Mutations that wait for an identity, in order. */ // L5
   #unnamed: Asked[] = []
   #onReady: ((error?: NineError) => void)[] = []
-  readonly #handles = new Map<HandleId, { readonly peer: SessionPeer; readonly handle: HandleId }>()
+  readonly #handles = new Map<HandleId, { readonly peer: SessionPeer; readonly handle: HandleId; readonly path: string }>()
   #lastHandle = 0
   #lostAt = 0
   #lastError: NineError | undefined
@@ -112,6 +114,7 @@ export class Link implements Caller {
         messages: messages as Messages<unknown, unknown>,
         context,
         args,
+        handlePath: this.#handles.get((args as Partial<HandleArgs> | undefined)?.handle ?? 0)?.path ?? '',
         lane: undefined,
         seq: 0,
         resolve: resolve as (result: unknown) => void,
@@ -196,7 +199,7 @@ export class Link implements Caller {
       this.#extra(asked),
       (result) => {
         asked.lane?.settle(asked.seq)
-        asked.resolve(asked.messages.type === frameType.open ? this.#opened(peer, result as OpenResult) : result)
+        asked.resolve(asked.messages.type === frameType.open ? this.#opened(peer, asked.args, result as OpenResult) : result)
       },
       (error, lost) => this.#failed(asked, error, lost),
     )
@@ -208,9 +211,9 @@ export class Link implements Caller {
     return { seq, settled: lane.settled, client: isFirst ? undefined : lane.identity, target: 0 }
   }
 
-  #opened(peer: SessionPeer, result: OpenResult): OpenResult {
+  #opened(peer: SessionPeer, args: unknown, result: OpenResult): OpenResult {
     const handle = ++this.#lastHandle
-    this.#handles.set(handle, { peer, handle: result.handle })
+    this.#handles.set(handle, { peer, handle: result.handle, path: pathOf(args) })
     return { ...result, handle }
   }
 
@@ -225,7 +228,7 @@ export class Link implements Caller {
 
   #fail(asked: Asked, error: NineError): void {
     asked.lane?.settle(asked.seq)
-    asked.reject(error)
+    asked.reject(error.path === '' && asked.handlePath !== '' ? error.at(asked.handlePath) : error)
   }
 
   /** Why nothing can wait for a connection now. */
