@@ -3,7 +3,7 @@
 import { createRequire } from 'node:module'
 import { Command, CommanderError } from 'commander'
 import { changeCommands } from './commands/change.ts'
-import { durationOption } from './commands/command.ts'
+import { durationOption, exit_interrupted } from './commands/command.ts'
 import { fuseCommand } from './commands/fuse.ts'
 import { lookCommands } from './commands/look.ts'
 import { shellCommand } from './commands/shell.ts'
@@ -24,12 +24,19 @@ function buildProgram(isShell: boolean): Command {
     .option('--token-file <file>', "file with the token (or NINE_TOKEN_FILE; default the default node's)")
     .option('--tls-ca <file>', 'connect with TLS to a node whose certificate this signs, PEM (or NINE_TLS_CA)')
     .option('--json', 'JSON output, one value a line')
-    .option('--timeout <time>', 'fail after this time (ms, s, m, h)', durationOption('--timeout'))
+    .option('--timeout <time>', 'fail a request, and end a watch or a stream, after this time (ms, s, m, h)', durationOption('--timeout'))
     .version(version, '--version')
     .helpOption('--help', 'show help')
     .showSuggestionAfterError()
     .exitOverride()
     .addHelpText('after', `\nExit codes:\n${exitCodeTable()}`)
+  // Help of a command that does not exist is a mistake like the command itself.
+  program.on('beforeAllHelp', () => {
+    const [name] = program.args
+    if (name !== undefined && name !== 'help' && !name.startsWith('-') && !program.commands.some((known) => known.name() === name)) {
+      program.error(`error: unknown command '${name}'`)
+    }
+  })
   if (!isShell) upCommand(program)
   lookCommands(program)
   changeCommands(program)
@@ -41,8 +48,12 @@ function buildProgram(isShell: boolean): Command {
   return program
 }
 
+// `nine cat big | head` closes the pipe early: that is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
 try {
   await buildProgram(false).parseAsync()
+  // What was interrupted may still wait for its input.
+  if (process.exitCode === exit_interrupted) process.exit()
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? exitCodes.done : exitCodes.usage
   else process.exitCode = printError(error, process.argv.includes('--json'))

@@ -15,8 +15,6 @@ export interface Output {
 
 export function standardOutput(isJson: boolean): Output {
   const stream = process.stdout
-  // `nine cat big | head` closes the pipe early: that is no failure.
-  stream.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
   const bytes = async (data: Uint8Array | string): Promise<void> => {
     if (!stream.write(data)) await new Promise<void>((resolve) => stream.once('drain', resolve))
   }

@@ -2,6 +2,7 @@
 import { isNineError, NineError, toNineError } from '../namespace/errors.ts'
 import type { ErrorKind } from '../namespace/errors.ts'
 import { exitCodeOf } from './exit-codes.ts'
+import { printable } from './render/long.ts'
 
 /** @returns the exit code */
 export function printError(error: unknown, isJson: boolean): number {
@@ -12,7 +13,8 @@ export function printError(error: unknown, isJson: boolean): number {
   } else {
     const path = nine.path === '' || nine.message.includes(nine.path) ? '' : `${nine.path}: `
     const unknown = nine.outcome === 'unknown' && isNineError(error) ? ' (it may have happened all the same)' : ''
-    process.stderr.write(`nine: ${path}${nine.message}${unknown} [${nine.kind}]\n`)
+    const line = `${path}${nine.message}${unknown}`
+    process.stderr.write(`nine: ${process.stderr.isTTY ? printable(line) : line} [${nine.kind}]\n`)
   }
   return exitCodeOf(nine.kind)
 }

@@ -53,12 +53,22 @@ export class Client {
   readonly server: FileServer
   readonly principal: Principal
   readonly #timeoutMs: number
+  readonly #signal: AbortSignal | undefined
 
-  /** @param timeoutMs of requests that name none, milliseconds */
-  constructor(server: FileServer, principal: Principal, timeoutMs: number = limits.request_ms_default) {
+  /**
+   * @param timeoutMs of requests that name none, milliseconds
+   * @param signal ends every request when it aborts
+   */
+  constructor(server: FileServer, principal: Principal, timeoutMs: number = limits.request_ms_default, signal?: AbortSignal) {
     this.server = server
     this.principal = principal
     this.#timeoutMs = timeoutMs
+    this.#signal = signal
+  }
+
+  /** The same client, whose requests all end with `deadline` when `signal` aborts. */
+  until(signal: AbortSignal): Client {
+    return new Client(this.server, this.principal, this.#timeoutMs, both(this.#signal, signal))
   }
 
   /** @throws NineError `not_found`, `denied` */
@@ -331,8 +341,14 @@ export class Client {
 
   /** A Context for one request of this client. */
   context(options?: RequestOptions): Context {
-    return { ...contextFor(this.principal, options?.timeoutMs ?? this.#timeoutMs), signal: options?.signal, cause: options?.cause }
+    const signal = both(this.#signal, options?.signal)
+    return { ...contextFor(this.principal, options?.timeoutMs ?? this.#timeoutMs), signal, cause: options?.cause }
   }
+}
+
+function both(one: AbortSignal | undefined, other: AbortSignal | undefined): AbortSignal | undefined {
+  if (one === undefined || other === undefined || one === other) return one ?? other
+  return AbortSignal.any([one, other])
 }
 
 function bytesOf(data: Data): Uint8Array {

@@ -50,7 +50,8 @@ export class FileHandle implements AsyncDisposable {
     if (!this.#isOpen) return
     this.#isOpen = false
     try {
-      await this.#client.server.closeHandle(this.#client.context(), this.#handle, { discard: true })
+      // Also for a client whose signal has aborted.
+      await this.#client.server.closeHandle({ ...this.#client.context(), signal: undefined }, this.#handle, { discard: true })
     } catch {
       // The handle went with its connection or its server: it is gone, which is what was asked.
     }

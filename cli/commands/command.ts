@@ -1,4 +1,10 @@
-/** What every command of `nine` shares: its connection, its output, and how it ends. */
+/**
+ * What every command of `nine` shares: its connection, its output, and how it ends.
+ *
+ * C1 Ctrl-C ends a command wherever it is: its requests end, and what waits for something else is left. In `nine shell` the shell
+ *    goes on.
+ */
+import { setMaxListeners } from 'node:events'
 import type { Command } from 'commander'
 import { NineError } from '../../namespace/errors.ts'
 import type { Session } from '../../sdk/session.ts'
@@ -16,35 +22,71 @@ export interface GlobalOptions {
 }
 
 export interface Run {
+  /** Its client's requests end with Ctrl-C. */
   readonly session: Session
   readonly output: Output
-  /** Aborted by Ctrl-C; long work stops and says so. */
+  /** Aborted by Ctrl-C. */
   readonly signal: AbortSignal
+  /** What --timeout said, milliseconds: also for what has no time of its own, like a watch. */
+  readonly timeoutMs: number | undefined
 }
 
-/** The action of a command that talks to a node: connect, run, close. A returned number is the exit code. */
+/** Exit code of a command that Ctrl-C ended, as shells have it. */
+export const exit_interrupted = 130
+/** For what a command does at its end, such as giving the cursor back. */
+const interrupted_grace_ms = 500
+
+/**
+ * The action of a command that talks to a node: connect, run, close. A returned number is the exit code.
+ * @param takesInterrupts the command itself decides what Ctrl-C ends
+ */
 export function action<A extends unknown[]>(
   run: (context: Run, ...args: A) => Promise<number | void>,
+  takesInterrupts = false,
 ): (this: Command, ...args: unknown[]) => Promise<void> {
   return async function (this: Command, ...args: unknown[]) {
     // commander appends the options and the command to the arguments.
     const values = args.slice(0, -1) as A
     const options = this.optsWithGlobals<GlobalOptions>()
     const output = standardOutput(options.json === true)
-    const interrupted = new AbortController()
-    const onInterrupt = (): void => interrupted.abort()
-    process.once('SIGINT', onInterrupt)
     const session = await openSession(options)
+    const interrupt = new Interrupt(takesInterrupts)
+    const { signal } = interrupt
     try {
-      const code = await run({ session, output, signal: interrupted.signal }, ...values)
+      const context = { session: { ...session, client: session.client.until(signal) }, output, signal, timeoutMs: options.timeout }
+      const code = await Promise.race([run(context, ...values), interrupt.given])
       if (typeof code === 'number') process.exitCode = code
     } catch (error) {
-      if (!interrupted.signal.aborted) throw error
-      process.exitCode = 130
+      if (!signal.aborted) throw error
+      process.exitCode = exit_interrupted
     } finally {
-      process.off('SIGINT', onInterrupt)
+      interrupt.forget()
       await session.close()
     }
+  }
+}
+
+/** C1 */
+class Interrupt {
+  readonly #controller = new AbortController()
+  readonly signal = this.#controller.signal
+  /** Resolves some time after the signal, for a command that does not end by it. */
+  readonly given: Promise<number>
+  readonly #onSignal: () => void
+
+  constructor(isIgnored: boolean) {
+    setMaxListeners(0, this.signal)
+    let give: (code: number) => void = () => undefined
+    this.given = new Promise((resolve) => (give = resolve))
+    this.#onSignal = () => {
+      this.#controller.abort()
+      setTimeout(() => give(exit_interrupted), interrupted_grace_ms)
+    }
+    if (!isIgnored) process.once('SIGINT', this.#onSignal)
+  }
+
+  forget(): void {
+    process.off('SIGINT', this.#onSignal)
   }
 }
 

@@ -8,7 +8,7 @@ import { decodePosition } from '../../namespace/position.ts'
 import type { Stat } from '../../namespace/stat.ts'
 import type { Client } from '../../sdk/client-api.ts'
 import { exitCodes } from '../exit-codes.ts'
-import { coloredName, columnLines, longLines, printable, statText } from '../render/long.ts'
+import { coloredName, columnLines, longLines, shown, statText } from '../render/long.ts'
 import { action, countOption } from './command.ts'
 import type { Run } from './command.ts'
 import { pathArgument } from '../working-directory.ts'
@@ -103,7 +103,7 @@ async function ls({ session, output }: Run, paths: string[], options: LsOptions)
       const isPlain = !output.isTerminal || options[1] === true || options.recursive === true
       return isPlain ? rows.map((row) => coloredName(output, row.stat, row.name)) : columnLines(output, rows)
     }
-    if (paths.length > 1 && !output.isJson && top.kind === 'directory') await output.line(`${i === 0 ? '' : '\n'}${path}:`)
+    if (paths.length > 1 && !output.isJson && top.kind === 'directory') await output.line(`${i === 0 ? '' : '\n'}${shown(output, path)}:`)
     if (top.kind !== 'directory') rows.push({ stat: top, name: text })
     else {
       for await (const stat of client.list(path, { ...reading, recursive: options.recursive })) {
@@ -146,7 +146,7 @@ async function branches(
   const { output, session } = run
   let held: Stat | undefined
   const show = async (stat: Stat, isLast: boolean): Promise<void> => {
-    const link = stat.target === undefined ? '' : ` -> ${printable(stat.target)}`
+    const link = stat.target === undefined ? '' : ` -> ${shown(output, stat.target)}`
     await output.line(`${indent}${isLast ? '└── ' : '├── '}${coloredName(output, stat, stat.name)}${link}`)
     if (stat.kind !== 'directory') {
       counts.files++
@@ -172,22 +172,22 @@ async function stat({ session, output }: Run, paths: string[], options: AtOption
     const path = pathArgument(text)
     const found = await session.client.stat(path, atOptions(options))
     if (output.isJson) await output.json({ path, ...statToJson(found) })
-    else await output.line(`${i === 0 ? '' : '\n'}${statText(path, found)}`)
+    else await output.line(`${i === 0 ? '' : '\n'}${statText(path, found, (text) => shown(output, text))}`)
   }
 }
 
-async function cat({ session, output, signal }: Run, paths: string[], options: AtOption): Promise<void> {
+async function cat({ session, output, timeoutMs = Infinity }: Run, paths: string[], options: AtOption): Promise<void> {
   const { client } = session
   const reading = atOptions(options)
   for (const text of paths) {
     const path = pathArgument(text)
     if (reading.at !== undefined) {
-      await output.bytes(await client.read(path, { ...reading, signal, timeoutMs: Infinity }))
+      await output.bytes(await client.read(path, { ...reading, timeoutMs }))
       continue
     }
     const { kind } = await client.stat(path)
     if (kind === 'directory') throw new NineError({ kind: 'is_directory', op: 'cli.cat', path, message: `${path} is a directory` })
-    for await (const part of client.readStream(path, { signal, timeoutMs: Infinity })) await output.bytes(part)
+    for await (const part of client.readStream(path, { timeoutMs })) await output.bytes(part)
   }
 }
 
@@ -278,10 +278,11 @@ async function grepFile(
     if (!expression.test(line)) return false
     isFound = true
     if (output.isJson) await output.json(options.files === true ? { path } : { path, line: number, text: line })
-    else if (options.files === true) await output.line(path)
+    else if (options.files === true) await output.line(shown(output, path))
     else {
-      const place = (isNamed ? `${colors.magenta(path)}:` : '') + (options.lineNumber === true ? `${colors.green(String(number))}:` : '')
-      await output.line(place + (output.isTerminal ? printable(line) : line))
+      const place =
+        (isNamed ? `${colors.magenta(shown(output, path))}:` : '') + (options.lineNumber === true ? `${colors.green(String(number))}:` : '')
+      await output.line(place + shown(output, line))
     }
     return options.files === true
   }

@@ -10,7 +10,7 @@ import type { Session } from '../../sdk/session.ts'
 import { shareSession } from '../connection.ts'
 import { printError } from '../print-error.ts'
 import { changeDirectory, pathArgument, workingDirectory } from '../working-directory.ts'
-import { action } from './command.ts'
+import { action, exit_interrupted } from './command.ts'
 import type { Run } from './command.ts'
 import { splitWords } from './words.ts'
 
@@ -23,7 +23,7 @@ export function shellCommand(program: Command, buildProgram: () => Command): voi
     .command('shell')
     .description('work in the namespace: cd, ls, cat, bind, …; binds last as long as the shell')
     .addHelpText('after', '\nEnds with exit or Ctrl-D. Reads commands from standard input when that is no terminal.')
-    .action(action((run) => shell(run, buildProgram)))
+    .action(action((run) => shell(run, buildProgram), true))
 }
 
 async function shell({ session, output }: Run, buildProgram: () => Command): Promise<number> {
@@ -66,6 +66,8 @@ async function shell({ session, output }: Run, buildProgram: () => Command): Pro
     isRunning = true
     if (words.length > 0) last = await runLine(session, words, buildProgram())
     isRunning = false
+    // A script that was interrupted does not go on with its next line.
+    if (!isInteractive && last === exit_interrupted) break
     prompt()
   }
   if (isInteractive) await writeFile(historyFile, [...history].reverse().join('\n'), { mode: 0o600 }).catch(() => undefined)

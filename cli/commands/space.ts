@@ -5,6 +5,7 @@ import { mutationToJson, statToJson } from '../../namespace/json.ts'
 import { allRights } from '../../namespace/rights.ts'
 import type { Right, RightsEntry, RightsRecord } from '../../namespace/rights.ts'
 import type { MountOrder } from '../../sdk/session.ts'
+import { shown } from '../render/long.ts'
 import { pathArgument } from '../working-directory.ts'
 import { action } from './command.ts'
 import type { Run } from './command.ts'
@@ -129,7 +130,7 @@ async function keepToken({ session }: Run, source: string, file: string): Promis
 async function ns({ session, output }: Run): Promise<void> {
   for (const row of await session.namespace.entries()) {
     if (output.isJson) await output.json(row)
-    else await output.line(row.text)
+    else await output.line(shown(output, row.text))
   }
 }
 
@@ -189,7 +190,7 @@ async function services({ session, output }: Run): Promise<void> {
       if (!isNineError(error)) throw error
       names = `(${error.kind}: ${error.message})`
     }
-    await output.line(`${stat.name.padEnd(20)} ${names}`)
+    await output.line(shown(output, `${stat.name.padEnd(20)} ${names}`))
   }
 }
 

@@ -59,6 +59,7 @@ async function up(this: void, _flags: unknown, command: Command): Promise<void> 
   const output = standardOutput(options.json === true)
   checkName(options.name, '--name')
   if (options.owner !== undefined) checkName(options.owner, '--owner')
+  options.corsOrigin?.forEach(checkOrigin)
   // Loaded here, so that no other command pays for a node.
   const { startNode } = await import('../../services/node/index.ts')
   const node = await startNode({
@@ -101,6 +102,14 @@ function checkName(name: string, flag: string): void {
     const message = `${flag} is one name of a path, of 1 to ${limits.name_bytes_max} bytes without "/", not ${JSON.stringify(name)}`
     throw new NineError({ kind: 'invalid', op: 'cli.up', message })
   }
+}
+
+/** As browsers send it (RFC 6454): anything else would never match. */
+function checkOrigin(text: string): void {
+  const origin = URL.canParse(text) ? new URL(text).origin : 'null'
+  if (origin !== 'null' && origin === text) return
+  const hint = origin === 'null' ? 'SCHEME://HOST[:PORT], like https://app.example' : origin
+  throw new NineError({ kind: 'invalid', op: 'cli.up', message: `--cors-origin is ${hint}, not ${JSON.stringify(text)}` })
 }
 
 async function readTls({ tlsCert, tlsKey }: UpOptions): Promise<{ cert: Buffer; key: Buffer } | undefined> {

@@ -1,5 +1,6 @@
 /** watch: changes as they happen. */
 import type { Command } from 'commander'
+import { NineError } from '../../namespace/errors.ts'
 import { eventToJson, revisionOf } from '../../namespace/json.ts'
 import { decodePosition } from '../../namespace/position.ts'
 import type { WatchEvent } from '../../namespace/file-server.ts'
@@ -8,10 +9,13 @@ import { action, countOption } from './command.ts'
 import type { Run } from './command.ts'
 import { pathArgument } from '../working-directory.ts'
 
+/** Longest timer of Node, milliseconds. */
+const timer_ms_max = 2 ** 31 - 1
+
 export function watchCommand(program: Command): void {
   program
     .command('watch')
-    .description('print changes of a path as they happen, until Ctrl-C')
+    .description('print changes of a path as they happen, until Ctrl-C or --timeout')
     .argument('<path>', 'a file, or a directory and its children')
     .option('-r, --recursive', 'everything below')
     .option('--from <position>', 'start at a revision or position instead of now')
@@ -26,13 +30,15 @@ interface WatchFlags {
   readonly count?: number
 }
 
-async function watch({ session, output, signal }: Run, path: string, flags: WatchFlags): Promise<void> {
+async function watch({ session, output, timeoutMs }: Run, path: string, flags: WatchFlags): Promise<void> {
   const from =
     flags.from === undefined ? undefined : /^\d+$/.test(flags.from) ? Number(flags.from) : decodePosition(flags.from, 'cli.options')
   const { colors } = output
   let left = flags.count ?? Infinity
   if (left === 0) return
-  for await (const event of session.client.watch(pathArgument(path), { recursive: flags.recursive, from, statsOnly: true, signal })) {
+  const over = timeoutMs === undefined ? undefined : AbortSignal.timeout(Math.min(timeoutMs, timer_ms_max))
+  const options = { recursive: flags.recursive, from, statsOnly: true, signal: over }
+  for await (const event of session.client.watch(pathArgument(path), options)) {
     if (output.isJson) await output.json(eventToJson(event))
     else {
       const time = new Date(event.time / 1000).toISOString().slice(11, 23)
@@ -40,6 +46,9 @@ async function watch({ session, output, signal }: Run, path: string, flags: Watc
     }
     if (--left <= 0) return
   }
+  if (over?.aborted !== true) return
+  const message = `the watch ended after --timeout` + (left === Infinity ? '' : `, ${left} changes short`)
+  throw new NineError({ kind: 'deadline', op: 'cli.watch', path: pathArgument(path), message })
 }
 
 function describe(event: WatchEvent): string {

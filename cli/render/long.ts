@@ -39,22 +39,27 @@ export function printable(name: string): string {
   return name.replace(/[\u0000-\u001f\u007f-\u009f]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`)
 }
 
+/** On a terminal what it can take, elsewhere every byte as it is. */
+export function shown(output: Output, text: string): string {
+  return output.isTerminal ? printable(text) : text
+}
+
 export function coloredName(output: Output, stat: Stat, name: string): string {
-  const shown = output.isTerminal ? printable(name) : name
+  const text = shown(output, name)
   const { colors } = output
   switch (stat.kind) {
     case 'directory':
-      return colors.bold(colors.blue(shown))
+      return colors.bold(colors.blue(text))
     case 'symlink':
-      return colors.cyan(shown)
+      return colors.cyan(text)
     case 'computed':
     case 'stream':
-      return colors.magenta(shown)
+      return colors.magenta(text)
     case 'ctl':
     case 'call':
-      return colors.yellow(shown)
+      return colors.yellow(text)
     case 'file':
-      return (stat.mode & 0o111) === 0 ? shown : colors.green(shown)
+      return (stat.mode & 0o111) === 0 ? text : colors.green(text)
   }
 }
 
@@ -67,7 +72,7 @@ export function longLines(output: Output, rows: readonly { stat: Stat; name: str
   const groupWidth = width(rows.map(({ stat }) => stat.group || '-'))
   const versionWidth = width(rows.map(({ stat }) => String(stat.version)))
   return rows.map(({ stat, name }, i) => {
-    const link = stat.target === undefined ? '' : ` -> ${output.isTerminal ? printable(stat.target) : stat.target}`
+    const link = stat.target === undefined ? '' : ` -> ${shown(output, stat.target)}`
     return [
       formatMode(stat),
       String(stat.version).padStart(versionWidth),
@@ -98,8 +103,8 @@ export function columnLines(output: Output, rows: readonly { stat: Stat; name: s
   return lines
 }
 
-/** What stat(1) would say, with what is Ninefold's own. */
-export function statText(path: string, stat: Stat): string {
+/** What stat(1) would say, with what is Ninefold's own. @param show how texts of others are shown */
+export function statText(path: string, stat: Stat, show: (text: string) => string): string {
   const iso = (time: Micros): string => new Date(time / 1000).toISOString()
   const rows: (readonly [string, string | undefined])[] = [
     ['Path', path],
@@ -120,6 +125,6 @@ export function statText(path: string, stat: Stat): string {
   ]
   return rows
     .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => `${name.padStart(9)}: ${value!}`)
+    .map(([name, value]) => `${name.padStart(9)}: ${show(value!)}`)
     .join('\n')
 }

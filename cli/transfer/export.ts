@@ -4,7 +4,8 @@
  * X1 A file appears under its name whole or not at all: it is written beside it and renamed. The name it has until then is short,
  *    whatever its own length, and no other file's.
  * X2 Nothing outside DIR is written: a symbolic link that stands in DIR where a directory belongs is refused, not followed.
- * X3 Modes and times of directories are set last, when nothing below them changes any more.
+ * X3 Modes and times of directories are set last, when nothing below them changes any more. DIR gets PATH's mode when it is made, and
+ *    keeps its own when it was there.
  */
 import { createWriteStream } from 'node:fs'
 import { chmod, lstat, lutimes, mkdir, rename, rm, symlink, unlink, utimes } from 'node:fs/promises'
@@ -30,7 +31,7 @@ export async function exportTree(client: Client, path: string, dir: string, opti
   const source = await client.stat(path)
   if (source.kind !== 'directory')
     throw new NineError({ kind: 'not_directory', op: 'cli.export', path, message: `${path} is no directory` })
-  await makeLocalDirectory(dir)
+  const modeBefore = await makeLocalDirectory(dir)
   const directories: TreeEntry[] = []
   const jobs = new InFlight(options.inFlight)
   let removedBelow: string | undefined
@@ -84,19 +85,28 @@ export async function exportTree(client: Client, path: string, dir: string, opti
     await chmod(join(dir, entry.path), entry.mode)
     await setTime(join(dir, entry.path), entry.modifiedAt)
   }
+  const mode = modeBefore ?? source.mode
+  if (mode !== modeOf(await lstat(dir))) await chmod(dir, mode)
   return { ...report, seconds: (performance.now() - begun) / 1000 }
 }
 
-async function makeLocalDirectory(path: string): Promise<void> {
+/** The mode it had; undefined when it was made. */
+async function makeLocalDirectory(path: string): Promise<number | undefined> {
   const known = await lstat(path).catch(() => undefined)
   if (known?.isDirectory() === true) {
     // Writable while it is filled; its own mode comes last (X3).
-    await chmod(path, 0o700 | (known.mode & 0o777))
-    return
+    if ((known.mode & 0o700) !== 0o700) await chmod(path, 0o700 | (known.mode & 0o777))
+    return modeOf(known)
   }
   if (known !== undefined)
     throw new NineError({ kind: 'exists', op: 'cli.export', path, message: `${path} is in the way: it is no folder` })
-  await mkdir(path, { recursive: true, mode: 0o700 })
+  await mkdir(dirname(path), { recursive: true })
+  await mkdir(path, { mode: 0o700 })
+  return undefined
+}
+
+function modeOf({ mode }: { readonly mode: number }): number {
+  return mode & 0o7777
 }
 
 async function makeLink(to: string, entry: TreeEntry): Promise<void> {
