@@ -31,6 +31,10 @@ export class ByteLocks {
     this.#max = max
   }
 
+  get size(): number {
+    return this.#count
+  }
+
   /** The first lock of another owner that stands in the way of `wanted`. */
   conflict(file: number, wanted: ByteLock): ByteLock | undefined {
     return this.#ofFile

@@ -157,13 +157,17 @@ export const clunk: Operation<'Tclunk'> = (session, { fid: id }) => {
 }
 
 /** The fid is gone whether or not the file could be removed; its number is free from now on, as after a clunk. */
-export const remove: Operation<'Tremove'> = async (session, { fid: id }) => {
+export const remove: Operation<'Tremove'> = (session, { fid: id }) => {
   if (session.fids.deleteAuth(id)) throw refusal('denied', 'an authentication is not removed')
   const fid = session.fids.get(id)
+  session.fids.delete(fid)
+  return session.leaving(removeFile(session, fid))
+}
+
+async function removeFile(session: Session, fid: Fid): Promise<AnswerBody> {
   const { root, path } = fid
   const context = session.context(root)
   fid.isRemovedOnClose = false
-  session.fids.delete(fid)
   try {
     await session.checkPath(fid, context)
     await root.server.remove(context, path)

@@ -56,6 +56,8 @@ export class Connection {
   readonly #framer = new MessageFramer(limits.ninep_msize_max)
   readonly #writer = new MessageWriter('9P2000')
   readonly #running = new Map<number, Running>()
+  /** By the tags of flushes that wait: the requests they wait for. */
+  readonly #flushed = new Map<number, Running>()
   #requestBytes = 0
   #isVersioned = false
   /** Between Tversion and its answer, when old fids are let go. */
@@ -123,7 +125,7 @@ export class Connection {
   #message(message: Buffer): boolean {
     if (this.#isDraining || this.#isClosed) return false
     const tag = tagOf(message)
-    if (this.#running.has(tag)) throw refusal('invalid', `tag ${tag} is in use`) // C1
+    if (this.#running.has(tag) || this.#flushed.has(tag)) throw refusal('invalid', `tag ${tag} is in use`) // C1
     let request: Request
     try {
       request = decodeRequest(message, this.#session.dialect)
@@ -150,6 +152,7 @@ export class Connection {
     this.#isNegotiating = true
     for (const running of this.#running.values()) running.drop()
     this.#running.clear()
+    this.#flushed.clear()
     await this.#session.clunkAll()
     this.#isNegotiating = false
     if (this.#isClosed) return
@@ -168,6 +171,9 @@ export class Connection {
 
   /** C2 */
   #flush({ tag, oldTag }: Extract<Request, { type: 'Tflush' }>, bytes: number): void {
+    // A flush that waits is flushed as anything else: it has no answer.
+    this.#flushed.get(oldTag)?.flushes.delete(oldTag)
+    this.#flushed.delete(oldTag)
     const running = this.#running.get(oldTag)
     if (running === undefined) return this.#answer(tag, { type: 'Rflush' })
     running.abort()
@@ -176,7 +182,8 @@ export class Connection {
       running.drop()
       this.#answer(tag, { type: 'Rflush' })
     } else {
-      running.flushes.push(tag)
+      running.flushes.add(tag)
+      this.#flushed.set(tag, running)
       running.cost += bytes
       this.#requestBytes += bytes
     }
@@ -210,7 +217,7 @@ export class Connection {
 
   #finishFailed(tag: number, running: Running, error: NineError): void {
     // What was given up and did not happen has no answer; what may have happened is told.
-    const isGivenUp = running.flushes.length > 0 && error.kind === 'deadline' && error.outcome === 'none'
+    const isGivenUp = running.flushes.size > 0 && error.kind === 'deadline' && error.outcome === 'none'
     this.#finish(tag, running, isGivenUp ? undefined : failureAnswer(this.#session.dialect, error))
   }
 
@@ -220,7 +227,10 @@ export class Connection {
     if (!running.isDropped) {
       this.#running.delete(tag)
       if (body !== undefined) this.#answer(tag, body)
-      for (const flush of running.flushes) this.#answer(flush, { type: 'Rflush' })
+      for (const flush of running.flushes) {
+        this.#flushed.delete(flush)
+        this.#answer(flush, { type: 'Rflush' })
+      }
     }
     this.#resume()
     this.#endIfDrained()
@@ -288,7 +298,7 @@ export class Connection {
 class Running implements Call {
   readonly type: Request['type']
   /** Tags of flushes that wait for it. */
-  readonly flushes: number[] = []
+  readonly flushes = new Set<number>()
   isDropped = false
   answerBytes = 0
   /** What it counts towards limits.ninep_request_bytes_max, with the flushes that wait for it. */

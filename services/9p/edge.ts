@@ -49,6 +49,8 @@ export interface NinepEdge {
   /** `HOST:PORT`, or the path of a socket, in the order of the listeners. */
   readonly addresses: readonly string[]
   readonly connections: number
+  /** Byte-range locks that clients have. */
+  readonly locks: number
   /** Take no new requests, answer those under way for at most `graceMs`, then cut. What was written is published. */
   close(graceMs: number): Promise<void>
 }
@@ -89,6 +91,10 @@ class Edge implements NinepEdge {
 
   get connections(): number {
     return this.#connections.size
+  }
+
+  get locks(): number {
+    return this.#locks.size
   }
 
   async listen({ address, tls, trusted }: NinepListener): Promise<void> {

@@ -59,6 +59,8 @@ export class Session {
   /** Who connects needs no token here: a Unix socket's mode has let them in, or the node was told so. */
   readonly trusted: Principal | undefined
 
+  readonly #leaving = new Set<Promise<unknown>>()
+
   constructor(shared: Shared, number: number, trusted: Principal | undefined) {
     this.shared = shared
     this.fids = new Fids(shared.limits)
@@ -151,8 +153,20 @@ export class Session {
     return work
   }
 
+  /** Count `work` as what lets go of a fid: the connection is not over before. */
+  leaving<T>(work: Promise<T>): Promise<T> {
+    const over = (): void => void this.#leaving.delete(work)
+    this.#leaving.add(work)
+    work.then(over, over)
+    return work
+  }
+
   /** End a fid. What it wrote is durable when this settles. */
-  async clunk(fid: Fid): Promise<void> {
+  clunk(fid: Fid): Promise<void> {
+    return this.leaving(this.#clunk(fid))
+  }
+
+  async #clunk(fid: Fid): Promise<void> {
     this.fids.delete(fid)
     for (const { giveUp } of fid.pending) giveUp?.()
     if (fid.pending.size > 0) await Promise.allSettled([...fid.pending].map(({ done }) => done))
@@ -165,9 +179,10 @@ export class Session {
     }
   }
 
-  /** End all fids: a new version, or the end of the connection. Failures have nobody to be told to. */
+  /** End all fids, those that are ending already too: a new version, or the end of the connection. Failures have nobody to be told to. */
   async clunkAll(): Promise<void> {
-    await Promise.allSettled(this.fids.takeAll().map((fid) => this.clunk(fid)))
+    for (const fid of this.fids.takeAll()) void this.clunk(fid).catch(() => undefined)
+    await Promise.allSettled(this.#leaving)
   }
 }
 

@@ -92,7 +92,6 @@ describe('a removal under way', () => {
     const held = gate.hold('remove')
     const remove = client.send({ type: 'Tremove', fid: 5 })
     await held.reached
-    await client.clunk(5)
     await client.walk(0, 5, 'data/other')
     await client.ask({ type: 'Tlopen', fid: 5, flags: 2 }, 'Rlopen')
     held.release()
@@ -130,6 +129,29 @@ describe('an open under way', () => {
     held.release()
     expect((await create.answer).type).toBe('Rlcreate')
     expect(await client.refused({ type: 'Twalk', fid: 1, newFid: 3, names: ['file'] })).toBe(20)
+  })
+})
+
+describe('a connection that ends', () => {
+  it.each<[string, RequestBody]>([
+    ['a clunk', { type: 'Tclunk', fid: 1 }],
+    ['a removal', { type: 'Tremove', fid: 1 }],
+  ])('is not over before %s under way is', async (_, request) => {
+    await client.walk(0, 1, 'data/file')
+    await client.ask({ type: 'Tlopen', fid: 1, flags: 2 }, 'Rlopen')
+    const held = gate.hold(request.type === 'Tclunk' ? 'closeHandle' : 'remove')
+    client.send(request)
+    await held.reached
+    // A reset, not an end: after that one answers are still owed.
+    client.socket.resetAndDestroy()
+    const other = await RawClient.open(edge.address, '9P2000.L')
+    await other.attach(0)
+    for (let i = 0; i < 50; i++) await other.ask({ type: 'Tstatfs', fid: 0 }, 'Rstatfs')
+    expect(edge.edge.connections).toBe(2)
+    held.release()
+    await other.close()
+    await expect.poll(() => edge.edge.connections).toBe(0)
+    expect(edge.store.openHandles).toBe(0)
   })
 })
 
