@@ -203,8 +203,12 @@ export async function post(exchange: Exchange): Promise<Plan> {
   }
 }
 
-/** A write and then a read on one handle: the body is the question, what can be read is the answer. */
-async function call({ server, path }: Exchange, context: Context, question: Buffer): Promise<Answer> {
+/**
+ * A write and then a read on one handle: the body is the question, what can be read is the answer. A key is the edge's alone to
+ * know: to a server the write, the read and the close would all be the one request that the key names.
+ */
+async function call({ server, path }: Exchange, given: Context, question: Buffer): Promise<Answer> {
+  const context = { ...given, client: undefined, seq: undefined, digest: undefined }
   const { handle, stat } = await server.open(context, path, { read: true, write: true })
   try {
     await server.writeHandle(context, handle, question, 0)

@@ -6,6 +6,8 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { parsePath } from '../../namespace/path.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
 import { NineError } from '../../namespace/errors.ts'
+import { call } from '../../namespace/serve/entries.ts'
+import { serveTable } from '../../namespace/serve/table-server.ts'
 import { openEngine } from '../../storage/engine/engine.ts'
 import { dial } from './raw.ts'
 import { startEdge } from './start.ts'
@@ -198,6 +200,24 @@ describe('Idempotency-Key', () => {
     expect(tries).toBe(1)
   })
 
+  it('of a call is not taken for that of the write, the read and the close it is made of', async () => {
+    const table = serveTable({ echo: call((_call, question) => Buffer.from(question).reverse()) })
+    const opened: number[] = []
+    const open: FileServer['open'] = async (...args) => {
+      const result = await table.open(...args)
+      opened.push(result.handle)
+      return result
+    }
+    const wrap = (): FileServer => new Proxy<FileServer>(table, { get: (target, name) => (name === 'open' ? open : bound(target, name)) })
+    await start({ wrap, limits: { idempotency_keys_max: 1 } })
+    expect(await send('POST', '/echo?call', 'k', 'abc')).toMatchObject({ status: 200, body: 'cba' })
+    // The edge has forgotten the key: it is asked again, and answered like the first time.
+    await send('POST', '/echo?call', 'another', 'abc')
+    expect(await send('POST', '/echo?call', 'k', 'abc')).toMatchObject({ status: 200, body: 'cba' })
+    expect(opened).toHaveLength(3)
+    for (const handle of opened) await expect(table.statHandle({ ...http.context(), session: 1 }, handle)).rejects.toThrow('no open handle')
+  })
+
   it('is 1 to 255 bytes', async () => {
     await start()
     expect((await send('PUT', '/f', 'k'.repeat(255), 'x')).status).toBe(201)
@@ -205,3 +225,8 @@ describe('Idempotency-Key', () => {
     expect(kind(await send('PUT', '/f', '', 'x'))).toEqual([400, 'invalid'])
   })
 })
+
+function bound(target: FileServer, name: string | symbol): unknown {
+  const method: unknown = Reflect.get(target, name)
+  return typeof method === 'function' ? (method.bind(target) as unknown) : method
+}
