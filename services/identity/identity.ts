@@ -5,6 +5,7 @@
  *    token file (mode 0600) so that the command line can pick it up.
  * I2 The files are replaced by rename, so a crash leaves the old or the new state, never half of one.
  * I3 Tokens are looked up by their hash, so the time of a refusal tells nothing of how near a guess was.
+ * I4 A change that could not be written did not happen: what held before holds on, here as after a restart.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { chmod, mkdir, open, readFile, rename, stat } from 'node:fs/promises'
@@ -22,11 +23,14 @@ export interface IdentityOptions {
   readonly ownerName: string
 }
 
+/** Past it `overloaded`: a file with more would not be read again. */
+const principals_max = 10_000
+
 const principalName = z
   .string()
   .regex(/^[a-z0-9][a-z0-9._@-]{0,63}$/, 'a name is 1 to 64 of a-z 0-9 . _ @ - and starts with a letter or digit')
 const storedPrincipal = z.object({ name: principalName, groups: z.array(principalName).max(64), tokenSha256: z.string() })
-const storedIdentity = z.object({ format: z.literal(1), owner: principalName, principals: z.array(storedPrincipal).max(10_000) })
+const storedIdentity = z.object({ format: z.literal(1), owner: principalName, principals: z.array(storedPrincipal).max(principals_max) })
 
 interface Known extends Principal {
   readonly tokenSha256: string
@@ -101,7 +105,7 @@ export class Identity {
 
   /**
    * Make a principal and its token, or a new token for one that exists (the old one ends).
-   * @throws NineError `invalid` for a bad name, `denied` for the owner, whose token is its file
+   * @throws NineError `invalid` for a bad name, `denied` for the owner, whose token is its file, `overloaded` past the limit
    */
   async issue(name: string, groups: readonly string[] = []): Promise<string> {
     const checked = storedPrincipal.shape.name.safeParse(name)
@@ -111,19 +115,23 @@ export class Identity {
       throw new NineError({ kind: 'invalid', op: 'identity.issue', message: `${JSON.stringify(name)}: ${message}` })
     }
     this.#refuseOwner(name, 'identity.issue')
-    this.#forget(name)
+    const before = this.#find(name)
+    if (before === undefined && this.#byHash.size >= principals_max) {
+      const message = `a node has at most ${principals_max} principals: revoke some`
+      throw new NineError({ kind: 'overloaded', op: 'identity.issue', message })
+    }
     const token = newToken()
-    this.#byHash.set(hashOf(token), { name, groups: [...groups], tokenSha256: hashOf(token) })
-    await this.#save()
+    await this.#replace(before, { name, groups: [...groups], tokenSha256: hashOf(token) })
     return token
   }
 
   /** End a principal's token. @throws NineError `not_found`, `denied` for the owner */
   async revoke(name: string): Promise<void> {
     this.#refuseOwner(name, 'identity.revoke')
-    if (!this.#forget(name))
+    const known = this.#find(name)
+    if (known === undefined)
       throw new NineError({ kind: 'not_found', op: 'identity.revoke', message: `no principal ${JSON.stringify(name)}` })
-    await this.#save()
+    await this.#replace(known, undefined)
   }
 
   #refuseOwner(name: string, op: string): void {
@@ -132,9 +140,22 @@ export class Identity {
     }
   }
 
-  #forget(name: string): boolean {
-    for (const [hash, known] of this.#byHash) if (known.name === name) return this.#byHash.delete(hash)
-    return false
+  #find(name: string): Known | undefined {
+    for (const known of this.#byHash.values()) if (known.name === name) return known
+    return undefined
+  }
+
+  /** I4 */
+  async #replace(before: Known | undefined, after: Known | undefined): Promise<void> {
+    if (before !== undefined) this.#byHash.delete(before.tokenSha256)
+    if (after !== undefined) this.#byHash.set(after.tokenSha256, after)
+    try {
+      await this.#save()
+    } catch (error) {
+      if (after !== undefined) this.#byHash.delete(after.tokenSha256)
+      if (before !== undefined && this.#find(before.name) === undefined) this.#byHash.set(before.tokenSha256, before)
+      throw error
+    }
   }
 
   #save(): Promise<void> {

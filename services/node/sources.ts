@@ -4,13 +4,14 @@
  *
  * S1 A mount that is asked for connects at once and tells what fails. One of a saved namespace connects when it is first used: what
  *    it leads to need not be up, and two nodes whose saved namespaces mount each other do not call each other for ever.
- * S2 A connection is kept for the session.
+ * S2 A connection is kept for the session, which has as many at most as it may have mounts.
  * S3 9P servers of this machine are for the node's owner alone: they let local programs in (`--9p-auth none` does), and the node is one.
  * S4 A 9P server is given the token this principal has for it, if there is one: many want none.
  */
 import { isNineError, NineError } from '../../namespace/errors.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
 import type { Channel } from '../../namespace/mount-table.ts'
+import { limits } from '../../namespace/limits.ts'
 import { parsePath, rootPath } from '../../namespace/path.ts'
 import { connectNinep } from '../../namespace/ninep/connect.ts'
 import type { ConnectNinepOptions } from '../../namespace/ninep/connect.ts'
@@ -108,9 +109,13 @@ export class Sources {
   }
 
   /** S2 */
-  #connection(key: string, connect: () => Promise<Connection>): Promise<Connection> {
+  async #connection(key: string, connect: () => Promise<Connection>): Promise<Connection> {
     let connection = this.#connections.get(key)
     if (connection === undefined) {
+      if (this.#connections.size >= limits.mounts_max) {
+        const message = `a session keeps at most ${limits.mounts_max} connections to other servers`
+        throw new NineError({ kind: 'overloaded', op: 'node.mount', message })
+      }
       connection = connect()
       connection.catch(() => this.#connections.delete(key))
       this.#connections.set(key, connection)

@@ -1,11 +1,13 @@
 /** Principals: their tokens, homes and rights, what only the owner may see, and what ends when a token ends. */
-import { chmod, readFile, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { NineError } from '../../namespace/errors.ts'
 import { computed, stream } from '../../namespace/serve/entries.ts'
 import { defineService } from '../../sdk/service.ts'
 import type { Session } from '../../sdk/session.ts'
+import { Identity } from '../../services/identity/identity.ts'
 import { eventually, failure, TestNode } from './running.ts'
 
 let node: TestNode
@@ -201,6 +203,37 @@ describe('identity files', () => {
     const session = await own.connect({ token: 'a-token-of-my-own-choice' })
     expect(session.client.principal.name).toBe('owner')
     await own.close()
+  })
+
+  it('takes no more principals than it can read again', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'ninefold-identity-'))
+    const principals = Array.from({ length: 9_998 }, (_, i) => ({ name: `p${i}`, groups: [], tokenSha256: `${i}` }))
+    await writeFile(join(dir, 'principals.json'), JSON.stringify({ format: 1, owner: 'owner', principals }))
+    const identity = await Identity.open({ dir, ownerName: 'owner' })
+    const token = await identity.issue('last')
+    await failure(identity.issue('one-more'), 'overloaded')
+    await identity.issue('p7')
+    const again = await Identity.open({ dir, ownerName: 'owner' })
+    expect(again.authenticate(token).name).toBe('last')
+    await again.revoke('p8')
+    await again.issue('one-more')
+    await rm(dir, { recursive: true })
+  })
+
+  it('keeps what held where a change cannot be written', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'ninefold-identity-'))
+    const identity = await Identity.open({ dir, ownerName: 'owner' })
+    const token = await identity.issue('ann')
+    const principal = identity.authenticate(token)
+    const file = join(dir, 'principals.json')
+    await rename(file, `${file}.kept`)
+    await mkdir(join(file, 'in-the-way'), { recursive: true })
+    await failure(identity.issue('ann'), 'internal')
+    await failure(identity.issue('bob'), 'internal')
+    await failure(identity.revoke('ann'), 'internal')
+    expect(identity.authenticate(token)).toBe(principal)
+    expect(identity.list().map(({ name }) => name)).toEqual(['owner', 'ann'])
+    await rm(dir, { recursive: true })
   })
 
   it('takes the token of a file that exists as the owner’s', async () => {

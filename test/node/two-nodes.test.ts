@@ -1,7 +1,14 @@
 /** Two nodes: one's tree in the other's namespace, while both are up, one is down, and each is in the other. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { EmbeddedRegistry } from '../../discovery/embedded.ts'
+import { systemClock } from '../../namespace/clock.ts'
+import { contextFor } from '../../namespace/context.ts'
 import { limits } from '../../namespace/limits.ts'
+import { MemoryServer } from '../../namespace/memory/memory-server.ts'
 import type { Session } from '../../sdk/session.ts'
+import { Sources } from '../../services/node/sources.ts'
+import { Catalog } from '../../services/svc/catalog.ts'
+import { Services } from '../../services/svc/services.ts'
 import { eventually, failure, TestNode, textOrKind } from './running.ts'
 
 let here: TestNode
@@ -59,6 +66,28 @@ describe('nine://', () => {
     await session.client.copy('/there/moved', '/data/copied')
     expect(await session.client.readText('/data/copied')).toBe('written here')
     expect((await session.namespace.entries()).map((entry) => entry.text)).toContain(`mount ${source}/data/shared /there`)
+  })
+
+  it('keeps no more connections in a session than it may have mounts, whatever was unmounted', async () => {
+    let give: (token: string) => void = () => undefined
+    const token = new Promise<string>((resolve) => (give = resolve))
+    const services = new Services({
+      registry: new EmbeddedRegistry(systemClock),
+      catalog: new Catalog(new MemoryServer({ owner: 'owner' }), () => contextFor({ name: 'owner', groups: [] })),
+      storeFor: () => Promise.reject(new Error('no store is wanted')),
+      owner: { name: 'owner', groups: [] },
+      node: 'here',
+      instanceName: () => 'one',
+      warn: () => undefined,
+    })
+    const sources = new Sources(services, () => token, 'owner', true)
+    const kept: Promise<unknown>[] = []
+    for (let i = 0; i < limits.mounts_max; i++) kept.push(sources.resolve(`nine://127.0.0.1:${i + 1}`).catch(() => undefined))
+    await failure(sources.resolve('nine://127.0.0.1:2000'), 'overloaded')
+    give('none')
+    await Promise.all(kept)
+    await failure(sources.resolve('nine://127.0.0.1:1'), 'unavailable')
+    await sources.close()
   })
 
   it('goes through a saved namespace over HTTP', async () => {
