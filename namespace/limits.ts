@@ -161,8 +161,10 @@ export const limits = {
   /** Open handles of one session; more: `overloaded`. */
   session_handles_max: 10_000,
   handles_max: 100_000,
-  /** Bytes staged in memory by one handle before they are made chunks or, in shared mode, published. */
+  /** Bytes staged in memory by one atomic handle before they are made chunks. */
   handle_staged_bytes_max: 4 * 1024 * 1024,
+  /** Bytes that shared handles write to one file before they are published, at the latest after handle_publish_ms. */
+  handle_layer_bytes_max: 8 * 1024 * 1024,
   /** Bytes staged in memory by all handles of a store; past it a shared handle's write waits, an atomic one's is `overloaded`. */
   handles_staged_bytes_max: 64 * 1024 * 1024,
   /** A shared handle's bytes are published at the latest after this long. */

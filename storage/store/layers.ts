@@ -4,6 +4,7 @@
  * Y1 Over a value of S bytes the result has max(min(S, cut), extend) bytes; no range reaches past `extend`.
  * Y2 Ranges are in order and neither overlap nor touch.
  */
+import { limits } from '../../namespace/limits.ts'
 import type { Principal } from '../../namespace/rights.ts'
 
 interface Range {
@@ -15,6 +16,8 @@ interface Range {
 
 /** What a range costs besides its bytes. */
 const range_bytes = 64
+/** What a range counts towards a full layer: 65,536 of them fill one. */
+const full_range_bytes = limits.handle_layer_bytes_max / 65_536
 
 export class Layer {
   /** Who wrote it: changes of two principals are never one. */
@@ -23,6 +26,7 @@ export class Layer {
   extend = 0
   readonly ranges: Range[] = []
   #bytes = 0
+  #written = 0
 
   constructor(principal: Principal) {
     this.principal = principal
@@ -31,6 +35,11 @@ export class Layer {
   /** Memory it holds. */
   get bytes(): number {
     return this.#bytes
+  }
+
+  /** Whether it is time to publish it: what its ranges hold, without their room to grow, or how many they are. */
+  get isFull(): boolean {
+    return this.#written + this.ranges.length * full_range_bytes >= limits.handle_layer_bytes_max
   }
 
   get isEmpty(): boolean {
@@ -51,19 +60,24 @@ export class Layer {
     while (after < ranges.length && ranges[after]!.offset <= end) after++
     const head = ranges[first]
     if (after === first + 1 && head !== undefined && head.offset <= offset) {
-      put(head, offset - head.offset, bytes, (grown) => (this.#bytes += grown))
+      const { length } = head
+      this.#bytes += put(head, offset - head.offset, bytes)
+      this.#written += head.length - length
       return
     }
     const tail = ranges[after - 1]
     const start = after > first ? Math.min(offset, head!.offset) : offset
     const stop = after > first ? Math.max(end, tail!.offset + tail!.length) : end
-    const buffer = new Uint8Array(stop - start)
+    // Y2: what these ranges and the new bytes cover has no gap, so all of it is written.
+    const buffer = Buffer.allocUnsafeSlow(stop - start)
     for (const range of ranges.slice(first, after)) buffer.set(range.buffer.subarray(0, range.length), range.offset - start)
     buffer.set(bytes, offset - start)
     for (const gone of ranges.splice(first, after - first, { offset: start, buffer, length: buffer.length })) {
       this.#bytes -= gone.buffer.length + range_bytes
+      this.#written -= gone.length
     }
     this.#bytes += buffer.length + range_bytes
+    this.#written += buffer.length
   }
 
   /** `size` now is the size of the value under this layer and those below it. */
@@ -75,12 +89,29 @@ export class Layer {
       const last = ranges[ranges.length - 1]!
       if (last.offset + last.length <= size) break
       if (last.offset < size) {
+        this.#written -= last.offset + last.length - size
         last.length = size - last.offset
         break
       }
       this.#bytes -= last.buffer.length + range_bytes
+      this.#written -= last.length
       ranges.pop()
     }
+  }
+
+  /** What it does to the bytes from `from` to `end`, as it is now. */
+  between(from: number, end: number): Layer {
+    const copy = new Layer(this.principal)
+    for (let i = this.#firstReaching(from); i < this.ranges.length; i++) {
+      const range = this.ranges[i]!
+      const start = Math.max(from, range.offset)
+      const stop = Math.min(end, range.offset + range.length)
+      if (range.offset >= end) break
+      if (stop > start) copy.write(start, range.buffer.subarray(start - range.offset, stop - range.offset))
+    }
+    copy.cut = this.cut
+    copy.extend = this.extend
+    return copy
   }
 
   /** Copy what lies in `out`, which begins at `from` in the value. */
@@ -109,16 +140,23 @@ export class Layer {
   }
 }
 
-function put(range: Range, at: number, bytes: Uint8Array, grew: (bytes: number) => void): void {
+/** @returns bytes of memory it grew by */
+function put(range: Range, at: number, bytes: Uint8Array): number {
   const end = at + bytes.length
-  if (end > range.buffer.length) {
-    const larger = new Uint8Array(Math.max(end, 2 * range.buffer.length))
-    larger.set(range.buffer.subarray(0, range.length))
-    grew(larger.length - range.buffer.length)
-    range.buffer = larger
+  const before = range.buffer
+  if (end > before.length) {
+    range.buffer = Buffer.allocUnsafeSlow(Math.max(end, grownLength(before.length)))
+    range.buffer.set(before.subarray(0, range.length))
   }
   range.buffer.set(bytes, at)
   range.length = Math.max(range.length, end)
+  return range.buffer.length - before.length
+}
+
+/** Twice as long, up to what a layer holds before it is published: room past that would hardly be used. */
+function grownLength(length: number): number {
+  const max = limits.handle_layer_bytes_max
+  return length < max ? Math.min(2 * length, max) : length + max / 4
 }
 
 /** Size of a value of `size` bytes under all layers, the lowest first. */

@@ -18,6 +18,7 @@ import type { Principal } from '../../namespace/rights.ts'
 import type { Stat } from '../../namespace/stat.ts'
 import {
   rootIno,
+  type BlobRef,
   type Ino,
   type NodeRecord,
   type Outcome,
@@ -123,21 +124,25 @@ export class SharedFile {
     const end = Math.min(size, offset + length)
     if (offset >= end) return new Uint8Array(0)
     const { content } = node
+    // What is read meanwhile is read-only for everybody, so nothing is copied where nothing is laid over it.
+    if (content.kind === 'blob' && this.isClean) return this.#readBlob(content.blob, offset, end)
     // The state of this turn: layers published while chunks are read must not vanish from the answer.
-    const layers = content.kind === 'blob' ? this.#layers.map(copyOf) : this.#layers
+    const layers = content.kind === 'blob' ? this.#layers.map((layer) => layer.between(offset, end)) : this.#layers
     const out = new Uint8Array(end - offset)
     if (content.kind === 'inline') out.set(content.bytes.subarray(offset, end))
-    else if (content.kind === 'blob') {
-      const { blobs, pins } = this.#files.core
-      const hold = pins.holdTree(content.blob)
-      try {
-        out.set(await readRange(blobs, content.blob, offset, end - offset))
-      } finally {
-        hold.release()
-      }
-    }
+    else if (content.kind === 'blob') out.set(await this.#readBlob(content.blob, offset, end))
     overlay(layers, out, offset)
     return out
+  }
+
+  async #readBlob(blob: BlobRef, offset: number, end: number): Promise<Uint8Array> {
+    const { blobs, pins } = this.#files.core
+    const hold = pins.holdTree(blob)
+    try {
+      return await readRange(blobs, blob, offset, end - offset)
+    } finally {
+      hold.release()
+    }
   }
 
   /** Gives the size after it. Waits while too much of all files is staged. */
@@ -147,7 +152,7 @@ export class SharedFile {
     if (bytes.length === 0) return this.size()
     this.#change(principal, (layer) => layer.write(offset, bytes))
     const size = this.size()
-    if (this.#layers[this.#layers.length - 1]!.bytes >= limits.handle_staged_bytes_max) await this.publish()
+    if (this.#layers[this.#layers.length - 1]!.isFull) await this.publish()
     return size
   }
 
@@ -307,12 +312,4 @@ export class SharedFile {
     clearTimeout(this.#timer)
     for (const layer of [...this.#layers]) this.#remove(layer)
   }
-}
-
-function copyOf(layer: Layer): Layer {
-  const copy = new Layer(layer.principal)
-  for (const range of layer.ranges) copy.write(range.offset, range.buffer.slice(0, range.length))
-  copy.cut = layer.cut
-  copy.extend = layer.extend
-  return copy
 }

@@ -1,6 +1,7 @@
 /** Layers of shared handles against a plain buffer. */
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
+import { limits } from '../../namespace/limits.ts'
 import { Layer, overlay, sizeUnder } from '../../storage/store/layers.ts'
 
 const principal = { name: 'ann', groups: [] }
@@ -85,6 +86,8 @@ it('layers over a value show what writes and truncations in that order leave', (
           expect(sizeUnder(layers, base.length)).toBe(model.bytes.length)
           expect([...shown(layers, base, 0, 1000)]).toEqual(model.bytes)
           expect([...shown(layers, base, from, length)]).toEqual(model.bytes.slice(from, from + length))
+          const part = layers.map((whole) => whole.between(from, from + length))
+          expect([...shown(part, base, from, length)]).toEqual(model.bytes.slice(from, from + length))
           for (const { ranges } of layers) {
             for (let i = 1; i < ranges.length; i++) expect(ranges[i]!.offset).toBeGreaterThan(ranges[i - 1]!.offset + ranges[i - 1]!.length)
           }
@@ -93,4 +96,18 @@ it('layers over a value show what writes and truncations in that order leave', (
     ),
     { numRuns: 2000 },
   )
+})
+
+it('a layer is full by what it holds, not by its room to grow, and by how many ranges it has', () => {
+  const layer = new Layer(principal)
+  const piece = new Uint8Array(65_512)
+  let written = 0
+  while (!layer.isFull) written += (layer.write(written, piece), piece.length)
+  expect(written).toBeGreaterThanOrEqual(limits.handle_layer_bytes_max - piece.length)
+  expect(layer.bytes).toBeLessThan(limits.handle_layer_bytes_max + 2 * piece.length)
+  const sparse = new Layer(principal)
+  for (let i = 0; i < 65_536; i++) sparse.write(2 * i, piece.subarray(0, 1))
+  expect(sparse.isFull).toBe(true)
+  layer.truncate(0, written)
+  expect([layer.isFull, layer.bytes]).toEqual([false, 0])
 })
