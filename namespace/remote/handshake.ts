@@ -8,7 +8,7 @@ import type { Duplex } from 'node:stream'
 import { FrameReader, frameType } from '../../proto/frames.ts'
 import { Reader } from '../../proto/protobuf.ts'
 import type { Clock } from '../clock.ts'
-import { NineError, toNineError } from '../errors.ts'
+import { isNineError, NineError, toNineError } from '../errors.ts'
 import type { FileServer } from '../file-server.ts'
 import { limits } from '../limits.ts'
 import type { Principal } from '../rights.ts'
@@ -172,11 +172,11 @@ export async function beginSession(stream: Duplex, options: BeginOptions): Promi
     const { token, name, client } = options
     const hello: Hello = { version: protocolVersion, features: [], limits: ownLimits, token, name, client }
     opening.write(frameType.hello, (writer) => writeHello(writer, hello))
-    const frames = await opening.firstFrame()
+    const frames = await opening.firstFrame().catch(refuseStranger)
     const reader = new Reader(frames.buffer, frames.start, frames.end)
     if (frames.type === frameType.failure) throw readError(reader)
     if (frames.type !== frameType.welcome) {
-      throw new NineError({ kind: 'unavailable', op: 'remote.connect', message: 'what answered is no node' })
+      throw noNode()
     }
     const welcome = readWelcome(reader)
     const peer = opening.become({
@@ -278,6 +278,16 @@ class Opening {
   abandon(): void {
     this.#channel.destroy()
   }
+}
+
+/** Bytes that are no frame are not of a node, or of another of its ports. */
+function refuseStranger(error: unknown): never {
+  throw isNineError(error, 'too_large') || isNineError(error, 'invalid') ? noNode(error) : error
+}
+
+function noNode(cause?: unknown): NineError {
+  const message = 'what answered is no node, or not its gRPC address'
+  return new NineError({ kind: 'unavailable', op: 'remote.connect', message, cause })
 }
 
 function failure(kind: 'deadline' | 'unavailable' | 'too_large' | 'invalid', message: string): NineError {

@@ -141,9 +141,7 @@ class TableServer implements ServedTable {
         throw failure(isDirectory(found) ? 'is_directory' : 'read_only', verb, path, `a ${entry.kind} takes no writes`)
       checkMatch(found, options.ifMatch, verb)
       if (entry.kind === 'ctl') {
-        const commands = new Commands(found, entry)
-        await commands.take(context, bytes)
-        await commands.finish(context)
+        await new Commands(found, entry).take(context, bytes, true)
         return this.#changed(found, 0)
       }
       const opened = new OpenEntry(context, found, { write: true, truncate: (options.at ?? 'replace') === 'replace' })

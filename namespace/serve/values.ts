@@ -1,6 +1,6 @@
 /** What reading and commanding an entry runs. */
 import type { Context } from '../context.ts'
-import { NineError } from '../errors.ts'
+import { isNineError, NineError } from '../errors.ts'
 import { limits } from '../limits.ts'
 import { bytesOf } from './entries.ts'
 import type { Call, CtlEntry, Output } from './entries.ts'
@@ -53,7 +53,10 @@ function outputOf({ entry, path }: Found, call: Call, request: Uint8Array): Outp
   }
 }
 
-/** Lines written to a ctl file: each is run when it is whole, in order; the first that fails ends the write. */
+/**
+ * Lines written to a ctl file: each is run when it is whole, in order; the first that fails ends the write. Lines before it have
+ * taken effect, so the outcome of the write is unknown then.
+ */
 export class Commands {
   readonly #found: Found
   readonly #entry: CtlEntry
@@ -66,15 +69,23 @@ export class Commands {
     this.#entry = entry
   }
 
-  async take(context: Context, bytes: Uint8Array): Promise<void> {
+  /** @param isLast nothing more comes: the last line may lack its line break */
+  async take(context: Context, bytes: Uint8Array, isLast = false): Promise<void> {
     if (this.#rest.length + bytes.length > limits.ctl_bytes_max) {
       this.#rest = ''
       const message = `commands are at most ${limits.ctl_bytes_max} bytes at once`
       throw new NineError({ kind: 'too_large', op: 'serve.ctl', path: this.#found.path, message })
     }
-    const lines = (this.#rest + this.#decoder.decode(bytes, { stream: true })).split('\n')
-    this.#rest = lines.pop()!
-    for (const line of lines) await this.#run(context, line)
+    const lines = (this.#rest + this.#decoder.decode(bytes, { stream: !isLast })).split('\n')
+    this.#rest = isLast ? '' : lines.pop()!
+    let isBegun = false
+    for (const line of lines) {
+      try {
+        isBegun = (await this.#run(context, line)) || isBegun
+      } catch (error) {
+        throw isBegun && isNineError(error) ? new NineError({ ...error.fields, outcome: 'unknown', cause: error }) : error
+      }
+    }
   }
 
   /** The last line may lack its line break. */
@@ -84,14 +95,15 @@ export class Commands {
     await this.#run(context, line)
   }
 
-  async #run(context: Context, line: string): Promise<void> {
+  /** Whether there was a command. */
+  async #run(context: Context, line: string): Promise<boolean> {
     const words = line.split(/\s+/).filter((word) => word !== '')
     const [verb, ...others] = words
-    if (verb === undefined) return
+    if (verb === undefined) return false
     const { verbs } = this.#entry
     if (typeof verbs === 'function') {
       await run(context, 'ctl', this.#found, (call) => verbs(call, words))
-      return
+      return true
     }
     const command = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined
     if (command === undefined) {
@@ -99,5 +111,6 @@ export class Commands {
       throw new NineError({ kind: 'invalid', op: 'serve.ctl', path: this.#found.path, message })
     }
     await run(context, 'ctl', this.#found, (call) => command(call, others))
+    return true
   }
 }

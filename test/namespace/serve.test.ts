@@ -232,6 +232,11 @@ describe('ctl', () => {
     }
     expect(value()).toBe(4)
     const error = await fails(write(server, '/ctl', 'fail\nadd 1'), 'internal', '/ctl')
+    expect((await fails(write(server, '/ctl', 'none\nadd 1'), 'invalid', '/ctl')).outcome).toBe('none')
+    // What stood before the line that failed was done.
+    for (const lines of ['add 0\nnone', 'add 0\n\nnone\nadd 1']) {
+      expect((await fails(write(server, '/ctl', lines), 'invalid', '/ctl')).outcome).toBe('unknown')
+    }
     expect(error.message).toBe('no luck')
     expect(value()).toBe(4)
   })

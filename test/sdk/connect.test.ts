@@ -58,6 +58,7 @@ describe('connect', () => {
   })
 
   it('is unavailable where no node listens, or something else does', async () => {
+    expect((await failure(connect({ address: node.node.http, token: node.token }), 'unavailable')).message).toContain('gRPC address')
     const other = createServer((socket) => socket.resume().end('HTTP/1.0 400 Bad Request\r\n\r\n'))
     await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
     const address = `127.0.0.1:${(other.address() as AddressInfo).port}`
