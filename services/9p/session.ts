@@ -3,7 +3,6 @@
  */
 import { limits } from '../../namespace/limits.ts'
 import type { Context } from '../../namespace/context.ts'
-import { isNineError } from '../../namespace/errors.ts'
 import type { StatResult } from '../../namespace/file-server.ts'
 import { isWithin, joinName, parentPath, parseName } from '../../namespace/path.ts'
 import type { Path } from '../../namespace/path.ts'
@@ -189,8 +188,4 @@ export class Session {
 /** Whether a file of this kind may keep its reader waiting. */
 export function isSlowKind(kind: Fid['kind']): boolean {
   return kind !== 'file' && kind !== 'directory' && kind !== 'symlink'
-}
-
-export function isMissing(error: unknown): boolean {
-  return isNineError(error, 'not_found') || isNineError(error, 'not_directory')
 }
