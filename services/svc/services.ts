@@ -3,6 +3,7 @@
  *
  * V1 `/svc/NAME` shows the service's store, if it has one, and over it the top-level names that its processes registered. Names
  *    stay when the last process goes: they answer `unavailable` until one is back; what is stored goes on being served.
+ *    A process that comes takes no name away from those that are up.
  * V2 `/svc/NAME@INSTANCE` is one live process, and gone with it.
  * V3 A name belongs to the principal that registered it first, or to the node's owner.
  * V4 Changes of one service happen one after the other, so that a process that comes back while its old self lapses ends up mounted.
@@ -99,7 +100,7 @@ export class Services {
       const service = await this.#known(name, principal)
       await this.#inTurn(service, async () => {
         this.#checkOwner(name, service.record.owner, principal)
-        const record = { ...service.record, names: [...names], namespace }
+        const record = { ...service.record, names: namesWith(names, service), namespace }
         await this.#options.catalog.save(record)
         service.record = record
         service.live.set(instance, { server, names })
@@ -243,6 +244,15 @@ export class Services {
   #context() {
     return contextFor(this.#options.owner)
   }
+}
+
+/** The names of a process that comes, and those that others serve still. @throws NineError `too_large` */
+function namesWith(names: readonly string[], { live }: Service): string[] {
+  const all = new Set(names)
+  for (const other of live.values()) for (const name of other.names) all.add(name)
+  if (all.size <= limits.service_names_max) return [...all]
+  const message = `the processes of a service register at most ${limits.service_names_max} names together`
+  throw new NineError({ kind: 'too_large', op: 'svc.register', message })
 }
 
 function liveService(registration: Registration, instance: string): LiveService {

@@ -92,6 +92,10 @@ describe('/svc', () => {
     expect(await owner.client.readText('/svc/split/b')).toBe('b')
     await a.close()
     await becomes('/svc/split/a', 'A')
+    // One that serves less takes nothing away from those that are up.
+    await node.serve(defineService('split', { c: computed(() => 'c') }))
+    expect(await names('/svc/split')).toEqual(['a', 'b', 'c'])
+    expect(await owner.client.readText('/svc/split/b')).toBe('b')
   })
 
   it('belongs to who registered it first, or the owner of the node', async () => {
