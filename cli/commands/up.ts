@@ -8,6 +8,7 @@ import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import { defaultAddresses, defaultDataDir } from '../../services/node/defaults.ts'
 import type { RunningNode } from '../../services/node/index.ts'
+import { giveHeapRoom } from '../heap.ts'
 import { standardOutput } from '../output.ts'
 import type { Output } from '../output.ts'
 import type { GlobalOptions } from './command.ts'
@@ -62,6 +63,7 @@ async function up(this: void, _flags: unknown, command: Command): Promise<void> 
   options.corsOrigin?.forEach(checkOrigin)
   // Loaded here, so that no other command pays for a node.
   const { startNode } = await import('../../services/node/index.ts')
+  giveHeapRoom()
   const node = await startNode({
     data: resolve(options.data),
     http: options.http,
