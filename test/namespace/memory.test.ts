@@ -151,6 +151,8 @@ describe('bounds of a memory server', () => {
   it('a slow watcher ends with overloaded exactly where its queue was full', async () => {
     const server = make()
     const watching = server.watch(context(), at('/'))[Symbol.asyncIterator]()
+    // Where it begins; from then on it waits for what comes.
+    await watching.next()
     const first = watching.next()
     await put(server, '/first', '')
     await first
@@ -202,6 +204,7 @@ describe('the end of a memory server', () => {
     await server.lock(context(), at('/lock'), lease)
     const waiting = server.lock(context(), at('/lock'), other.lease)
     const watching = server.watch(context(), at('/'))[Symbol.asyncIterator]()
+    await watching.next()
     const next = watching.next()
     server.close()
     await fails(waiting, ['unavailable', 'not_found'])

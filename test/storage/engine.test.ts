@@ -164,6 +164,7 @@ describe('closing', () => {
     const engine = await open()
     const store = await engine.createStore('data')
     const watch = store.watch(owner, file)[Symbol.asyncIterator]()
+    await watch.next()
     const next = watch.next()
     next.catch(() => undefined)
     await engine.close()
