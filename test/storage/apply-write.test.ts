@@ -46,7 +46,7 @@ describe('write', () => {
   it('takes what an import gives', () => {
     const d = new Driven()
     d.do(write('/f', 'x', { modifiedAt: 7, mode: 0o600, contentType: 'text/plain' }))
-    expect(d.node('/f')).toMatchObject({ modifiedAt: -7, createdAt: 10, mode: 0o600, contentType: 'text/plain' })
+    expect(d.node('/f')).toMatchObject({ modifiedAt: 7, createdAt: 10, mode: 0o600, contentType: 'text/plain' })
     d.do(write('/f', 'y'))
     expect(d.node('/f')).toMatchObject({ modifiedAt: 20, mode: 0o600, contentType: 'text/plain' })
   })
