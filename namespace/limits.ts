@@ -246,6 +246,8 @@ export const limits = {
   blob_gets_max: 8,
   /** Chunks of one value being put at once; a writer that is faster waits. */
   blob_value_puts_max: 6,
+  /** Chunks of a value that are read ahead of who reads it in sequence. */
+  blob_ahead_chunks: 6,
   /** Chunks read lately, kept for the next reader. */
   blob_cache_bytes_max: 16 * 1024 * 1024,
   /** Index chunks that one value being written holds in memory; past it they are put. */

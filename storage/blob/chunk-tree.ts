@@ -51,6 +51,18 @@ export async function readRange(source: ChunkSource, ref: BlobRef, offset: numbe
   return bytes
 }
 
+/** Have the data chunks first..last read, for who will want them; what fails is told to them. Settles when nothing is under way. */
+export async function readAhead(source: ChunkSource, ref: BlobRef, first: number, last: number): Promise<void> {
+  const hashes: ChunkHash[] = []
+  const chunks = Math.min(last, chunkCount(ref.size) - 1)
+  try {
+    if (first <= chunks) await leavesBetween(source, { hash: hashAt(ref.root), level: ref.depth, start: 0 }, first, chunks, hashes)
+  } catch {
+    return
+  }
+  await Promise.allSettled(hashes.filter((hash) => hash !== zeroHash).map((hash) => source.get(hash)))
+}
+
 /** Every chunk of a value that is stored, index chunks before what they name; one that stands twice comes twice. */
 export async function* chunksOf(source: ChunkSource, ref: BlobRef): AsyncIterable<ChunkHash> {
   checkRef(ref)

@@ -8,7 +8,7 @@
  * H3 A layer is published at sync, close, disconnect, limits.handle_publish_ms after its first byte, or when it is full.
  * H4 A change by path (a new value, a size, a time) is proposed behind what was written before it, so that no layer undoes it.
  */
-import { readRange } from '../blob/chunk-tree.ts'
+import { readAhead, readRange } from '../blob/chunk-tree.ts'
 import { isInline, ValueBuilder } from '../blob/value-builder.ts'
 import type { Context } from '../../namespace/context.ts'
 import { NineError, toNineError } from '../../namespace/errors.ts'
@@ -97,6 +97,10 @@ export class SharedFile {
   /** Failure of a publication nobody waited for; told to the next sync or close. */
   #failure: NineError | undefined
 
+  /** Where the last read of a large value ended, and the last chunk that was read ahead. */
+  #readTo = -1
+  #aheadTo = 0
+
   constructor(files: SharedFiles, ino: Ino, path: Path) {
     this.#files = files
     this.ino = ino
@@ -139,10 +143,27 @@ export class SharedFile {
     const { blobs, pins } = this.#files.core
     const hold = pins.holdTree(blob)
     try {
-      return await readRange(blobs, blob, offset, end - offset)
+      const reading = readRange(blobs, blob, offset, end - offset)
+      this.#readAhead(blob, offset, end)
+      return await reading
     } finally {
       hold.release()
     }
+  }
+
+  /** Whoever reads in sequence finds the next chunks read. */
+  #readAhead(blob: BlobRef, offset: number, end: number): void {
+    const isSequential = offset <= this.#readTo && end > this.#readTo
+    const last = Math.floor((end - 1) / limits.chunk_bytes)
+    if (!isSequential) this.#aheadTo = last
+    this.#readTo = end
+    const wanted = last + limits.blob_ahead_chunks
+    const first = Math.max(last, this.#aheadTo) + 1
+    if (!isSequential || wanted < first) return
+    this.#aheadTo = wanted
+    const { blobs, pins } = this.#files.core
+    const hold = pins.holdTree(blob)
+    void readAhead(blobs, blob, first, wanted).finally(() => hold.release())
   }
 
   /** Gives the size after it. Waits while too much of all files is staged. */
