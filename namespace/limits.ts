@@ -120,6 +120,8 @@ export const limits = {
   ninep_client_parts_max: 8,
   /** Names of one directory; more: `too_large`. */
   ninep_client_names_max: 1_000_000,
+  /** Bytes that a server lists one directory in, whatever of it is a name; more: `too_large`. */
+  ninep_client_listing_bytes_max: 256 * 1024 * 1024,
   /** Names kept between the pages of listings; past it the oldest listing is read again when it goes on. */
   ninep_client_names_kept_max: 1_000_000,
   /** Listings whose names are kept. */

@@ -130,6 +130,7 @@ export class NinepConnection {
     return new Promise<AnswerOf<T>>((resolve, reject) => {
       if (asking.context !== undefined) checkDeadline(asking.context, 'ninep.call')
       if (this.#error !== undefined) throw this.#error
+      for (const fid of asking.uses ?? []) fid.checkHeld()
       const asked: Asked = {
         body,
         expected,
@@ -333,8 +334,9 @@ export class NinepConnection {
       } else if (isLate(asked, now)) late.push(asked)
     }
     for (const asked of this.#waiting) if (isLate(asked, now)) late.push(asked)
+    if (this.#version !== undefined && isLate(this.#version, now)) late.push(this.#version)
     for (const asked of late) this.#giveUp(asked, 'the deadline of the request has passed')
-    if (this.#outstanding.size === 0 && this.#waiting.length === 0) {
+    if (this.#outstanding.size === 0 && this.#waiting.length === 0 && this.#version === undefined) {
       clearInterval(this.#timer)
       this.#timer = undefined
       return

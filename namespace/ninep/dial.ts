@@ -58,7 +58,7 @@ export function dialNinep(address: NinepAddress, noLoopback = false): Promise<So
   })
 }
 
-/** What has no address is a Unix socket. */
-function isLocal({ remoteAddress }: Socket): boolean {
-  return remoteAddress === undefined || /^(::ffff:)?127\.|^::1$/.test(remoteAddress)
+/** What has no address is a Unix socket. A connection to any address of this machine comes from that address. */
+function isLocal({ remoteAddress, localAddress }: Socket): boolean {
+  return remoteAddress === undefined || remoteAddress === localAddress || /^(::ffff:)?127\.|^::1$/.test(remoteAddress)
 }

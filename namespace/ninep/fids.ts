@@ -5,6 +5,8 @@
  *    server may know it. Its number is used again when the server has answered the clunk.
  * F2 A request that names a fid counts as under way until its answer, or that of its Tflush, is here: a fid that a cancelled walk may
  *    have made is clunked like any other.
+ * F3 A fid that is clunked is named by no further request: its number may be another file's by then. Who waited in turn while it was
+ *    released fails.
  */
 import { NineError } from '../errors.ts'
 import { limits } from '../limits.ts'
@@ -16,10 +18,16 @@ export class Fid {
   readonly #fids: Fids
   #underWay = 0
   #isReleased = false
+  #isGone = false
 
   constructor(number: number, fids: Fids) {
     this.number = number
     this.#fids = fids
+  }
+
+  /** F3 @throws NineError `invalid` */
+  checkHeld(): void {
+    if (this.#isGone) throw new NineError({ kind: 'invalid', op: 'ninep.call', message: 'the file was closed meanwhile' })
   }
 
   /** A request that names it is sent. */
@@ -42,6 +50,7 @@ export class Fid {
 
   #settle(): void {
     if (!this.#isReleased || this.#underWay > 0) return
+    this.#isGone = true
     if (this.isKnown) this.#fids.clunk(this)
     else this.#fids.forget(this)
   }

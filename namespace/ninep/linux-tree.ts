@@ -8,15 +8,13 @@ import { decodeDirents } from '../../proto/ninep/records.ts'
 import { noUid } from '../../proto/ninep/messages.ts'
 import type { WireAttributes } from '../../proto/ninep/messages.ts'
 import { isNineError } from '../errors.ts'
-import type { NineError } from '../errors.ts'
-import { limits } from '../limits.ts'
 import { kindOfMode, openFlag } from '../posix.ts'
 import { qidTypeOf } from '../stat.ts'
 import type { FileKind, Stat } from '../stat.ts'
 import { io_overhead_bytes } from './connection.ts'
 import { isDirectory } from './operation.ts'
 import type { Operation } from './operation.ts'
-import { qidOf } from './tree.ts'
+import { checkListing, qidOf } from './tree.ts'
 import type { Listed, OpenMode, Tree, TreeChanges } from './tree.ts'
 
 /** Bits of Tgetattr: everything of stat(2), and the time of birth. */
@@ -74,13 +72,14 @@ export const linuxTree: Tree = {
     const room = o.connection.msize - io_overhead_bytes
     const count = iounit === 0 ? room : Math.min(iounit, room)
     const listed: Listed[] = []
+    let bytes = 0
     for (let offset = 0n; ;) {
       const { data } = await o.ask({ type: 'Treaddir', fid: directory.number, offset, count }, 'Rreaddir', { uses: [directory] })
       const entries = decodeDirents(data as Buffer)
       const last = entries.at(-1)
       if (last === undefined) return listed
       for (const { name, qid } of entries) listed.push({ name, qid, stat: undefined })
-      if (listed.length > limits.ninep_client_names_max) throw tooMany(o)
+      checkListing(o, listed.length, (bytes += data.length))
       offset = last.offset
     }
   },
@@ -185,8 +184,4 @@ function statOf(attributes: WireAttributes, name: string): Stat {
 function microsOf(seconds: number, nanoseconds: number): number {
   const micros = seconds * 1e6 + Math.floor(nanoseconds / 1000)
   return Number.isSafeInteger(micros) ? micros : 0
-}
-
-function tooMany(o: Operation): NineError {
-  return o.error('too_large', `a directory has more than ${limits.ninep_client_names_max} names`)
 }

@@ -97,7 +97,8 @@ export class Listings {
       for (const { stat: asked } of batch) {
         const stat = await asked
         if (stat === undefined) continue // S3
-        const more = stat_bytes + 3 * stat.name.length + stat.owner.length + stat.group.length
+        const { name, target = '', owner, group, modifiedBy } = stat
+        const more = stat_bytes + 3 * (name.length + target.length) + owner.length + group.length + modifiedBy.length
         if (entries.length === limit || (size + more > bytes_max && entries.length > 0)) {
           return { entries, next: encodeCursor({ snapshot: id, path: o.path, after: entries.at(-1)!.name }) }
         }

@@ -12,7 +12,7 @@ import { limits } from '../limits.ts'
 import type { Stat } from '../stat.ts'
 import { io_overhead_bytes } from './connection.ts'
 import { isDirectory } from './operation.ts'
-import { qidOf } from './tree.ts'
+import { checkListing, qidOf } from './tree.ts'
 import type { Listed, OpenMode, Tree, TreeChanges } from './tree.ts'
 
 /** Bits of Topen and Tcreate. */
@@ -78,10 +78,8 @@ export const plan9Tree: Tree = {
       const { data } = await o.ask({ type: 'Tread', fid: directory.number, offset, count }, 'Rread', { uses: [directory] })
       if (data.length === 0) return listed
       for (const stat of decodeStats(data as Buffer)) listed.push({ name: stat.name, qid: stat.qid, stat: statOf(stat, stat.name) })
-      if (listed.length > limits.ninep_client_names_max) {
-        throw o.error('too_large', `a directory has more than ${limits.ninep_client_names_max} names`)
-      }
       offset += data.length
+      checkListing(o, listed.length, offset)
     }
   },
 
@@ -134,10 +132,15 @@ function statOf(stat: WireStat, name: string): Stat {
     revision: 0,
     createdRevision: 0,
     mode: stat.mode & 0o777,
-    owner: stat.uid,
-    group: stat.gid,
-    modifiedBy: stat.muid,
+    owner: userOf(stat.uid),
+    group: userOf(stat.gid),
+    modifiedBy: userOf(stat.muid),
     createdAt: 0,
     modifiedAt: stat.mtime * 1e6,
   }
+}
+
+/** What is longer than any name of a user is none: listings are kept. */
+function userOf(text: string): string {
+  return text.length > limits.attribute_bytes_max ? '' : text
 }

@@ -4,6 +4,7 @@
 import type { WireQid } from '../../proto/ninep/messages.ts'
 import type { Qid, Stat } from '../stat.ts'
 import { qidType } from '../stat.ts'
+import { limits } from '../limits.ts'
 import type { Fid } from './fids.ts'
 import type { Operation, Walked } from './operation.ts'
 
@@ -63,6 +64,14 @@ export interface Tree {
   change(o: Operation, file: Walked, changes: TreeChanges): Promise<void>
   /** Wait until what was written to an open fid is durable, as far as the server can tell. */
   sync(o: Operation, fid: Fid): Promise<void>
+}
+
+/** A directory of so many names, listed in so many bytes, is still one. @throws NineError `too_large` */
+export function checkListing(o: Operation, names: number, bytes: number): void {
+  if (names > limits.ninep_client_names_max) throw o.error('too_large', `a directory has more than ${limits.ninep_client_names_max} names`)
+  if (bytes > limits.ninep_client_listing_bytes_max) {
+    throw o.error('too_large', `a directory is listed in more than ${limits.ninep_client_listing_bytes_max} bytes`)
+  }
 }
 
 /** The bits of a qid's type that the contract knows. */

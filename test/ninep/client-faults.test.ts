@@ -11,7 +11,7 @@ import type { ConnectNinepOptions, NinepMount } from '../../namespace/ninep/conn
 import { parsePath } from '../../namespace/path.ts'
 import { pattern } from '../conformance/suite/tools.ts'
 import { DirentWriter } from '../../proto/ninep/records.ts'
-import { directoryQid, fileQid, silence, sized, startScripted } from './scripted-server.ts'
+import { directoryQid, fileQid, linked, plan9Stat, silence, sized, startScripted } from './scripted-server.ts'
 import type { Answer, Scripted } from './scripted-server.ts'
 
 const owner = { name: 'owner', groups: [] }
@@ -108,6 +108,17 @@ describe('versions', () => {
 })
 
 describe('no answer', () => {
+  it('to Tversion: the attempt ends in time, and the next one is a connection of its own', async () => {
+    let isHung = true
+    server = await startScripted(({ type }) => (type === 'Tversion' && isHung ? silence : undefined))
+    // Its time is over as soon as somebody looks.
+    const clock = { now: () => 0, monotonic: () => performance.now() + 2 * limits.handshake_ms }
+    await failure(connectNinep({ address: server.address, clock }), 'unavailable')
+    isHung = false
+    mount = await connectNinep({ address: server.address, clock: { now: () => 0, monotonic: () => performance.now() } })
+    expect(server.connections).toBe(2)
+  })
+
   it('ends with the deadline; the tag is not used again before the flush is answered', async () => {
     const tree = await mounted(({ type }) => (type === 'Tgetattr' || type === 'Tflush' ? silence : undefined))
     await failure(tree.stat(context(60), file), 'deadline')
@@ -320,6 +331,78 @@ describe('answers that lie', () => {
     await failure(tree.list(context(60_000), parsePath('/d'), { recursive: true, limit: 10_000 }), 'loop')
     await failure(tree.remove(context(60_000), parsePath('/d'), { recursive: true }), 'loop')
     await server.whenFids(1)
+  })
+})
+
+describe('texts that are huge', () => {
+  const huge = (letter: string): string => letter.repeat(60_000)
+
+  it('do not make a directory without end take all memory', async () => {
+    const writer = new DirentWriter(limits.ninep_client_msize)
+    for (let i = 1; writer.add({ qid: fileQid, offset: BigInt(i), type: 8, name: `${i}${huge('n')}` }); i++);
+    const tree = await mounted((request) => {
+      if (request.type === 'Tversion') return { type: 'Rversion', msize: request.msize, version: request.version }
+      return request.type === 'Treaddir' ? { type: 'Rreaddir', data: writer.bytes().subarray(0, request.count) } : undefined
+    })
+    await failure(tree.list(context(10_000), parsePath('/d')), 'too_large')
+    await server.whenFids(1)
+  })
+
+  it('make pages of fewer entries: targets of links', async () => {
+    const names = Array.from({ length: 100 }, (_, i) => `n${i}`)
+    const writer = new DirentWriter(limits.ninep_client_msize)
+    names.forEach((name, i) => writer.add({ qid: { ...fileQid, type: 2 }, offset: BigInt(i + 1), type: 10, name }))
+    const tree = await mounted((request) => {
+      if (request.type === 'Tversion') return { type: 'Rversion', msize: request.msize, version: request.version }
+      if (request.type === 'Treaddir' && request.offset === 0n) return { type: 'Rreaddir', data: writer.bytes() }
+      if (request.type === 'Tgetattr' && request.fid > 0) return linked()
+      return request.type === 'Treadlink' ? { type: 'Rreadlink', target: huge('t') } : undefined
+    })
+    const { entries, next } = await tree.list(context(), parsePath('/d'))
+    expect(entries.length).toBeGreaterThan(0)
+    expect(entries.reduce((sum, { target = '' }) => sum + target.length, 0)).toBeLessThan(limits.list_page_bytes_max)
+    expect(next).toBeDefined()
+  })
+})
+
+describe('a handle that is closed while it waits in turn', () => {
+  it('writes to no other file that has its number by then', async () => {
+    let answerStat = (): void => undefined
+    let isHeld = false
+    server = await startScripted((request, peer) => {
+      const { type, tag } = request
+      const stat = { type: 'Rstat', stat: plan9Stat } as const
+      if (type === 'Topen') return { type: 'Ropen', qid: fileQid, iounit: 0 }
+      if (type === 'Twstat') return { type: 'Rwstat' }
+      if (type !== 'Tstat') return undefined
+      if (!isHeld) return stat
+      isHeld = false
+      answerStat = () => {
+        peer.send(tag, stat)
+      }
+      return silence
+    }, '9P2000')
+    mount = await connectNinep({ address: server.address, dialect: '9P2000' })
+    const tree = mount.server
+    const flags = { write: true, mode: 'shared' } as const
+    const first = await tree.open(context(), file, flags)
+    const second = await tree.open(context(), file, flags)
+    isHeld = true
+    const before = server.requests.filter(({ type }) => type === 'Tstat').length
+    const appended = tree.writeHandle(context(), first.handle, bytes, 'append')
+    const late = failure(tree.writeHandle(context(), second.handle, Buffer.from('late'), 'append'), 'invalid')
+    for (let nth = 0; nth <= before; nth++) await server.next('Tstat')
+    await tree.closeHandle(context(), second.handle)
+    const { fid } = await server.next('Tclunk')
+    await server.whenFids(2)
+    // Answers come in order: after this one its number is free.
+    await tree.stat(context(), file)
+    await tree.open(context(), file, flags)
+    expect(server.requests.some((request) => request.type === 'Topen' && request.fid === fid)).toBe(true)
+    answerStat()
+    await appended
+    await late
+    expect(server.requests.filter(({ type }) => type === 'Twrite').length).toBe(1)
   })
 })
 

@@ -1,4 +1,7 @@
 /** `nine mount 9p://…`: trees of 9P servers in a node's namespace, from a saved namespace too. */
+import { createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Session } from '../../sdk/session.ts'
 import { failure, TestNode } from '../node/running.ts'
@@ -48,6 +51,17 @@ describe('9p:// sources', () => {
       const source = `9p://${host}:${edge.address.split(':')[1]}/data`
       await failure(ann.namespace.mount(source, '/x'), 'denied')
     }
+  })
+
+  const addresses = Object.values(networkInterfaces()).flatMap((each = []) => each)
+  const own = addresses.find(({ family, internal }) => family === 'IPv4' && !internal)?.address
+  it.skipIf(own === undefined)('of this machine are so by its address in the network too', async () => {
+    const listening = createServer((socket) => socket.destroy())
+    await new Promise<void>((resolve) => listening.listen(0, own, resolve))
+    const { port } = listening.address() as AddressInfo
+    const ann = await node.connectAs('ben')
+    await failure(ann.namespace.mount(`9p://${own}:${port}/data`, '/x'), 'denied')
+    await new Promise((resolve) => listening.close(resolve))
   })
 
   it('that are none are refused', async () => {

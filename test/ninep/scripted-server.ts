@@ -7,7 +7,7 @@ import type { AddressInfo, Socket } from 'node:net'
 import { decodeRequest } from '../../proto/ninep/decode.ts'
 import { MessageWriter } from '../../proto/ninep/encode.ts'
 import { MessageFramer } from '../../proto/ninep/framer.ts'
-import type { AnswerBody, Dialect, Request, WireAttributes, WireQid } from '../../proto/ninep/messages.ts'
+import type { AnswerBody, Dialect, Request, WireAttributes, WireQid, WireStat } from '../../proto/ninep/messages.ts'
 
 export const silence = Symbol('no answer')
 /** Bytes that are sent as they are. */
@@ -157,6 +157,26 @@ const attributes: WireAttributes = {
 
 export function sized(size: number): AnswerBody {
   return { type: 'Rgetattr', attributes: { ...attributes, size } }
+}
+
+/** The stat of a symbolic link. */
+export function linked(): AnswerBody {
+  return { type: 'Rgetattr', attributes: { ...attributes, mode: 0o120777 } }
+}
+
+/** The stat of `f` in 9P2000. */
+export const plan9Stat: WireStat = {
+  type: 0,
+  dev: 0,
+  qid: fileQid,
+  mode: 0o644,
+  atime: 0,
+  mtime: 0,
+  length: 0,
+  name: 'f',
+  uid: '',
+  gid: '',
+  muid: '',
 }
 
 function usual(request: Request, dialect: Dialect): AnswerBody {
