@@ -1,8 +1,8 @@
 /** Linux's own 9P client (v9fs) on our server, as programs use it. */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { startNode } from '../e2e/run-nine.ts'
+import { startNode, temporaryFolder } from '../e2e/run-nine.ts'
 import type { NodeProcess } from '../e2e/run-nine.ts'
 import { noGuestBecause, runInGuest } from './linux-guest.ts'
 
@@ -16,15 +16,18 @@ if (why !== undefined) {
 
 let node: NodeProcess
 let socket: string
+let home: string | undefined
 
 beforeAll(async () => {
   if (why !== undefined) return
-  node = await startNode(['--9p-unix', '9p.socket'])
-  socket = (node.ready as unknown as { '9pUnix': string })['9pUnix']
+  home = await temporaryFolder()
+  node = await startNode(['--9p-unix', join(home, 'socket')])
+  socket = node.ready['9pUnix']!
 }, 60_000)
 
 afterAll(async () => {
   await node?.kill()
+  if (home !== undefined) rmSync(home, { recursive: true, force: true })
 })
 
 async function inGuest(options: string, script: string): Promise<Map<string, string>> {

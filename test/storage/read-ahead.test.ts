@@ -33,7 +33,7 @@ afterEach(() => rmSync(dir, { recursive: true, force: true }))
 async function chunksReadFor(offsets: readonly number[]): Promise<number> {
   const engine = await openEngine({ dir, owner: owner.name })
   try {
-    const store = engine.store('data')!
+    const store = engine.store('data')
     const { handle } = await store.open(context(), path, { mode: 'shared', read: true })
     for (const at of offsets) {
       const found = await store.readHandle(context(), handle, at, 65_536)
