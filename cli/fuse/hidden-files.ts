@@ -9,7 +9,8 @@
  * U2 A file that is replaced is replaced at the node by the rename itself, in one change. Which of both it is shows only in what
  *    follows, so a removal waits limits.fuse_unlink_ms for a rename; through this mount the name is gone at once, and whatever could tell
  *    the difference waits for the removal.
- * U3 Only the file that was removed is: not another one that took its name meanwhile.
+ * U3 Only the file that was removed is: not another one that took its name meanwhile. A server without versions (9P) is looked at just
+ *    before; what it refuses shows only afterwards, since it tells no rights either.
  */
 import type { Context } from '../../namespace/context.ts'
 import { isNineError, NineError } from '../../namespace/errors.ts'
@@ -47,8 +48,13 @@ export class HiddenFiles {
   /** The open file at `path` is to go. @throws NineError `denied` when it may not, `not_found` */
   async hide(path: Path): Promise<void> {
     const context = this.#context()
-    const [{ stat }, { mine }] = await Promise.all([this.#server.stat(context, path), this.#server.getRights(context, path)])
-    if (!mine.includes('remove')) throw new NineError({ kind: 'denied', op: 'fuse.unlink', path, message: `${path} may not be removed` })
+    const rights = this.#server.getRights(context, path).catch((error: unknown) => {
+      if (isNineError(error, 'unsupported')) return undefined
+      throw error
+    })
+    const [{ stat }, known] = await Promise.all([this.#server.stat(context, path), rights])
+    if (known?.mine.includes('remove') === false)
+      throw new NineError({ kind: 'denied', op: 'fuse.unlink', path, message: `${path} may not be removed` })
     const removal: Removal = { identity: stat.qid.path, timer: undefined, done: undefined }
     removal.timer = setTimeout(() => void this.#begin(path, removal), limits.fuse_unlink_ms) // U2
     this.#removals.set(path, removal)
@@ -88,17 +94,18 @@ export class HiddenFiles {
 
   /** U3 */
   async #remove(path: Path, identity: number): Promise<void> {
-    for (;;) {
-      const context = this.#context()
+    const context = this.#context()
+    for (let hasVersions = true; ;) {
       try {
         const { stat } = await this.#server.stat(context, path)
         if (stat.qid.path !== identity) return
-        await this.#server.remove(context, path, { ifMatch: { path: identity, version: stat.version } })
+        await this.#server.remove(context, path, hasVersions ? { ifMatch: { path: identity, version: stat.version } } : {})
         return
       } catch (error) {
         if (isNineError(error, 'not_found')) return
+        if (hasVersions && isNineError(error, 'unsupported')) hasVersions = false
         // Somebody wrote to it between the two.
-        if (!isNineError(error, 'conflict')) throw error
+        else if (!isNineError(error, 'conflict')) throw error
       }
     }
   }

@@ -113,9 +113,9 @@ export class OpenFiles {
     if (isDirty(file) || file.hasLostWrites) await this.#sync(file)
   }
 
-  /** Sync what was written to the file at `path`, through whatever number. */
+  /** Publish what was written to the file at `path`, through whatever number; what was lost is for who wrote it to hear. */ // P3
   async flushPath(path: Path): Promise<void> {
-    for (const file of this.#at(path)) if (isDirty(file)) await this.#sync(file)
+    for (const file of this.#at(path)) if (isDirty(file)) await this.#publish(file)
   }
 
   async close(number: number): Promise<void> {
@@ -126,8 +126,9 @@ export class OpenFiles {
     } catch (error) {
       // It went with its connection, which published what it had.
       if (!isLost(error)) throw error
-      if (isDirty(file) || file.hasLostWrites) throw new ErrnoError('EIO') // P3
+      if (isDirty(file)) throw new ErrnoError('EIO') // P3
     }
+    if (file.hasLostWrites) throw new ErrnoError('EIO') // P3
   }
 
   /** Close all that is open; gives the paths of those whose writes could not be published. */
@@ -181,12 +182,16 @@ export class OpenFiles {
   }
 
   async #sync(file: OpenFile): Promise<void> {
-    const { changes } = file
-    await this.#on(file, true, (context, handle) => this.#server.syncHandle(context, handle))
-    file.synced = Math.max(file.synced, changes)
+    await this.#publish(file)
     if (!file.hasLostWrites) return
     file.hasLostWrites = false
     throw new ErrnoError('EIO') // P3
+  }
+
+  async #publish(file: OpenFile): Promise<void> {
+    const { changes } = file
+    await this.#on(file, true, (context, handle) => this.#server.syncHandle(context, handle))
+    file.synced = Math.max(file.synced, changes)
   }
 
   /** What is lost with a connection is what was written before this change. */
@@ -221,7 +226,9 @@ export class OpenFiles {
   }
 
   async #openAnew(file: OpenFile, context: Context): Promise<void> {
-    const { handle, stat } = await this.#server.open(context, file.path, file.flags)
+    const { handle, stat } = await this.#server.open(context, file.path, file.flags).catch((error: unknown) => {
+      throw isNineError(error, 'not_found') ? new ErrnoError('ESTALE') : error
+    })
     if (stat.qid.path !== file.identity) {
       await this.#server.closeHandle(context, handle, { discard: true })
       throw new ErrnoError('ESTALE')

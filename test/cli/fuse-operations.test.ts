@@ -4,25 +4,64 @@ import { errnoOf } from '../../cli/fuse/errno.ts'
 import { FuseOperations } from '../../cli/fuse/operations.ts'
 import { Owners } from '../../cli/fuse/owners.ts'
 import { contextFor } from '../../namespace/context.ts'
-import { errorTable } from '../../namespace/errors.ts'
+import { errorTable, NineError } from '../../namespace/errors.ts'
+import type { FileServer } from '../../namespace/file-server.ts'
 import { MemoryServer } from '../../namespace/memory/memory-server.ts'
+import { connectNinep } from '../../namespace/ninep/connect.ts'
 import { parsePath } from '../../namespace/path.ts'
 import type { Path } from '../../namespace/path.ts'
+import { startEdge } from '../ninep/edge.ts'
 
 const ann = { name: 'ann', groups: [] }
 const ESTALE = -116
-const { EPERM, EILSEQ } = { EPERM: -1, EILSEQ: -84 }
+const { EPERM, EIO, EILSEQ } = { EPERM: -1, EIO: -5, EILSEQ: -84 }
 const hidden = '/d/.fuse_hidden0000000200000001'
 
-function tree() {
-  const server = new MemoryServer({ owner: ann.name })
+function tree(over: (server: FileServer) => FileServer = (server) => server, timeoutMs?: number) {
+  const memory = new MemoryServer({ owner: ann.name })
+  const server = over(memory)
   const failures: Path[] = []
-  const context = () => contextFor(ann)
+  const context = () => contextFor(ann, timeoutMs)
   const owners = new Owners(ann.name, 1000, 1001)
   const operations = new FuseOperations({ server, root: parsePath('/'), owners, context, onFailure: (path) => failures.push(path) })
-  const write = (path: string, text: string) => server.write(context(), parsePath(path), Buffer.from(text), { parents: true })
+  const write = (path: string, text: string) => memory.write(context(), parsePath(path), Buffer.from(text), { parents: true })
   const read = async (path: string) => Buffer.from((await server.read(context(), parsePath(path))).bytes).toString()
   return { server, operations, context, write, read, failures }
+}
+
+/** A server of which single operations are replaced. */
+function replacing(server: FileServer, operations: Partial<FileServer>): FileServer {
+  return new Proxy(server, {
+    get: (target, name) => {
+      const own: unknown = Reflect.get(operations, name)
+      if (own !== undefined) return own
+      const value: unknown = Reflect.get(target, name)
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value
+    },
+  })
+}
+
+/** A server whose handles all go when `lose` is called, as with a connection. */
+function losing() {
+  let lost = 0
+  let last = 0
+  const over = (server: FileServer): FileServer => {
+    const check = (handle: number): void => {
+      if (handle <= lost) throw new NineError({ kind: 'unavailable', op: 'test', message: 'the connection is lost' })
+    }
+    return replacing(server, {
+      open: async (...args) => {
+        const opened = await server.open(...args)
+        last = Math.max(last, opened.handle)
+        return opened
+      },
+      readHandle: async (...args) => (check(args[1]), server.readHandle(...args)),
+      writeHandle: async (...args) => (check(args[1]), server.writeHandle(...args)),
+      syncHandle: async (...args) => (check(args[1]), server.syncHandle(...args)),
+      closeHandle: async (...args) => (check(args[1]), server.closeHandle(...args)),
+    })
+  }
+  return { over, lose: () => void (lost = last) }
 }
 
 async function failure(work: Promise<unknown>): Promise<number> {
@@ -117,5 +156,78 @@ describe('operations of a mount', () => {
     await operations.chown('/d/x', 7, 1001)
     expect((await server.stat(context(), parsePath('/d/x'))).stat).toMatchObject({ owner: '7' })
     expect(await operations.getattr('/d/x')).toMatchObject({ uid: 7, gid: 1001 })
+  })
+
+  it('tell whoever wrote of writes that were lost with a connection, and nobody else instead', async () => {
+    const { over, lose } = losing()
+    const { operations, write } = tree(over)
+    await write('/d/x', 'old')
+    const number = await operations.open('/d/x', 2)
+    await operations.write(number, Buffer.from('one'), 0)
+    lose()
+    await operations.write(number, Buffer.from('two'), 3)
+    // Another program sets its time.
+    expect(await failure(operations.utimens('/d/x', 1_000_000))).toBe(0)
+    expect(await failure(operations.flush(number))).toBe(EIO)
+    expect(await failure(operations.flush(number))).toBe(0)
+    await operations.release(number)
+  })
+
+  it('tell of lost writes at the end of the mount, and when a file is let go without a close', async () => {
+    const { over, lose } = losing()
+    const { operations, write } = tree(over)
+    await write('/d/x', 'old')
+    const [first, second] = [await operations.open('/d/x', 2), await operations.open('/d/x', 2)]
+    for (const number of [first, second]) await operations.write(number, Buffer.from('one'), 0)
+    lose()
+    // Opened anew.
+    for (const number of [first, second]) await operations.read(number, Buffer.alloc(3), 3, 0)
+    expect(await failure(operations.release(first))).toBe(EIO)
+    expect(await operations.close()).toEqual(['/d/x'])
+  })
+
+  it('do not use another file, or none, in place of one that is gone when its handle is opened anew', async () => {
+    const { over, lose } = losing()
+    const { operations, server, context, write } = tree(over)
+    await write('/d/x', 'old')
+    const number = await operations.open('/d/x', 0)
+    await server.remove(context(), parsePath('/d/x'))
+    lose()
+    expect(await failure(operations.read(number, Buffer.alloc(3), 3, 0))).toBe(ESTALE)
+    await write('/d/x', 'new')
+    expect(await failure(operations.read(number, Buffer.alloc(3), 3, 0))).toBe(ESTALE)
+  })
+
+  it('give up a removal that always comes between two changes', async () => {
+    const conflict = new NineError({ kind: 'conflict', op: 'test', message: 'somebody wrote' })
+    const { operations, write, failures } = tree((server) => replacing(server, { remove: () => Promise.reject(conflict) }), 100)
+    await write('/d/x', 'old')
+    await operations.open('/d/x', 0)
+    await operations.rename('/d/x', hidden)
+    await operations.fsyncdir('/d')
+    expect(failures).toEqual(['/d/x'])
+  })
+
+  it('remove open files of a tree that knows no rights and no versions: a 9P server', async () => {
+    const edge = await startEdge()
+    const mount = await connectNinep({ address: edge.address, aname: '/data' })
+    const { operations, failures } = tree(() => mount.server)
+    try {
+      await operations.mkdir('/d', 0o755)
+      await operations.mknod('/d/x', 0o100644)
+      const number = await operations.open('/d/x', 2)
+      await operations.write(number, Buffer.from('text'), 0)
+      expect(await failure(operations.rename('/d/x', hidden))).toBe(0)
+      await operations.fsyncdir('/d')
+      expect(failures).toEqual([])
+      await expect(edge.text('/d/x')).rejects.toMatchObject({ kind: 'not_found' })
+      const buffer = Buffer.alloc(4)
+      expect(await operations.read(number, buffer, 4, 0)).toBe(4)
+      expect(buffer.toString()).toBe('text')
+      await operations.release(number)
+    } finally {
+      await mount.close()
+      await edge.close()
+    }
   })
 })
