@@ -5,9 +5,10 @@
  * E2 Connections are bounded; those past the bound are closed at once.
  * E3 A Unix socket is its owner's alone (mode 0600), from the moment it exists.
  */
-import { chmod, lstat, unlink } from 'node:fs/promises'
+import { chmod, lstat, stat, unlink } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
+import { dirname } from 'node:path'
 import { createServer as createTlsServer } from 'node:tls'
 import { systemClock } from '../../namespace/clock.ts'
 import type { Clock } from '../../namespace/clock.ts'
@@ -55,7 +56,7 @@ export interface NinepEdge {
   close(graceMs: number): Promise<void>
 }
 
-/** @throws NineError `unavailable` when an address cannot be had */
+/** @throws NineError `unavailable` when an address cannot be had, `invalid` or `not_found` for the path of a socket */
 export async function startNinepEdge(options: NinepEdgeOptions): Promise<NinepEdge> {
   const edge = new Edge(options)
   try {
@@ -68,6 +69,8 @@ export async function startNinepEdge(options: NinepEdgeOptions): Promise<NinepEd
 }
 
 const tick_ms = 1_000
+/** The system's, less the NUL at its end: sun_path of sockaddr_un. */
+const socket_path_bytes_max = process.platform === 'linux' ? 107 : 103
 
 class Edge implements NinepEdge {
   readonly addresses: string[] = []
@@ -106,6 +109,7 @@ class Edge implements NinepEdge {
         ? createServer(settings, onSocket)
         : createTlsServer({ ...settings, ...tls, handshakeTimeout: this.#limits.handshake_ms }, onSocket)
     server.maxConnections = this.#limits.connections_max // E2
+    this.#servers.push(server) // Before it listens: what fails after that is closed too.
     if ('socket' in address) {
       await listenOnSocket(server, address.socket)
       this.addresses.push(address.socket)
@@ -114,7 +118,6 @@ class Edge implements NinepEdge {
       const bound = server.address() as AddressInfo
       this.addresses.push(`${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`)
     }
-    this.#servers.push(server)
     // A connection that cannot be taken (no more file descriptors) is that client's failure alone.
     server.on('error', () => undefined)
   }
@@ -168,12 +171,25 @@ class Edge implements NinepEdge {
 
 /** E3: by the umask, since a mode set afterwards would come too late for whoever is quick. Node binds a path before listen() returns. */
 async function listenOnSocket(server: Server, path: string): Promise<void> {
+  await checkSocketPath(path)
   await removeStaleSocket(path)
   const mask = process.umask(0o177)
   const listening = listenOn(server, { path }, path)
   process.umask(mask)
   await listening
   await chmod(path, 0o600)
+}
+
+/** What listen() would cut short without a word, or call a lack of permission. @throws NineError `invalid` (too long), `not_found` (no folder) */
+async function checkSocketPath(path: string): Promise<void> {
+  const op = '9p.listen'
+  if (Buffer.byteLength(path) > socket_path_bytes_max) {
+    const message = `the path of a Unix socket has at most ${socket_path_bytes_max} bytes: ${path}`
+    throw new NineError({ kind: 'invalid', op, message })
+  }
+  const folder = await stat(dirname(path)).catch((error: NodeJS.ErrnoException) => error)
+  if (!('code' in folder) || folder.code !== 'ENOENT') return
+  throw new NineError({ kind: 'not_found', op, message: `cannot listen on ${path}: there is no folder ${dirname(path)}`, cause: folder })
 }
 
 function listenOn(server: Server, where: { path: string } | { host: string; port: number; backlog: number }, what: string): Promise<void> {

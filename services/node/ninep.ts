@@ -35,6 +35,7 @@ export function parseNinep({ ninep, ninepUnix, ninepAuth, tls }: NodeOptions): N
     }
     addresses.push(address)
   }
+  if (ninepUnix === '') throw new NineError({ kind: 'invalid', op: 'node.listen', message: '--9p-unix is a file, not ""' })
   if (ninepUnix !== undefined) addresses.push({ socket: resolve(ninepUnix) })
   return addresses
 }

@@ -1,5 +1,5 @@
 /** Who gets in over 9P, and as whom. */
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
@@ -100,6 +100,17 @@ it('takes the place of a socket nobody listens on, and of nothing else', async (
   writeFileSync(file, 'precious')
   await expect(startEdge({ listeners: [{ address: { socket: file } }] })).rejects.toMatchObject({ kind: 'unavailable' })
   expect(statSync(file).size).toBe(8)
+})
+
+it('says why it cannot listen on a socket, and leaves nothing there', async () => {
+  const long = join(dir, 'x'.repeat(110))
+  await expect(startEdge({ listeners: [{ address: { socket: long } }] })).rejects.toMatchObject({ kind: 'invalid' })
+  const lost = startEdge({ listeners: [{ address: { socket: join(dir, 'none', 'socket') } }] })
+  await expect(lost).rejects.toMatchObject({
+    kind: 'not_found',
+    message: expect.stringContaining(`no folder ${join(dir, 'none')}`) as string,
+  })
+  expect(readdirSync(dir)).toEqual(['socket'])
 })
 
 it('asks for rights as everywhere', async () => {
