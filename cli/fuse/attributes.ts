@@ -62,10 +62,9 @@ export function attributeNames(stat: Stat): string[] {
   return Object.keys(readable).flatMap((name) => (readable[name]!(stat) === undefined ? [] : [prefix + name]))
 }
 
-/** The content type is all that can be set. @throws ErrnoError `EPERM` (the store's own), `EOPNOTSUPP` (not ours) */
+/** The content type is all that can be set: programs that copy the others with a file (mv, cp -a) pass over this in silence. @throws ErrnoError `EOPNOTSUPP` */
 export function checkSettable(name: string): void {
-  if (name === content_type) return
-  throw new ErrnoError(isOwnAttribute(name) ? 'EPERM' : 'EOPNOTSUPP')
+  if (name !== content_type) throw new ErrnoError('EOPNOTSUPP')
 }
 
 /** @throws NineError `invalid` (no UTF-8) */

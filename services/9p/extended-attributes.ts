@@ -22,12 +22,12 @@ export function readAttribute(stat: Stat, name: string): Buffer {
   return Buffer.from(value)
 }
 
-/** What setting `name` changes. @throws NineError `invalid` for what is no text, `denied` for those that tell of changes, `unsupported` for others */
+/** What setting `name` changes. @throws NineError `invalid` for what is no text, `unsupported` for all others */
 export function attributeChange(name: string, value: Buffer): StatChanges {
   if (name === 'user.nine.contentType') {
     if (!isUtf8(value)) throw refusal('invalid', 'a content type is a text')
     return { contentType: value.toString() }
   }
-  if (Object.hasOwn(readers, name)) throw refusal('denied', `${name} only tells`)
+  // Also for those that only tell: programs that copy attributes with a file (mv, cp -a) pass over what is unsupported in silence.
   throw refusal('unsupported', 'only user.nine.contentType can be set')
 }

@@ -299,6 +299,13 @@ describe.skipIf(why !== undefined)(`a mount through FUSE${why === undefined ? ''
     await shell('rmdir shared shared2', mount.dir)
   })
 
+  it('lets a file be moved out and in again, with its attributes, without a complaint', async () => {
+    await shell(`mkdir ${at('moving')} && echo content > ${at('moving/f')}`)
+    expect(await shell(`mv ${at('moving')} ${folder}/out 2>&1 && mv ${folder}/out ${at('moved')} 2>&1 && cat ${at('moved/f')}`)).toBe(
+      'content\n',
+    )
+  })
+
   it('tells what it does not do by the right errno', async () => {
     const tried = `
 import os, errno
@@ -323,7 +330,7 @@ print(kind(lambda: os.removexattr('plain', 'user.nine.contentType')), kind(lambd
       'ENAMETOOLONG EILSEQ',
       'ENOTDIR EISDIR ENOTEMPTY EEXIST',
       'done text/plain',
-      'EPERM ENOTSUP ENODATA',
+      'ENOTSUP ENOTSUP ENODATA',
       "['user.nine.contentType', 'user.nine.modifiedBy', 'user.nine.revision', 'user.nine.version'] True",
       'EPERM done',
     ])
