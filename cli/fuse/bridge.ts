@@ -1,5 +1,5 @@
 /** A mount through FUSE: the kernel asks this process, and this process asks the node over its session. */
-import { NineError } from '../../namespace/errors.ts'
+import { NineError, toNineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Host } from './host.ts'
 import { unmount } from './mount-point.ts'
@@ -61,11 +61,20 @@ export async function mountFuse(
       via: 'fuse',
       end: async () => {
         // First as usual, which fails while files are open; then in any case: they end with this process.
-        await unmount(host, folder, [
+        const unmounted = unmount(host, folder, [
           [unmounter, '-u'],
           [unmounter, '-u', '-z'],
         ])
+        const stuck = await unmounted.then(
+          () => undefined,
+          (error: unknown) => toNineError(error, op),
+        )
+        // Published in any case.
         const failed = await operations.close()
+        if (stuck !== undefined) {
+          for (const lost of failed) log(`what was last written to ${lost} could not be published`)
+          throw stuck
+        }
         native.release()
         return failed
       },

@@ -7,8 +7,8 @@
  *
  * U1 A removed file is removed at the node, and what is open of it goes on by its handle.
  * U2 A file that is replaced is replaced at the node by the rename itself, in one change. Which of both it is shows only in what
- *    follows, so a removal waits limits.fuse_unlink_ms for a rename; through this mount the name is gone at once, and whatever could tell
- *    the difference waits for the removal.
+ *    follows, so a removal waits limits.fuse_unlink_ms for a rename; whatever could tell the difference through this mount waits as long,
+ *    and never sees the name missing in between.
  * U3 Only the file that was removed is: not another one that took its name meanwhile. A server without versions (9P) is looked at just
  *    before; what it refuses shows only afterwards, since it tells no rights either.
  */
@@ -23,6 +23,9 @@ interface Removal {
   readonly identity: number
   timer: NodeJS.Timeout | undefined
   done: Promise<void> | undefined
+  /** Resolves when it is done, or no longer needed. */
+  readonly over: Promise<void>
+  readonly end: () => void
 }
 
 /** As libfuse 2 makes them: a node's number and a count, in hexadecimal. */
@@ -55,7 +58,9 @@ export class HiddenFiles {
     const [{ stat }, known] = await Promise.all([this.#server.stat(context, path), rights])
     if (known?.mine.includes('remove') === false)
       throw new NineError({ kind: 'denied', op: 'fuse.unlink', path, message: `${path} may not be removed` })
-    const removal: Removal = { identity: stat.qid.path, timer: undefined, done: undefined }
+    let end = (): void => undefined
+    const over = new Promise<void>((resolve) => (end = resolve))
+    const removal: Removal = { identity: stat.qid.path, timer: undefined, done: undefined, over, end }
     removal.timer = setTimeout(() => void this.#begin(path, removal), limits.fuse_unlink_ms) // U2
     this.#removals.set(path, removal)
   }
@@ -67,16 +72,17 @@ export class HiddenFiles {
     if (removal.done !== undefined) return removal.done
     clearTimeout(removal.timer)
     this.#removals.delete(path)
+    removal.end()
   }
 
-  /** Removals that whoever looks at `path`, or lists it, could miss are done. */
+  /** Removals that whoever looks at `path`, or lists it, could miss are done, or were no removals. */ // U2
   async settled(path: Path): Promise<void> {
     if (this.#removals.size === 0) return
     const ours = [...this.#removals].filter(([removed]) => removed === path || parentPath(removed) === path)
-    await Promise.all(ours.map(([removed, removal]) => this.#begin(removed, removal)))
+    await Promise.all(ours.map(([, removal]) => removal.over))
   }
 
-  /** Those at and below `path` are done. */
+  /** Those at and below `path` are done, now. */
   async settledBelow(path: Path): Promise<void> {
     const ours = [...this.#removals].filter(([removed]) => isWithin(removed, path))
     await Promise.all(ours.map(([removed, removal]) => this.#begin(removed, removal)))
@@ -88,6 +94,7 @@ export class HiddenFiles {
       .catch((error: unknown) => this.#onFailure(path, error))
       .finally(() => {
         if (this.#removals.get(path) === removal) this.#removals.delete(path)
+        removal.end()
       })
     return removal.done
   }

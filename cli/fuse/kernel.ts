@@ -42,8 +42,11 @@ export async function mountKernel(host: Host, address: string, request: MountReq
 
 /** Arguments of mount(8), https://docs.kernel.org/filesystems/9p.html. @throws NineError `invalid` (an address or path it cannot carry) */
 export function kernelArguments(address: string, { client, path, folder, isReadOnly, isForOthers }: MountRequest): string[] {
-  if (path.includes(','))
-    throw new NineError({ kind: 'invalid', op, path, message: 'options of a 9P mount carry no comma: use --via fuse' })
+  // mount(8) takes quotes and backslashes for its own.
+  if (/[,"\\]/.test(path + client.principal.name)) {
+    const message = 'options of a 9P mount carry no comma, quote or backslash: use --via fuse'
+    throw new NineError({ kind: 'invalid', op, path, message })
+  }
   const options = ['version=9p2000.L', `msize=${limits.ninep_msize_max}`, `uname=${client.principal.name}`, `aname=${path}`, 'cache=none']
   options.push(isForOthers ? 'access=any' : `access=${process.getuid?.() ?? 0}`)
   if (isReadOnly) options.push('ro')

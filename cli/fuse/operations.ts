@@ -217,7 +217,7 @@ export class FuseOperations {
 
   /** Changes of directories are durable when they answer; a removal that waits is done first. */
   async fsyncdir(name: string): Promise<void> {
-    await this.#hidden.settled(this.#path(name))
+    await this.#hidden.settledBelow(this.#path(name))
   }
 
   async release(number: number): Promise<void> {

@@ -230,4 +230,26 @@ describe('operations of a mount', () => {
       await edge.close()
     }
   })
+
+  it('replace an open file in one change, whoever looks meanwhile', async () => {
+    let removals = 0
+    const { operations, write, read } = tree((server) =>
+      replacing(server, {
+        remove: (...args) => {
+          removals++
+          return server.remove(...args)
+        },
+      }),
+    )
+    await write('/d/x', 'old')
+    await write('/d/new', 'new')
+    const number = await operations.open('/d/x', 0)
+    await operations.rename('/d/x', hidden)
+    const looks = [operations.getattr('/d/x'), operations.readdir('/d'), operations.open('/d/x', 0)]
+    await operations.rename('/d/new', '/d/x')
+    await Promise.all(looks)
+    expect(await read('/d/x')).toBe('new')
+    expect(removals).toBe(0)
+    await operations.release(number)
+  })
 })

@@ -1,5 +1,6 @@
 /** Which way a mount goes on machines that have this or that, and what is said where none is. */
 import { describe, expect, it } from 'vitest'
+import { mountFuse } from '../../cli/fuse/bridge.ts'
 import { chooseWay } from '../../cli/fuse/choose.ts'
 import type { Via } from '../../cli/fuse/choose.ts'
 import { thisMachine } from '../../cli/fuse/host.ts'
@@ -8,7 +9,8 @@ import { kernelArguments } from '../../cli/fuse/kernel.ts'
 import { checkMountPoint } from '../../cli/fuse/mount-point.ts'
 import type { MountRequest } from '../../cli/fuse/mount.ts'
 import type { Binding } from '../../cli/fuse/native.ts'
-import { isNineError } from '../../namespace/errors.ts'
+import { contextFor } from '../../namespace/context.ts'
+import { isNineError, NineError } from '../../namespace/errors.ts'
 import { parsePath } from '../../namespace/path.ts'
 import { Client } from '../../sdk/client-api.ts'
 import { MemoryServer } from '../../namespace/memory/memory-server.ts'
@@ -119,7 +121,11 @@ describe('the kernel’s client', () => {
       '/mnt/nine',
     ])
     expect(() => kernelArguments('somewhere', request())).toThrow(/HOST:PORT or the file of a Unix socket/)
-    expect(() => kernelArguments('/s', request({ path: parsePath('/data/a,ro') }))).toThrow(/comma/)
+    for (const name of ['a,ro', 'a"', 'a\\']) {
+      expect(() => kernelArguments('/s', request({ path: parsePath(`/data/${name}`) }))).toThrow(/comma/)
+    }
+    const client = new Client(new MemoryServer({ owner: 'ann' }), { name: 'ann,access=any', groups: [] })
+    expect(() => kernelArguments('/s', request({ client }))).toThrow(/comma/)
   })
 
   it('says what mount said', async () => {
@@ -130,6 +136,63 @@ describe('the kernel’s client', () => {
     })
   })
 })
+
+describe('the end of a mount through FUSE', () => {
+  it('publishes what is open even where the folder cannot be unmounted, and tells both', async () => {
+    const server = new MemoryServer({ owner: 'ann' })
+    await server.write(contextFor(ann), parsePath('/x'), Buffer.from('x'))
+    const closed: number[] = []
+    const watched = new Proxy(server, {
+      get: (target, name) => {
+        if (name === 'closeHandle') return (_context: unknown, handle: number) => Promise.reject(fullDisk(closed, handle))
+        const value: unknown = Reflect.get(target, name)
+        return typeof value === 'function' ? (value.bind(target) as unknown) : value
+      },
+    })
+    const opened = new Promise<number>((resolve) => {
+      native.fuse_native_signal_open = (_request: unknown, result: number) => resolve(result)
+    })
+    const host = machine({
+      readText: () => '1 2 0:3 / /mnt/nine rw - fuse.nine ninefold rw\n',
+      run: async () => ({ code: 1, stderr: 'not permitted' }),
+      loadBinding: () => native,
+    })
+    const said: string[] = []
+    const request = { client: new Client(watched, ann), path: parsePath('/'), folder: '/mnt/nine', timeoutMs: 1000 }
+    const mount = await mountFuse(
+      host,
+      native,
+      'fusermount',
+      { ...request, isReadOnly: false, isForOthers: false, isDirect: false },
+      (line) => said.push(line),
+    )
+    handlers[1]!(Buffer.alloc(0), 1, '/x', 2)
+    expect(await opened).toBe(0)
+    await expect(mount.end()).rejects.toMatchObject({ kind: 'internal', message: '/mnt/nine could not be unmounted: not permitted' })
+    expect(closed.length).toBe(1)
+    expect(said).toEqual(['what was last written to /x could not be published'])
+  })
+})
+
+const ann = { name: 'ann', groups: [] }
+let handlers: readonly ((request: Buffer, op: number, ...args: unknown[]) => void)[] = []
+/** A binding whose kernel asks what a test asks. */
+const native: Binding & Record<string, unknown> = {
+  sizeof_fuse_thread_t: 8,
+  op_init: 0,
+  op_open: 1,
+  fuse_native_signal_init: () => undefined,
+  fuse_native_mount: (_directory, _options, _thread, _self, _allocate, all) => {
+    handlers = all
+    all[0]!(Buffer.alloc(0), 0)
+  },
+  fuse_native_unmount: () => undefined,
+}
+
+function fullDisk(closed: number[], handle: number): NineError {
+  closed.push(handle)
+  return new NineError({ kind: 'no_space', op: 'test', message: 'full' })
+}
 
 describe('a mount point', () => {
   it('is found among mounts with odd names', async () => {
