@@ -38,7 +38,7 @@ export function spaceCommands(program: Command, isShell: boolean): void {
       .argument('<source>', 'a service, nine://HOST:PORT[/PATH] or 9p://[USER@]HOST[:PORT][/ANAME]')
       .argument('<path>', 'where'),
   )
-    .option('--source-token-file <file>', 'the token for the other node; kept below /usr/YOU/tokens')
+    .option('--source-token-file <file>', 'the token for the other node, for all mounts of it; kept below /usr/YOU/tokens')
     .addHelpText(
       'after',
       '\nExamples:\n  nine mount clock /time\n  nine mount nine://10.0.0.2:9581/data /other --source-token-file other.token\n  nine mount 9p://10.0.0.3:564/export /n/other',
@@ -112,19 +112,34 @@ function quote(text: string): string {
 
 function mount(isShell: boolean) {
   return async (run: Run, source: string, path: string, flags: OrderFlags & { readonly sourceTokenFile?: string }): Promise<void> => {
-    if (flags.sourceTokenFile !== undefined) await keepToken(run, source, flags.sourceTokenFile)
-    await edit(run, isShell, ['mount', source, pathArgument(path)], flags)
+    const { sourceTokenFile } = flags
+    const restore = sourceTokenFile === undefined ? undefined : await keepToken(run, source, sourceTokenFile)
+    try {
+      await edit(run, isShell, ['mount', source, pathArgument(path)], flags)
+    } catch (error) {
+      await restore?.()
+      throw error
+    }
   }
 }
 
-/** The other node's token goes where this node looks for it: a file of the user's own that nobody else may read. */
-async function keepToken({ session }: Run, source: string, file: string): Promise<void> {
+/** The other node's token goes where this node looks for it: a file of the user's own that nobody else may read. Gives what undoes it. */
+async function keepToken({ session }: Run, source: string, file: string): Promise<() => Promise<void>> {
   const host = /^(?:nine|9p):\/\/(?:[^/@]*@)?([^/]+)/.exec(source)?.[1]
   if (host === undefined) throw new NineError({ kind: 'invalid', op: 'cli.mount', message: 'a token goes with a nine:// or 9p:// source' })
   const { readFile } = await import('node:fs/promises')
   const { client } = session
   const token = (await readFile(file, 'utf8')).trim()
-  await client.write(`/usr/${client.principal.name}/tokens/${host}`, token, { parents: true, mode: 0o600 })
+  const path = `/usr/${client.principal.name}/tokens/${host}`
+  const before = await client.readText(path).catch((error: unknown) => {
+    if (isNineError(error, 'not_found')) return undefined
+    throw error
+  })
+  await client.write(path, token, { parents: true, mode: 0o600 })
+  return async () => {
+    if (before === undefined) await client.remove(path)
+    else await client.write(path, before)
+  }
 }
 
 async function ns({ session, output }: Run): Promise<void> {

@@ -15,6 +15,8 @@ import { InFlight } from './in-flight.ts'
 import { localTree } from './local-tree.ts'
 import type { TreeEntry, Unfit } from './local-tree.ts'
 import { differences, mergeTrees } from './merge.ts'
+import { isOver, OpenDirectories } from './open-directories.ts'
+import type { OpenDirectory } from './open-directories.ts'
 import { remoteTree } from './remote-tree.ts'
 import type { Progress } from './progress.ts'
 
@@ -47,6 +49,10 @@ export async function importTree(client: Client, dir: string, path: string, opti
   const onUnfit = (unfit: Unfit): void => void report.unfit.push(unfit)
   await makeRoot(client, path, root.mode & 0o7777)
   const jobs = new InFlight(options.inFlight)
+  const directories = new OpenDirectories()
+  const endDirectories = async (done: readonly OpenDirectory[]): Promise<void> => {
+    for (const directory of done) await jobs.add(() => keepTime(client, path, directory))
+  }
   let removedBelow: string | undefined
   let tooLongBelow: string | undefined
   for await (const { left, right } of mergeTrees(
@@ -55,6 +61,7 @@ export async function importTree(client: Client, dir: string, path: string, opti
   )) {
     const entry = left ?? right!
     const at = path === '/' ? `/${entry.path}` : `${path}/${entry.path}`
+    await endDirectories(directories.goTo(entry.path))
     if (tooLongBelow !== undefined && entry.path.startsWith(tooLongBelow)) continue
     if (Buffer.byteLength(at) > limits.path_bytes_max) {
       onUnfit({ path: entry.path, why: `its path would have more than ${limits.path_bytes_max} bytes` })
@@ -65,25 +72,30 @@ export async function importTree(client: Client, dir: string, path: string, opti
       const isGone = removedBelow !== undefined && entry.path.startsWith(removedBelow)
       if (!options.removeExtra || isGone) continue
       removedBelow = `${entry.path}/`
+      directories.change()
       await client.remove(at, { recursive: true })
       report.removed++
       continue
     }
     if (right !== undefined && differences(left, right).length === 0) {
       report.skipped++
+      if (left.kind === 'directory') directories.enter(left.path, left.modifiedAt)
       options.progress.add(1, left.size)
       continue
     }
+    const parent = directories.change()
     if (right !== undefined && right.kind !== left.kind) {
       await client.remove(at, { recursive: true })
       if (right.kind === 'directory') removedBelow = `${entry.path}/`
     }
     if (left.kind === 'directory') {
       await putDirectory(client, at, left)
+      directories.enter(left.path, left.modifiedAt)
       report.directories++
       options.progress.add(1, 0)
       continue
     }
+    if (parent !== undefined) parent.pending++
     await jobs.add(async () => {
       if (left.kind === 'symlink') {
         await putSymlink(client, at, left)
@@ -94,8 +106,12 @@ export async function importTree(client: Client, dir: string, path: string, opti
         report.files++
       }
       options.progress.add(1, left.size)
+      if (parent === undefined) return
+      parent.pending--
+      if (isOver(parent)) await keepTime(client, path, parent)
     })
   }
+  await endDirectories(directories.goTo(''))
   await jobs.settle()
   return { ...report, seconds: (performance.now() - begun) / 1000 }
 }
@@ -120,6 +136,12 @@ async function putDirectory(client: Client, at: string, { mode, modifiedAt }: Tr
     if (!isNineError(error, 'exists')) throw error
     await client.setStat(at, { mode, modifiedAt })
   }
+}
+
+/** Where names in a directory change its time (trees of 9P servers), it has its own again. */
+async function keepTime(client: Client, root: string, { path, modifiedAt }: OpenDirectory): Promise<void> {
+  const at = root === '/' ? `/${path}` : `${root}/${path}`
+  if ((await client.stat(at)).modifiedAt !== modifiedAt) await client.setStat(at, { modifiedAt })
 }
 
 async function putSymlink(client: Client, at: string, { target, mode, modifiedAt }: TreeEntry): Promise<void> {
