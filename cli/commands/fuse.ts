@@ -8,7 +8,7 @@ import { chooseWay } from '../fuse/choose.ts'
 import type { Via } from '../fuse/choose.ts'
 import { thisMachine } from '../fuse/host.ts'
 import type { Mount } from '../fuse/mount.ts'
-import { checkMountPoint, isMounted } from '../fuse/mount-point.ts'
+import { checkMountPoint, unmounted } from '../fuse/mount-point.ts'
 import { standardOutput } from '../output.ts'
 import { pathArgument } from '../working-directory.ts'
 import type { GlobalOptions } from './command.ts'
@@ -66,7 +66,7 @@ async function fuse(this: void, text: string, dir: string, _flags: unknown, comm
     try {
       if (options.json === true) await output.json({ path, dir: folder, via: mount.via, pid: process.pid })
       else await output.line(`${path} is on ${folder} (through ${mount.via}); Ctrl-C or fusermount -u ends it`)
-      await Promise.race([stopped, unmounted(folder)])
+      await Promise.race([stopped, unmounted(thisMachine, folder)])
     } finally {
       await end(mount)
     }
@@ -92,16 +92,5 @@ function stopAsked(): Promise<void> {
         process.once(signal, () => process.exit(130))
       })
     }
-  })
-}
-
-/** Nothing tells a process that its mount was taken away, so it looks. */
-function unmounted(folder: string): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setInterval(() => {
-      if (isMounted(thisMachine, folder)) return
-      clearInterval(timer)
-      resolve()
-    }, limits.mount_check_ms)
   })
 }

@@ -3,6 +3,7 @@ import { readdir, realpath, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { NineError } from '../../namespace/errors.ts'
 import type { ErrorKind } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
 import type { Host } from './host.ts'
 
 const op = 'cli.fuse'
@@ -41,6 +42,22 @@ export async function checkMountPoint(host: Host, folder: string): Promise<strin
 export function isMounted(host: Host, folder: string): boolean {
   const text = host.readText(mounts_file) ?? ''
   return text.split('\n').some((line) => unescaped(line.split(' ')[4] ?? '') === folder)
+}
+
+/**
+ * Resolves when the mount was taken away: nothing tells a process so, so it looks. A list of mounts that change while it is read may lack
+ * one, or cannot be read for a moment, so it looks twice.
+ */
+export function unmounted(host: Host, folder: string): Promise<void> {
+  return new Promise((resolve) => {
+    let misses = 0
+    const timer = setInterval(() => {
+      misses = isMounted(host, folder) ? 0 : misses + 1
+      if (misses < 2) return
+      clearInterval(timer)
+      resolve()
+    }, limits.mount_check_ms)
+  })
 }
 
 /** Take the mount away, even when programs have files of it open. @throws NineError `internal` */

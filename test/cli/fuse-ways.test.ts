@@ -1,16 +1,17 @@
 /** Which way a mount goes on machines that have this or that, and what is said where none is. */
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { mountFuse } from '../../cli/fuse/bridge.ts'
 import { chooseWay } from '../../cli/fuse/choose.ts'
 import type { Via } from '../../cli/fuse/choose.ts'
 import { thisMachine } from '../../cli/fuse/host.ts'
 import type { Host } from '../../cli/fuse/host.ts'
 import { kernelArguments } from '../../cli/fuse/kernel.ts'
-import { checkMountPoint } from '../../cli/fuse/mount-point.ts'
+import { checkMountPoint, unmounted } from '../../cli/fuse/mount-point.ts'
 import type { MountRequest } from '../../cli/fuse/mount.ts'
 import type { Binding } from '../../cli/fuse/native.ts'
 import { contextFor } from '../../namespace/context.ts'
 import { isNineError, NineError } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
 import { parsePath } from '../../namespace/path.ts'
 import { Client } from '../../sdk/client-api.ts'
 import { MemoryServer } from '../../namespace/memory/memory-server.ts'
@@ -195,6 +196,22 @@ function fullDisk(closed: number[], handle: number): NineError {
 }
 
 describe('a mount point', () => {
+  it('is gone when it is missed twice, not when one look at the mounts fails', async () => {
+    vi.useFakeTimers()
+    try {
+      const there = '1 2 0:3 / /mnt/nine rw - fuse.nine ninefold rw\n'
+      const looks = [there, undefined, there, '', there, '', '']
+      let isGone = false
+      void unmounted(machine({ readText: () => looks.shift() }), '/mnt/nine').then(() => (isGone = true))
+      await vi.advanceTimersByTimeAsync(6 * limits.mount_check_ms)
+      expect(isGone).toBe(false)
+      await vi.advanceTimersByTimeAsync(limits.mount_check_ms)
+      expect(isGone).toBe(true)
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+
   it('is found among mounts with odd names', async () => {
     const host: Host = { ...thisMachine, readText: () => '1 2 0:3 / /proc\\040x rw - fuse.nine ninefold rw\n' }
     await expect(checkMountPoint(host, '/proc')).rejects.toMatchObject({ kind: 'exists' })
