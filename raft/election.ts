@@ -6,7 +6,7 @@
  * E2 No node raises its term to campaign before a quorum said that it would vote for it, save when the leader asked it to.
  * E3 While a leader is known and was heard from within `election_ticks`, votes against it are neither given nor let raise the
  *    term, save when that leader asked for the election.
- * E4 A leader that did not hear from a quorum for `election_ticks` steps down.
+ * E4 A leader steps down after an interval of `election_ticks` in which it did not hear from a quorum.
  */
 import { assert } from './assert.ts'
 import { append, currentConfigurationIndex, isUpToDate, lastIndex, lastTerm } from './log.ts'
