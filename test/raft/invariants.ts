@@ -7,11 +7,13 @@
  *   leader completeness  a leader has every entry committed in an earlier term
  *   state machine safety no two members commit or apply different entries at one index
  *   durability           a vote is on disk before it leaves, a promise of entries too
+ *                        and what the core takes for durable is on disk
+ *   configuration        the newest in the log is in force
  *   reads                a read shows at least what was acknowledged when it began
  *   fates                no proposal is both lost for ever and committed
  *   bounds               uncommitted bytes and windows
  */
-import { bytesOf, entryAt, lastIndex, lastTerm, termAt } from '../../raft/log.ts'
+import { bytesOf, currentConfiguration, currentConfigurationIndex, entryAt, lastIndex, lastTerm, termAt } from '../../raft/log.ts'
 import type { Effects, Entry, Input, Raft } from '../../raft/index.ts'
 import { hashOf } from './cluster.ts'
 import type { Member, Packet, Watch } from './cluster.ts'
@@ -51,6 +53,8 @@ export class Invariants implements Watch {
       for (let at = 0; at < answer.taken; at++) this.taken.set(`${member.id} ${answer.term} ${answer.first + at}`, 'open')
     }
     this.checkEntries(raft, effects)
+    this.checkDisk(member)
+    this.checkConfiguration(raft)
     this.checkCommit(member)
     this.checkLeader(member)
     if (effects.apply?.install) this.installs++
@@ -110,6 +114,20 @@ export class Invariants implements Watch {
       else
         expectThat(known.entry === entry && known.previousTerm === previousTerm, `log matching at index ${entry.index}, term ${entry.term}`)
     }
+  }
+
+  private checkDisk({ id, disk, raft }: Member): void {
+    const { durable } = raft!.out
+    const first = disk.entries[0]?.index ?? 0
+    const onDisk = disk.entries[durable - first]?.term ?? (durable <= disk.snapshot.meta.index ? termAt(raft!.log, durable) : -1)
+    expectThat(onDisk === termAt(raft!.log, durable) || durable <= raft!.log.base.index, `durability: ${id} takes ${durable} for durable`)
+  }
+
+  private checkConfiguration(raft: Raft): void {
+    const index = currentConfigurationIndex(raft.log)
+    expectThat(index <= lastIndex(raft.log), 'configuration: one that is cut from the log is in force')
+    if (index <= raft.log.base.index) return
+    expectThat(entryAt(raft.log, index).configuration === currentConfiguration(raft.log), 'configuration: another is in force')
   }
 
   private checkCommit(member: Member): void {
