@@ -23,6 +23,7 @@ export function tickElection(raft: Raft, jitter: number): void {
   assert(jitter >= 0 && jitter < 1, 'jitter lies in [0, 1)')
   if (election.timeout === 0) election.timeout = options.election_ticks + Math.floor(jitter * options.election_ticks)
   election.elapsed++
+  if (election.loyal > 0) election.loyal--
   if (election.elapsed < election.timeout) return
   if (maySeekOffice(raft)) preCampaign(raft)
   else {
@@ -43,7 +44,7 @@ export function tickCheckQuorum(raft: Raft): void {
 
 /** Votes are asked for what is not known to be wanted: a leader was heard from (E3). */
 export function isLoyal(raft: Raft): boolean {
-  return raft.role === 'leader' || (raft.leader !== null && raft.election.elapsed < raft.options.election_ticks)
+  return raft.role === 'leader' || raft.election.loyal > 0
 }
 
 /** Section 9.6: ask who would vote, before the term is raised. */
@@ -77,7 +78,8 @@ export function handlePreVote(raft: Raft, message: PreVote): void {
 /** The message's term is this node's: a higher one was taken over before. */
 export function handleVote(raft: Raft, message: Vote): void {
   const free = raft.vote === message.from || (raft.vote === null && raft.leader === null)
-  const granted = message.term === raft.term && free && isUpToDate(raft.log, message.lastIndex, message.lastTerm) // E1
+  const wanted = message.term === raft.term && (message.transfer || !isLoyal(raft)) // E3
+  const granted = wanted && free && isUpToDate(raft.log, message.lastIndex, message.lastTerm) // E1
   if (granted) {
     raft.vote = message.from
     raft.election.elapsed = 0
@@ -123,6 +125,7 @@ function becomeLeader(raft: Raft): void {
     roundWanted: false,
     reads: [],
     transfer: null,
+    lease: { now: 0, until: 0, rounds: [], broken: false },
   }
   append(raft.log, { index: opening, term: raft.term, data: null, configuration: null }) // section 3.6.2: it commits what is before it
 }

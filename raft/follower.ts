@@ -21,6 +21,7 @@ export function hearLeader(raft: Raft, leader: string): void {
     becomeFollower(raft, raft.term, leader)
   }
   raft.election.elapsed = 0
+  raft.election.loyal = raft.options.election_ticks
 }
 
 export function handleAppend(raft: Raft, message: Append): void {

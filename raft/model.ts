@@ -250,6 +250,11 @@ export interface Options {
   readonly incarnation: number
   readonly election_ticks: number
   readonly heartbeat_ticks: number
+  /**
+   * 0: no leases. Else a leader answers reads without a round of heartbeats for so many ticks after it sent one that a quorum answered. Sound
+   * only while no member's ticks are slower or faster than another's by more than `election_ticks` has over this; at most `election_ticks - 2`.
+   */
+  readonly lease_ticks: number
   /** Data of one append; at least one entry goes however large it is. */
   readonly append_bytes_max: number
   /** Appends on their way to one peer, and their bytes; past either, that peer waits. */

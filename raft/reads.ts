@@ -2,16 +2,18 @@
  * Linearizable reads without writing to the log. Thesis section 6.4 (read index), asked for by any member.
  *
  * X1 A leader gives a read index only once it committed an entry of its own term: before, its commit index may be behind.
- * X2 ... and only after a quorum confirmed, in answer to a heartbeat sent after the read began, that it still leads.
+ * X2 ... and only after a quorum confirmed, in answer to a heartbeat sent after the read began, that it still leads; or under a lease
+ *    (lease.ts).
  * X3 A read is handed out when the state machine reached its index.
  * X4 An answer counts only for the read that asked for it: reads are numbered within a life of the node, and lives by `incarnation`.
  */
 import { send, sendAfterHardState } from './outbox.ts'
 import type { ReadAsk, ReadReply } from './model.ts'
+import { holdsLease } from './lease.ts'
 import { quorumValue } from './quorum.ts'
 import { sendHeartbeats } from './replication.ts'
 import { configurationOf } from './state.ts'
-import type { Raft } from './state.ts'
+import type { LeaderRead, Raft } from './state.ts'
 
 export function read(raft: Raft, ref: number): void {
   const { reads, options, leading } = raft
@@ -48,13 +50,17 @@ export function tickReads(raft: Raft): void {
 export function settleLeaderReads(raft: Raft): void {
   const leading = raft.leading!
   if (leading.reads.length === 0 || raft.commit < leading.opening) return // X1
+  if (holdsLease(raft)) {
+    for (const read of leading.reads) answer(raft, read)
+    leading.reads = []
+    leading.roundWanted = false
+    return
+  }
   if (leading.roundWanted) {
     leading.roundWanted = false
     leading.round++
     for (let at = leading.reads.length - 1; at >= 0 && leading.reads[at]!.round === 0; at--) {
-      const read = leading.reads[at]!
-      read.round = leading.round
-      read.index = Math.max(read.index, leading.opening) // what came before the term's first commit takes that (X1)
+      leading.reads[at]!.round = leading.round
     }
     sendHeartbeats(raft)
   }
@@ -62,11 +68,7 @@ export function settleLeaderReads(raft: Raft): void {
     id === raft.options.id ? leading.round : (leading.peers.get(id)?.round ?? 0),
   )
   let done = 0
-  for (; done < leading.reads.length && leading.reads[done]!.round <= confirmed; done++) {
-    const { from, incarnation, read, index } = leading.reads[done]! // X2
-    if (from === raft.options.id) confirm(raft, read, index)
-    else send(raft, { kind: 'read_reply', from: raft.options.id, to: from, term: raft.term, incarnation, read, index })
-  }
+  for (; done < leading.reads.length && leading.reads[done]!.round <= confirmed; done++) answer(raft, leading.reads[done]!) // X2
   if (done > 0) leading.reads.splice(0, done)
 }
 
@@ -79,6 +81,12 @@ export function settleReads(raft: Raft): void {
     raft.out.reads.push(read) // X3
     return false
   })
+}
+
+function answer(raft: Raft, { from, incarnation, read, index: asked }: LeaderRead): void {
+  const index = Math.max(asked, raft.leading!.opening) // what came before the term's first commit takes that (X1)
+  if (from === raft.options.id) confirm(raft, read, index)
+  else send(raft, { kind: 'read_reply', from: raft.options.id, to: from, term: raft.term, incarnation, read, index })
 }
 
 function register(raft: Raft, ask: ReadAsk): void {

@@ -13,6 +13,7 @@ import { send } from './outbox.ts'
 import { accepted, maySend, roomFor, sent, toProbe, toReplicate, toSnapshot } from './progress.ts'
 import type { Progress } from './progress.ts'
 import { quorumValue } from './quorum.ts'
+import { noteRound } from './lease.ts'
 import { releaseUncommitted } from './proposals.ts'
 import { configurationOf } from './state.ts'
 import type { Raft } from './state.ts'
@@ -44,6 +45,7 @@ export function sendAppends(raft: Raft): void {
 export function sendHeartbeats(raft: Raft): void {
   const leading = raft.leading!
   leading.heartbeatElapsed = 0
+  noteRound(raft)
   for (const [to, peer] of leading.peers) {
     const commit = Math.min(raft.commit, peer.match)
     send(raft, { kind: 'heartbeat', from: raft.options.id, to, term: raft.term, commit, round: leading.round })

@@ -39,6 +39,8 @@ export interface Election {
   elapsed: number
   /** Ticks after which this node campaigns; 0 until the next tick's jitter chooses it. */
   timeout: number
+  /** Ticks for which votes against the leader that was heard from are refused (section 4.2.3). */
+  loyal: number
   /** Of the campaign under way. */
   votes: Map<NodeId, boolean>
 }
@@ -59,6 +61,18 @@ export interface Leading {
   roundWanted: boolean
   reads: LeaderRead[]
   transfer: { readonly to: NodeId; elapsed: number; sent: boolean } | null
+  lease: Lease
+}
+
+export interface Lease {
+  /** Ticks of this leadership. */
+  now: number
+  /** Tick before which reads need no round. */
+  until: number
+  /** When rounds were begun that are not yet confirmed. */
+  rounds: { readonly round: number; readonly at: number }[]
+  /** A member was told to campaign: others may vote for it while they hear this leader, so there is no lease in this term any more. */
+  broken: boolean
 }
 
 export interface LeaderRead {
@@ -80,6 +94,7 @@ export interface LocalReads {
 }
 
 export function makeRaft(options: Options, restored: Restored): Raft {
+  assert(options.lease_ticks === 0 || options.lease_ticks <= options.election_ticks - 2, 'a lease ends before votes are given')
   const log = makeLog(restored.snapshot)
   for (const entry of restored.entries) if (entry.index > restored.snapshot.index) append(log, entry)
   assert(restored.applied >= restored.snapshot.index && restored.applied <= lastIndex(log), 'S2 what is applied is in the log')
@@ -93,7 +108,8 @@ export function makeRaft(options: Options, restored: Restored): Raft {
     commit: restored.applied,
     handed: restored.applied,
     applied: restored.applied,
-    election: { elapsed: 0, timeout: 0, votes: new Map() },
+    // With leases, who restarts does not know whom it heard from before, and refuses votes as if it had just heard.
+    election: { elapsed: 0, timeout: 0, loyal: options.lease_ticks > 0 ? options.election_ticks : 0, votes: new Map() },
     leading: null,
     taken: [],
     reads: { last: 0, waiting: [], confirmed: [] },
@@ -121,6 +137,7 @@ export function becomeFollower(raft: Raft, term: number, leader: NodeId | null):
   raft.role = 'follower'
   raft.leader = leader
   raft.leading = null
+  if (leader === null && raft.options.lease_ticks === 0) raft.election.loyal = 0
   resetElectionTimer(raft)
 }
 

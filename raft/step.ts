@@ -33,8 +33,9 @@ import {
   sendHeartbeats,
   snapshotSent,
 } from './replication.ts'
-import { becomeFollower, configurationOf, failWaitingReads } from './state.ts'
+import { becomeFollower, configurationOf } from './state.ts'
 import type { Raft } from './state.ts'
+import { settleLease, tickLease } from './lease.ts'
 import { handleTimeoutNow, settleTransfer, tickTransfer, transfer } from './transfer.ts'
 
 export function step(raft: Raft, inputs: readonly Input[]): Effects {
@@ -77,9 +78,8 @@ function take(raft: Raft, input: Input): void {
     case 'snapshot_sent':
       return snapshotSent(raft, input.to, input.ok)
     case 'forget_leader':
-      if (raft.role === 'follower' && raft.leader !== null) {
-        raft.leader = null
-        failWaitingReads(raft)
+      if (raft.role === 'follower' && raft.leader !== null && raft.options.lease_ticks === 0) {
+        becomeFollower(raft, raft.term, null)
       }
   }
 }
@@ -88,6 +88,7 @@ function tick(raft: Raft, jitter: number): void {
   tickReads(raft)
   if (raft.leading === null) return tickElection(raft, jitter)
   tickTransfer(raft)
+  tickLease(raft)
   if (++raft.leading.heartbeatElapsed >= raft.options.heartbeat_ticks) sendHeartbeats(raft)
   tickCheckQuorum(raft)
 }
@@ -163,6 +164,7 @@ function settle(raft: Raft): void {
   if (raft.leading !== null) settleMembership(raft)
   if (raft.leading !== null) {
     followConfiguration(raft)
+    settleLease(raft)
     settleLeaderReads(raft)
     sendAppends(raft)
     settleTransfer(raft)

@@ -32,6 +32,7 @@ export function settleTransfer(raft: Raft): void {
     leading.transfer = null // it was removed meanwhile
   } else if (peer.match === lastIndex(raft.log)) {
     leading.transfer.sent = true // T2
+    leading.lease.broken = true
     send(raft, { kind: 'timeout_now', from: raft.options.id, to: leading.transfer.to, term: raft.term })
   }
 }

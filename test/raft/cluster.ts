@@ -64,6 +64,7 @@ export interface Watch {
 export const optionsOfTests: Omit<Options, 'id' | 'incarnation'> = {
   election_ticks: 10,
   heartbeat_ticks: 2,
+  lease_ticks: 0,
   append_bytes_max: 64 * 1024,
   inflight_appends_max: 16,
   inflight_bytes_max: 256 * 1024,

@@ -175,7 +175,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'votes against a leader that was just heard from',
     file: 'election.ts',
-    from: "return raft.role === 'leader' || (raft.leader !== null && raft.election.elapsed < raft.options.election_ticks)",
+    from: "return raft.role === 'leader' || raft.election.loyal > 0",
     to: 'return false',
   },
   {
@@ -231,5 +231,29 @@ export const mutants: readonly Mutant[] = [
     file: 'membership.ts',
     from: 'if (configuration.voters.includes(raft.options.id)) return',
     to: 'if (raft.term >= 0) return',
+  },
+  {
+    name: 'a lease runs from when it was confirmed',
+    file: 'lease.ts',
+    from: 'lease.until = lease.rounds.shift()!.at + raft.options.lease_ticks',
+    to: 'lease.rounds.shift()\n    lease.until = lease.now + raft.options.lease_ticks',
+  },
+  {
+    name: 'a lease goes on while another was told to campaign',
+    file: 'lease.ts',
+    from: 'return lease.now < lease.until && !lease.broken',
+    to: 'return lease.now < lease.until',
+  },
+  {
+    name: 'who restarts forgets that it answered a lease',
+    file: 'state.ts',
+    from: 'loyal: options.lease_ticks > 0 ? options.election_ticks : 0',
+    to: 'loyal: 0',
+  },
+  {
+    name: 'a newer term makes forget that a lease was answered',
+    file: 'state.ts',
+    from: 'if (leader === null && raft.options.lease_ticks === 0) raft.election.loyal = 0',
+    to: 'if (leader === null) raft.election.loyal = 0',
   },
 ]

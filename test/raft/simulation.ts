@@ -63,6 +63,7 @@ class Run implements Watch {
   private readonly crashes: number
   private readonly partitions: number
   private readonly changing: boolean
+  private readonly leases: boolean
 
   constructor(seed: number) {
     this.random = randomOf(seed)
@@ -78,7 +79,12 @@ class Run implements Watch {
       { inflight_appends_max: 2, append_bytes_max: 8 },
       { inflight_appends_max: 16, append_bytes_max: 64 },
     ])
-    this.cluster = new Cluster({ election_ticks: 6, heartbeat_ticks: 2, uncommitted_bytes_max: 40, ...windows }, [this.invariants, this])
+    this.leases = this.random() < 0.3
+    const lease_ticks = this.leases ? 4 : 0
+    this.cluster = new Cluster({ lease_ticks, election_ticks: 6, heartbeat_ticks: 2, uncommitted_bytes_max: 40, ...windows }, [
+      this.invariants,
+      this,
+    ])
     this.ids = ['n1', 'n2', 'n3', 'n4', 'n5'].slice(0, size)
     for (const id of this.ids) this.cluster.add(id, this.ids)
   }
@@ -114,7 +120,8 @@ class Run implements Watch {
         if (this.random() < 0.1) this.cluster.start(member.id)
         continue
       }
-      if (this.random() < 0.9) this.cluster.step(member.id, [{ kind: 'tick', jitter: this.random() }])
+      // Leases are sound only where clocks go alike.
+      if (this.leases || this.random() < 0.9) this.cluster.step(member.id, [{ kind: 'tick', jitter: this.random() }])
       if (this.random() < this.slowDisk) this.finishWrites(member)
       while (member.applies.length > 0 && this.random() < 0.7) this.cluster.apply(member.id)
       if (!this.calm) this.disturb(member)
