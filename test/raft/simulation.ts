@@ -64,6 +64,8 @@ class Run implements Watch {
   private readonly partitions: number
   private readonly changing: boolean
   private readonly leases: boolean
+  private readonly slowClocks: boolean
+  private slow = ''
 
   constructor(seed: number) {
     this.random = randomOf(seed)
@@ -81,6 +83,7 @@ class Run implements Watch {
     ])
     this.leases = this.random() < 0.3
     const lease_ticks = this.leases ? 4 : 0
+    this.slowClocks = this.random() < 0.5
     this.cluster = new Cluster({ lease_ticks, election_ticks: 6, heartbeat_ticks: 2, uncommitted_bytes_max: 40, ...windows }, [
       this.invariants,
       this,
@@ -120,8 +123,7 @@ class Run implements Watch {
         if (this.random() < 0.1) this.cluster.start(member.id)
         continue
       }
-      // Leases are sound only where clocks go alike.
-      if (this.leases || this.random() < 0.9) this.cluster.step(member.id, [{ kind: 'tick', jitter: this.random() }])
+      if (this.random() < this.paceOf(member)) this.cluster.step(member.id, [{ kind: 'tick', jitter: this.random() }])
       if (this.random() < this.slowDisk) this.finishWrites(member)
       while (member.applies.length > 0 && this.random() < 0.7) this.cluster.apply(member.id)
       if (!this.calm) this.disturb(member)
@@ -129,7 +131,7 @@ class Run implements Watch {
       if (member.raft !== null && this.random() < 0.05) this.keep(member)
     }
     if (!this.calm && this.random() < this.partitions) this.partition()
-    if (this.cut.size > 0 && this.random() < 0.05) this.cut.clear()
+    if (this.cut.size > 0 && this.random() < (this.slowClocks ? 0.02 : 0.05)) this.cut.clear()
   }
 
   private deliver(): void {
@@ -201,6 +203,12 @@ class Run implements Watch {
     const all = [...this.cluster.members.keys()]
     const oneWay = this.random() < 0.3
     const side = new Set(all.filter(() => this.random() < 0.4))
+    const leader = this.leader()
+    if (this.slowClocks && leader !== null && this.random() < 0.5) {
+      this.slow = leader.id
+      side.clear()
+      side.add(leader.id)
+    }
     for (const from of all) {
       for (const to of all) {
         if (side.has(from) !== side.has(to) && (!oneWay || side.has(from))) this.cut.add(`${from} ${to}`)
@@ -237,6 +245,13 @@ class Run implements Watch {
   private leader(): Member | null {
     const leaders = [...this.cluster.members.values()].filter((member) => (member.raft?.leading ?? null) !== null)
     return leaders.sort((a, b) => b.raft!.term - a.raft!.term)[0] ?? null
+  }
+
+  /** How likely a member's clock ticks in a round. A slow one goes on as leader when others follow another. */
+  private paceOf(member: Member): number {
+    if (this.leases) return 1 // they are sound only where clocks go alike
+    if (this.calm || !this.slowClocks) return 0.9
+    return member.id === this.slow ? 0.1 : 0.9
   }
 
   private delayOf(): number {
