@@ -1,4 +1,4 @@
-/** A 9P edge over a real store at /data and a table of functions at /svc/test: what the tests of 9P connect to. */
+/** A 9P edge over a real store at /data and a table of functions at /svc/test and, once more, at /svc/twin: what the tests of 9P connect to. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -54,7 +54,7 @@ export async function startEdge({
   const context = (): Context => contextFor(owner, 20_000)
   const namespace = new Namespace()
   await namespace.mount(context(), store, parsePath('/data'))
-  await namespace.mount(context(), serveTable(table), parsePath('/svc/test'))
+  for (const name of ['test', 'twin']) await namespace.mount(context(), serveTable(table), parsePath(`/svc/${name}`))
   const log: NineError[] = []
   const gated = gate.over(namespace)
   let sessions = 0

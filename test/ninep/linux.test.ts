@@ -126,13 +126,14 @@ describe('walk', () => {
       [12, 'svc'],
       [13, 'svc/test'],
       [14, 'svc/test/now'],
+      [15, 'svc/twin/now'],
     ] as const) // prettier-ignore
     {
       await client.walk(0, fid, path)
       found.add((await attributes(fid)).qid.path)
       await client.clunk(fid)
     }
-    expect(found.size).toBe(5)
+    expect(found.size).toBe(6)
   })
 })
 
