@@ -9,6 +9,7 @@
  * W4 Bytes that were handed out by take() are not touched again.
  * W5 A writer that has nothing to write holds no buffer.
  */
+import { giveBackSlab, slab_bytes, spare_bytes_min, takeSlab } from './slabs.ts'
 
 /** Bytes that are no message, or a value that no message can carry. `too_large`: a length past what is allowed. */
 export class WireError extends Error {
@@ -21,17 +22,7 @@ export class WireError extends Error {
   }
 }
 
-const slab_bytes = 64 * 1024
 const noBytes = Buffer.alloc(0)
-/** Ends of slabs that the next writers go on in, so that an idle session holds none. */
-const spare: Slab[] = []
-const spare_max = 16
-const spare_bytes_min = 4096
-
-interface Slab {
-  readonly buffer: Buffer
-  readonly at: number
-}
 
 /** Values at least this long are sent from where they are instead of being copied. */
 const external_bytes_min = 16 * 1024
@@ -106,9 +97,7 @@ export class Writer {
     const parts = this.#parts
     this.#parts = []
     this.#partsBytes = 0
-    if (this.#buffer.length - this.#at >= spare_bytes_min && spare.length < spare_max) {
-      spare.push({ buffer: this.#buffer, at: this.#at })
-    }
+    giveBackSlab(this.#buffer, this.#at)
     this.#buffer = noBytes
     this.#at = this.#taken = this.#unit = 0
     return parts
@@ -257,8 +246,7 @@ export class Writer {
     const begun = this.#at - unit
     this.#moveToParts(unit)
     const needed = begun + bytes
-    const used = needed <= spare_bytes_min ? spare.pop() : undefined
-    const { buffer, at } = used ?? { buffer: Buffer.allocUnsafeSlow(Math.max(slab_bytes, needed + begun + spare_bytes_min)), at: 0 }
+    const { buffer, at } = takeSlab(needed, Math.max(slab_bytes, needed + begun + spare_bytes_min))
     this.#buffer.copy(buffer, at, unit, unit + begun)
     this.#buffer = buffer
     this.#unit = this.#taken = at

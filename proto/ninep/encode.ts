@@ -6,6 +6,7 @@
  * E3 A writer that has nothing to write holds no buffer.
  */
 import { WireError } from '../protobuf.ts'
+import { giveBackSlab, slab_bytes, takeSlab } from '../slabs.ts'
 import { dialectBit, putCookie, putQid, putText, putUint16, putUint32, putUint64, putUint8, spoken, textRoom } from './fields.ts'
 import {
   header_bytes,
@@ -22,22 +23,11 @@ import {
 } from './messages.ts'
 import { encodedStatBytes, putStat } from './records.ts'
 
-const slab_bytes = 64 * 1024
 /** Data at least this long is sent from where it is instead of being copied. */
 const external_bytes_min = 8 * 1024
 /** More than the header and all fields of fixed length of any message: after start() and after each text that many bytes are there. */
 const fixed_bytes_max = 256
 const noBytes = Buffer.alloc(0)
-
-/** Ends of slabs that the next writers go on in, so that an idle connection holds none (E3). */
-const spare: Slab[] = []
-const spare_max = 16
-const spare_bytes_min = 4096
-
-interface Slab {
-  readonly buffer: Buffer
-  readonly at: number
-}
 
 /** Writes messages one behind the other; take() gives what was written. */
 export class MessageWriter {
@@ -77,9 +67,7 @@ export class MessageWriter {
     const parts = this.#parts
     this.#parts = []
     this.#partsBytes = 0
-    if (this.#buffer.length - this.#whole >= spare_bytes_min && spare.length < spare_max) {
-      spare.push({ buffer: this.#buffer, at: this.#whole })
-    }
+    giveBackSlab(this.#buffer, this.#whole)
     this.#buffer = noBytes
     this.#at = this.#whole = this.#taken = 0
     return parts
@@ -456,8 +444,7 @@ export class MessageWriter {
     const begun = this.#at - start
     this.#moveToParts()
     const needed = begun + bytes
-    const used = needed <= spare_bytes_min ? spare.pop() : undefined
-    const { buffer, at } = used ?? { buffer: Buffer.allocUnsafeSlow(Math.max(slab_bytes, needed * 2)), at: 0 }
+    const { buffer, at } = takeSlab(needed, Math.max(slab_bytes, needed * 2))
     this.#buffer.copy(buffer, at, start, start + begun)
     this.#buffer = buffer
     this.#whole = this.#taken = at
