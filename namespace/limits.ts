@@ -301,3 +301,13 @@ export const limits = {
   /** How often a mount looks whether it was unmounted by somebody else. */
   mount_check_ms: 250,
 } as const
+
+/** Those that a part works with, with the changes of whoever wants to see one reached in its own time. */
+export function limitsOf<Name extends keyof typeof limits>(
+  names: readonly Name[],
+  changes: { readonly [name in Name]?: number },
+): { readonly [name in Name]: number } {
+  const all: Record<keyof typeof limits, number> = limits
+  const own = Object.fromEntries(names.map((name) => [name, all[name]])) as Record<Name, number>
+  return { ...own, ...changes }
+}

@@ -1,5 +1,5 @@
 /** The limits an edge works with: those of namespace/limits.ts, or what a test gives to see one reached in its own time. */
-import { limits } from '../../namespace/limits.ts'
+import { limitsOf } from '../../namespace/limits.ts'
 
 const names = [
   'handshake_ms',
@@ -25,6 +25,5 @@ const names = [
 export type HttpLimits = { readonly [name in (typeof names)[number]]: number }
 
 export function httpLimits(changes: Partial<HttpLimits> = {}): HttpLimits {
-  const own = Object.fromEntries(names.map((name) => [name, limits[name]])) as Record<(typeof names)[number], number>
-  return { ...own, ...changes }
+  return limitsOf(names, changes)
 }
