@@ -2,9 +2,10 @@
 import { NineError } from '../../namespace/errors.ts'
 import type { Stat } from '../../namespace/stat.ts'
 import { limits } from '../../namespace/limits.ts'
+import type { Owners } from '../../namespace/owners.ts'
+import { contentTypeAttribute, ownAttribute, ownAttributePrefix } from '../../namespace/own-attributes.ts'
 import { modeOf } from '../../namespace/posix.ts'
 import { ErrnoError } from './errno.ts'
-import type { Owners } from './owners.ts'
 
 /** What stat(2) shows. Times in milliseconds, which is as fine as the binding tells them. */
 export interface FuseStat {
@@ -37,34 +38,21 @@ export function fuseStat(stat: Stat, owners: Owners, nlink = 1): FuseStat {
   }
 }
 
-const prefix = 'user.nine.'
-const readable: Readonly<Record<string, (stat: Stat) => string | undefined>> = {
-  version: (stat) => String(stat.version),
-  revision: (stat) => String(stat.revision),
-  modifiedBy: (stat) => stat.modifiedBy,
-  contentType: (stat) => stat.contentType,
-}
-const content_type = `${prefix}contentType`
-
 /** Whether a name can have a value at all. The kernel asks for `security.capability` before every write. */
 export function isOwnAttribute(name: string): boolean {
-  return name.startsWith(prefix)
+  return name.startsWith(ownAttributePrefix)
 }
 
 /** @throws ErrnoError `ENODATA` */
 export function attributeOf(stat: Stat, name: string): Buffer {
-  const value = readable[name.slice(prefix.length)]?.(stat)
-  if (value === undefined || !Object.hasOwn(readable, name.slice(prefix.length))) throw new ErrnoError('ENODATA')
+  const value = ownAttribute(stat, name)
+  if (value === undefined) throw new ErrnoError('ENODATA')
   return Buffer.from(value)
-}
-
-export function attributeNames(stat: Stat): string[] {
-  return Object.keys(readable).flatMap((name) => (readable[name]!(stat) === undefined ? [] : [prefix + name]))
 }
 
 /** The content type is all that can be set: programs that copy the others with a file (mv, cp -a) pass over this in silence. @throws ErrnoError `EOPNOTSUPP` */
 export function checkSettable(name: string): void {
-  if (name !== content_type) throw new ErrnoError('EOPNOTSUPP')
+  if (name !== contentTypeAttribute) throw new ErrnoError('EOPNOTSUPP')
 }
 
 /** @throws NineError `invalid` (no UTF-8) */

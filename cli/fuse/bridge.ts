@@ -7,13 +7,11 @@ import type { Mount, MountRequest } from './mount.ts'
 import { mountNative } from './native.ts'
 import type { Binding } from './native.ts'
 import { FuseOperations } from './operations.ts'
-import { Owners } from './owners.ts'
+import { nobody, Owners } from '../../namespace/owners.ts'
 
 const op = 'cli.fuse'
 const device = '/dev/fuse'
 const unmounters = ['fusermount', 'fusermount3']
-/** nobody, on systems without user numbers. */
-const nobody = 65_534
 
 /** Why FUSE cannot be had here, undefined when it can. */
 export function fuseMissing(host: Host): { readonly why: string } | { readonly binding: Binding; readonly unmounter: string } {

@@ -14,12 +14,13 @@ import type { Path } from '../../namespace/path.ts'
 import { fileType, kindOfMode, modeOf } from '../../namespace/posix.ts'
 import type { StatChanges } from '../../namespace/file-server.ts'
 import type { Stat } from '../../namespace/stat.ts'
-import { attributeNames, attributeOf, checkSettable, contentTypeOf, fuseStat, isOwnAttribute } from './attributes.ts'
+import { ownAttributeNames } from '../../namespace/own-attributes.ts'
+import { attributeOf, checkSettable, contentTypeOf, fuseStat, isOwnAttribute } from './attributes.ts'
 import type { FuseStat } from './attributes.ts'
 import { ErrnoError } from './errno.ts'
 import { HiddenFiles, isHiddenName } from './hidden-files.ts'
 import { OpenFiles } from './open-files.ts'
-import type { Owners } from './owners.ts'
+import type { Owners } from '../../namespace/owners.ts'
 
 export interface FuseTree {
   readonly server: FileServer
@@ -230,7 +231,7 @@ export class FuseOperations {
   }
 
   async listxattr(name: string): Promise<string[]> {
-    return attributeNames(await this.#stat(this.#path(name)))
+    return ownAttributeNames(await this.#stat(this.#path(name)))
   }
 
   async setxattr(name: string, attribute: string, value: Uint8Array, flags: number): Promise<void> {
@@ -253,7 +254,7 @@ export class FuseOperations {
 
   /** XATTR_CREATE and XATTR_REPLACE of setxattr(2). */
   async #checkFlags(path: Path, attribute: string, flags: number): Promise<void> {
-    const isSet = attributeNames(await this.#stat(path)).includes(attribute)
+    const isSet = ownAttributeNames(await this.#stat(path)).includes(attribute)
     if (flags === 1 && isSet) throw new NineError({ kind: 'exists', op: 'fuse.setxattr', path, message: `${attribute} is set` })
     if (flags === 2 && !isSet) throw new ErrnoError('ENODATA')
   }

@@ -8,15 +8,15 @@ import { contextFor } from '../../namespace/context.ts'
 import { isNineError } from '../../namespace/errors.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
 import { limits } from '../../namespace/limits.ts'
+import { nobody, Owners } from '../../namespace/owners.ts'
 import { parsePath } from '../../namespace/path.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { Principal } from '../../namespace/rights.ts'
-import { noFid } from '../../proto/ninep/messages.ts'
+import { noFid, noUid } from '../../proto/ninep/messages.ts'
 import type { AnswerBody, WireQid } from '../../proto/ninep/messages.ts'
 import { refusal } from './failures.ts'
 import { Fid } from './fids.ts'
 import type { AuthFid, Root } from './fids.ts'
-import { Owners } from './owners.ts'
 import { plainQid } from './qids.ts'
 import type { Operation, Session } from './session.ts'
 
@@ -60,7 +60,7 @@ export const attach: Operation<'Tattach'> = async (session, { fid: id, afid, una
   call.onDrop = () => session.fids.cancel(reservation)
   try {
     const server = await session.shared.attach.namespaceOf(principal)
-    const root: Root = { server, principal, path, owners: new Owners(principal.name, nUname) }
+    const root: Root = { server, principal, path, owners: ownersFor(principal.name, nUname) }
     const { stat, position } = await server.stat({ ...contextFor(principal), signal: call.signal, session: session.number }, path)
     const qid: WireQid = session.shared.qids.of(stat, path, position)
     session.fids.add(new Fid(id, root, path, stat.kind, qid.path), reservation)
@@ -69,6 +69,12 @@ export const attach: Operation<'Tattach'> = async (session, { fid: id, afid, una
     session.fids.cancel(reservation)
     throw error
   }
+}
+
+/** Who attached is the user its client says it is (n_uname), else the user this process runs as; so is the group, of which 9P says nothing. */
+function ownersFor(name: string, nUname: number): Owners {
+  const uid = nUname === noUid ? (process.getuid?.() ?? nobody) : nUname
+  return new Owners(name, uid, uid)
 }
 
 /** A1, A2 */

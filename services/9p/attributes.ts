@@ -1,9 +1,9 @@
 /** Stats as 9P tells them: Rstat's of 9P2000, Rgetattr's of 9P2000.L. */
 import { untouched32 } from '../../proto/ninep/messages.ts'
 import type { WireAttributes, WireQid, WireStat } from '../../proto/ninep/messages.ts'
+import type { Owners } from '../../namespace/owners.ts'
 import { modeOf } from '../../namespace/posix.ts'
 import type { Micros, Stat } from '../../namespace/stat.ts'
-import type { Owners } from './owners.ts'
 import { plainQid } from './qids.ts'
 
 /** DM bits of stat(5). */
@@ -47,8 +47,8 @@ export function wireAttributes(stat: Stat, qid: WireQid, owners: Owners): WireAt
     valid: valid_all,
     qid,
     mode: modeOf(stat),
-    uid: owners.idOf(stat.owner),
-    gid: owners.idOf(stat.group),
+    uid: owners.uidOf(stat.owner),
+    gid: owners.gidOf(stat.group),
     // Directories too: `find` takes two for "no subdirectories".
     nlink: 1,
     rdev: 0,

@@ -9,6 +9,7 @@
  */
 import type { Context } from '../../namespace/context.ts'
 import type { FileServer, HandleId } from '../../namespace/file-server.ts'
+import type { Owners } from '../../namespace/owners.ts'
 import { isWithin, joinPath, relativePath } from '../../namespace/path.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { Principal } from '../../namespace/rights.ts'
@@ -18,7 +19,6 @@ import type { DirectoryStream } from './directory.ts'
 import { attributeChange } from './extended-attributes.ts'
 import { refusal } from './failures.ts'
 import type { NinepLimits } from './limits.ts'
-import type { Owners } from './owners.ts'
 
 /** What an attach gave: a tree as one principal sees it. */
 export interface Root {
@@ -118,10 +118,6 @@ export class Fids {
     const fid = this.#fids.get(id)
     if (fid === undefined) throw refusal('invalid', `fid ${id} is not known`)
     return fid
-  }
-
-  has(id: number): boolean {
-    return this.#fids.has(id)
   }
 
   getAuth(id: number): AuthFid | undefined {

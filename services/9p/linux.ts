@@ -165,8 +165,8 @@ function changesOf({ root }: Fid, request: Extract<Request, { readonly type: 'Ts
   const { valid } = request
   const changes: Changes = {}
   if ((valid & set.mode) !== 0) changes.mode = request.mode & 0o7777
-  if ((valid & set.uid) !== 0 && request.uid !== noUid) changes.owner = root.owners.nameOf(request.uid)
-  if ((valid & set.gid) !== 0 && request.gid !== noUid) changes.group = root.owners.nameOf(request.gid)
+  if ((valid & set.uid) !== 0 && request.uid !== noUid) changes.owner = root.owners.ownerOf(request.uid)
+  if ((valid & set.gid) !== 0 && request.gid !== noUid) changes.group = root.owners.groupOf(request.gid)
   if ((valid & set.size) !== 0) changes.size = request.size
   if ((valid & set.mtimeSet) !== 0) changes.modifiedAt = microsOf(request.mtimeSec, request.mtimeNsec)
   else if ((valid & set.mtime) !== 0) changes.modifiedAt = systemClock.now()

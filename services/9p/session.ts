@@ -14,7 +14,7 @@ import type { ByteLocks } from './byte-locks.ts'
 import { refusal } from './failures.ts'
 import { Fids, letGo } from './fids.ts'
 import type { NinepLimits } from './limits.ts'
-import type { Fid, OpenFile, Pending, Root } from './fids.ts'
+import type { Fid, Pending, Root } from './fids.ts'
 import type { Qids } from './qids.ts'
 
 /** What all connections of an edge share. */
@@ -130,12 +130,6 @@ export class Session {
       fid,
       work().finally(() => (fid.isOpening = false)),
     )
-  }
-
-  /** @throws NineError `invalid` for a fid that is not open */
-  fileOf(fid: Fid): OpenFile {
-    if (fid.opened?.type === 'file') return fid.opened
-    throw refusal('invalid', `fid ${fid.id} is not open`, fid.path)
   }
 
   /** @throws NineError `invalid` */

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { errnoOf } from '../../cli/fuse/errno.ts'
 import { FuseOperations } from '../../cli/fuse/operations.ts'
-import { Owners } from '../../cli/fuse/owners.ts'
+import { Owners } from '../../namespace/owners.ts'
 import { contextFor } from '../../namespace/context.ts'
 import { errorTable, NineError } from '../../namespace/errors.ts'
 import type { FileServer } from '../../namespace/file-server.ts'

@@ -1,10 +1,10 @@
 /**
- * Principals as Linux's numbers and back: the session's principal is the user who mounted, a name that is a number is that number,
- * everybody else is nobody. The numbers say nothing about rights, which names alone decide.
+ * Principals as Linux's numbers and back, for one who looks through a mount or an attach: the principal is the user who asks, a name
+ * that is a number is that number, everybody else is nobody. The numbers say nothing about rights, which names alone decide.
  */
 
 /** uid and gid of whom has no number: nobody and nogroup on Linux. */
-const nobody = 65_534
+export const nobody = 65_534
 /** A uid or gid of all ones means none, or in chown(2) "leave it". */
 const none = 0xffff_ffff
 
