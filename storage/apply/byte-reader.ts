@@ -72,6 +72,13 @@ export class ByteReader {
     return this.#bytes.subarray(at, at + size)
   }
 
+  /** Everything that was not read yet: a view of the input. */
+  rest(): Uint8Array {
+    const at = this.#at
+    this.#at = this.#bytes.length
+    return this.#bytes.subarray(at)
+  }
+
   /** @throws NineError `corrupt` unless everything was read */
   end(): void {
     if (this.#at !== this.#bytes.length) throw this.corrupt('something follows it')

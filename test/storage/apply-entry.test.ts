@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { isNineError } from '../../namespace/errors.ts'
-import { decodeEntry, encodeEntry } from '../../storage/apply/entry.ts'
+import { aloneEntry, decodeData, decodeEntry, encodeData, encodeEntry } from '../../storage/apply/entry.ts'
 import type { Entry } from '../../storage/model.ts'
 import { someCommand } from './apply-commands.ts'
 import { entryOf, write } from './apply-machine.ts'
@@ -40,6 +40,18 @@ describe('binary form of entries', () => {
         expect(plain(decodeEntry(new Uint8Array(encodeEntry(entry))))).toEqual(plain(entry))
       }),
       { numRuns: 2000 },
+    )
+  })
+
+  it("is the same in the log of a group, and an alone node's record becomes it", () => {
+    fc.assert(
+      fc.property(someEntry, (entry) => {
+        const { group, term, index } = entry
+        const data = encodeData(entry)
+        expect(plain(decodeData(data, group, term, index))).toEqual(plain(entry))
+        expect(plain(aloneEntry(new Uint8Array(encodeEntry(entry))))).toEqual(plain({ group, term, index, data }))
+      }),
+      { numRuns: 1000 },
     )
   })
 
