@@ -193,6 +193,54 @@ export const limits = {
   /** Results a server in memory keeps over all clients; past it the client idle longest is forgotten. */
   once_answers_max: 131_072,
 
+  // Clusters
+  /** Nodes of one cluster; more: `invalid` for `--peers`, `overloaded` for `nine raft add`. */
+  cluster_nodes_max: 15,
+  /** One question of a node to a peer before it belongs to a cluster: what is asked again soon. */
+  cluster_ask_ms_max: 2_000,
+  /** How often a node that waits for its peers asks them again. */
+  cluster_ask_again_ms: 300,
+  /** How often a leader looks whether the members of its group are those of the cluster. */
+  cluster_reconcile_ms: 250,
+  /** Removed members that a cluster remembers, so that they are told; the oldest are forgotten. */
+  cluster_removed_max: 256,
+  /** A node that ends waits this long at most for others to take over what it leads. */
+  cluster_hand_over_ms_max: 5_000,
+
+  // Peers: the nodes of a cluster, towards each other
+  /** A turn that gives one peer more than this sends it before the turn is over. */
+  peer_packet_bytes: 512 * 1024,
+  /** One message between peers; one that claims more ends the connection, a request that is larger is `too_large`. */
+  peer_message_bytes_max: 16 * 1024 * 1024,
+  /** Bytes waiting for one peer; past it what Raft sends is dropped, and requests are `overloaded`. */
+  peer_send_bytes_max: 32 * 1024 * 1024,
+  /** Requests of one peer connection without an answer; more: `overloaded`. */
+  peer_requests_max: 16_384,
+  /** Bytes of requests of one peer connection being served at once; past it the connection is not read. */
+  peer_serving_bytes_max: 32 * 1024 * 1024,
+  /** How often deadlines and silence of peers are looked at. */
+  peer_tick_ms: 100,
+  /** A connection on which nothing came for this long is asked whether it lives. */
+  peer_ping_ms: 1_000,
+  /** One on which nothing came for this long is over. */
+  peer_silent_ms_max: 4_000,
+  /** Connecting to a peer, with TLS and hello; past it the attempt has failed. */
+  peer_dial_ms: 3_000,
+  peer_backoff_ms_min: 20,
+  peer_backoff_ms_max: 1_000,
+  /** Connections that peers opened; more are closed at once. */
+  peer_connections_max: 256,
+  /** Of these, those that have not finished their hello; past it the oldest of them is closed. */
+  peer_handshakes_max: 64,
+  /** Snapshots being sent at once, and as many being received; more wait in turn or are `overloaded`. */
+  peer_transfers_max: 2,
+  /** Chunks or parts of a snapshot on their way to one peer without an answer. */
+  peer_bulk_window: 8,
+  /** A connection for snapshots and chunks that nobody used for this long is closed. */
+  peer_bulk_idle_ms: 30_000,
+  /** Attempts of one transfer that bring no byte further; then it has failed. */
+  peer_transfer_attempts_max: 5,
+
   // Stores
   /** Proposals waiting for the log; more: `overloaded`. */
   proposals_max: 65_536,
