@@ -256,6 +256,10 @@ export const limits = {
   wal_seal_ms: 20,
   /** After the disk was full, appends fail at once with `no_space` for this long before room is looked for again. */
   wal_no_space_retry_ms: 100,
+  /** Entries that wait for the log while the disk is full, or the log's queue; past it the log of the groups has failed. */
+  group_log_waiting_bytes_max: 1024 * 1024 * 1024,
+  /** A group that holds more of the log than this is to write again what it still needs of it, so that the log can be cut. */
+  group_log_behind_bytes_max: 256 * 1024 * 1024,
   /** Applied bytes kept in memory before they are written to the tree; past twice this, proposals wait. */
   overlay_bytes_max: 32 * 1024 * 1024,
   /** Applied changes are saved to the tree at the latest after this long, and the log is cut behind them. */

@@ -113,7 +113,7 @@ export function writeStores(dir: string, rows: readonly StoreRow[]): void {
 }
 
 /** Replace `file` as a whole: the old or the new text survives any crash. */
-function writeDurably(file: string, text: string): void {
+export function writeDurably(file: string, text: string): void {
   const next = `${file}.next`
   const fd = openSync(next, 'w', 0o600)
   try {
