@@ -18,7 +18,6 @@ import { limits } from '../../namespace/limits.ts'
 import { parseName } from '../../namespace/path.ts'
 import { systemRandom, type Random } from '../../namespace/random.ts'
 import type { Micros } from '../../namespace/stat.ts'
-import { decodeEntry } from '../apply/entry.ts'
 import { Machine } from '../apply/machine.ts'
 import type { BlobRef, Ino } from '../model.ts'
 import { Store } from '../store/store.ts'
@@ -29,6 +28,7 @@ import { folderError, prepareFolder, readStores, writeStores, type StoreRow } fr
 import { Lane } from './lane.ts'
 import { lockFolder, type FolderLock } from './lock.ts'
 import { Pipeline } from './pipeline.ts'
+import type { Writer } from './writer.ts'
 
 /** What the engine tells an operator; pino fits. */
 export interface Logger {
@@ -120,7 +120,7 @@ export class Engine {
   readonly #tuning: Tuning
   readonly #lock: FolderLock
   readonly #opened: { close(): Promise<void> }[]
-  readonly #pipeline: Pipeline
+  readonly #writer: Writer
   readonly #pins = new BlobPins()
   readonly #lanes = new Map<number, Lane>()
   readonly #stores = new Map<string, Store>()
@@ -159,7 +159,7 @@ export class Engine {
       historyMsMax: limits.history_ms_max,
       ...options.tuning,
     }
-    this.#pipeline = new Pipeline(this.#clock, () => this.#watchOverlay())
+    this.#writer = new Pipeline(this.#clock, options.dir, () => this.#watchOverlay())
   }
 
   /** G1 */
@@ -177,13 +177,12 @@ export class Engine {
       clock: this.#clock,
       random: this.#random,
       mustExist: this.#rows.length > 0,
-      onDurable: this.#pipeline.durable,
+      onDurable: this.#writer.durable,
       onFailed: this.#failed,
     })
     this.#opened.push(this.#wal)
     for (const row of this.#rows) this.#lanes.set(row.group, await this.#openLane(row))
-    this.#replay()
-    this.#pipeline.start(this.#wal)
+    this.#replayed = await this.#writer.start(this.#wal, this.#lanes)
     for (const row of this.#rows) this.#serve(row)
     this.#timers = [
       setInterval(() => void this.save().catch(this.#warn), this.#tuning.checkpointMs).unref(),
@@ -241,7 +240,7 @@ export class Engine {
   }
 
   status(): EngineStatus {
-    const { waiting, failure } = this.#pipeline.status
+    const { waiting, failure } = this.#writer.status
     const stores = this.#rows.flatMap(({ group, name, id, incarnation }) => {
       const lane = this.#lanes.get(group)
       const store = this.#stores.get(name)
@@ -282,8 +281,8 @@ export class Engine {
     if (failure !== undefined && this.#closing === undefined) {
       this.#saveAgain = setTimeout(() => void this.save().catch(this.#warn), save_again_ms).unref()
     }
-    this.#pipeline.refuse(failure !== undefined && this.#overlayBytes() >= 2 * this.#tuning.overlayBytesMax ? failure : undefined)
-    this.#pipeline.hold(false)
+    this.#writer.refuse(failure !== undefined && this.#overlayBytes() >= 2 * this.#tuning.overlayBytesMax ? failure : undefined)
+    this.#writer.hold(false)
     this.#watchOverlay()
   }
 
@@ -325,25 +324,6 @@ export class Engine {
     throw new NineError({ kind: 'corrupt', op: 'storage.open', path: this.dir, message })
   }
 
-  #replay(): void {
-    for (const { lsn, bytes } of this.#wal.replay(this.#wal.firstLsn)) {
-      const entry = decodeEntry(bytes)
-      const lane = this.#lanes.get(entry.group)
-      if (lane === undefined) {
-        const message = `record ${lsn} of the log is of store ${entry.group}, which stores.json does not list`
-        throw new NineError({ kind: 'corrupt', op: 'storage.open', path: this.dir, message })
-      }
-      if (entry.index <= lane.appliedIndex) continue
-      if (entry.index !== lane.appliedIndex + 1) {
-        const message = `the log goes on with entry ${entry.index} of store ${lane.name}, which is at ${lane.appliedIndex}`
-        throw new NineError({ kind: 'corrupt', op: 'storage.open', path: this.dir, message })
-      }
-      lane.apply(entry, lsn)
-      lane.nextIndex = entry.index + 1
-      this.#replayed++
-    }
-  }
-
   #serve(row: StoreRow): Store {
     const lane = this.#lanes.get(row.group)!
     const store = new Store(
@@ -354,7 +334,7 @@ export class Engine {
         pins: this.#pins,
         clock: this.#clock,
         random: this.#random,
-        proposer: this.#pipeline.proposerFor(lane),
+        proposer: this.#writer.proposerFor(lane),
         leaseTable: lane.machine.leases,
       },
       lane.revision,
@@ -368,7 +348,7 @@ export class Engine {
     const bytes = this.#overlayBytes()
     if (bytes < this.#tuning.overlayBytesMax) return
     if (this.#saveFailure !== undefined) {
-      if (bytes >= 2 * this.#tuning.overlayBytesMax) this.#pipeline.refuse(this.#saveFailure)
+      if (bytes >= 2 * this.#tuning.overlayBytesMax) this.#writer.refuse(this.#saveFailure)
       return
     }
     if (this.#saving === undefined) {
@@ -376,14 +356,12 @@ export class Engine {
       if (this.#closing !== undefined) return
       this.save().catch(this.#warn)
     }
-    if (bytes >= 2 * this.#tuning.overlayBytesMax) this.#pipeline.hold(true)
+    if (bytes >= 2 * this.#tuning.overlayBytesMax) this.#writer.hold(true)
   }
 
   async #save(): Promise<void> {
     for (const lane of this.#lanes.values()) if (!lane.isSaved) await lane.save()
-    let needed = Math.min(this.#wal.durableLsn + 1, this.#pipeline.firstWaiting)
-    for (const lane of this.#lanes.values()) needed = Math.min(needed, lane.firstUnsaved)
-    await this.#wal.cut(needed - 1)
+    await this.#wal.cut(this.#writer.firstNeeded() - 1)
   }
 
   async #collect(): Promise<Collected> {
@@ -410,7 +388,7 @@ export class Engine {
 
   readonly #failed = (from: number, to: number, error: NineError): void => {
     this.#logger?.error({ from, to, kind: error.kind, outcome: error.outcome }, `the log could not be written: ${error.message}`)
-    this.#pipeline.failed(from, to, error)
+    this.#writer.failed(from, to, error)
   }
 
   readonly #warn = (error: unknown): void => {
@@ -424,13 +402,13 @@ export class Engine {
     clearTimeout(this.#saveAgain)
     this.#stop.abort()
     await Promise.all(this.stores().map((store) => store.drain()))
-    this.#pipeline.close()
+    this.#writer.close()
     await this.#collecting?.catch(() => undefined)
     await this.#saving?.catch(() => undefined)
     let failure: unknown
     try {
       await this.#wal.close()
-      this.#pipeline.settleAll()
+      this.#writer.settleAll()
       for (const lane of this.#lanes.values()) await lane.save()
     } catch (error) {
       failure = error // The log still has it: opening again replays it.

@@ -17,6 +17,15 @@ const logKey = 'log'
 /** Row of a checkpoint: identity of that log. Folders of before it was kept have none until their next checkpoint. */
 const logIdKey = 'logId'
 
+/** Rows that a checkpoint of this lane holds besides those of its machine: of a member of a cluster, its place in the group's log. */
+export interface LaneRows {
+  /** Whether they differ from those of the last checkpoint, which makes one due. */
+  readonly isDirty: boolean
+  export(): Iterable<readonly [string, Uint8Array]>
+  /** The checkpoint with what the last `export` gave is on stable storage, and holds everything up to `appliedIndex`. */
+  saved(appliedIndex: number): void
+}
+
 export class Lane {
   readonly group: number
   readonly name: string
@@ -24,6 +33,7 @@ export class Lane {
   readonly tree: Tree
   /** Set once the log was replayed: until then nobody watches and no lease runs. */
   store: Store | undefined
+  rows: LaneRows | undefined
   /** Index of the next entry proposed. */
   nextIndex: number
   appliedIndex: number
@@ -51,7 +61,7 @@ export class Lane {
   }
 
   get isSaved(): boolean {
-    return this.firstUnsaved === Infinity
+    return this.firstUnsaved === Infinity && this.rows?.isDirty !== true
   }
 
   /** Take over how far the last checkpoint was in the log. */
@@ -83,6 +93,13 @@ export class Lane {
     }
   }
 
+  /** An entry that changes nothing: the log of a group has some of its own. */
+  pass(index: number, lsn: number): void {
+    if (lsn < this.firstUnsaved) this.firstUnsaved = lsn
+    this.appliedIndex = index
+    this.appliedLsn = lsn
+  }
+
   /** N2 */
   save(): Promise<void> {
     this.#saving ??= this.#save().finally(() => (this.#saving = undefined))
@@ -91,15 +108,17 @@ export class Lane {
 
   async #save(): Promise<void> {
     const before = this.firstUnsaved
-    if (before === Infinity) return
+    if (this.isSaved) return
     if (this.#failure !== undefined) throw this.#failure // N3
     this.firstUnsaved = Infinity
     try {
       // All of it is taken in one turn: A4 of apply/machine.ts.
       const log = [[logKey, Buffer.from(String(this.appliedLsn))], [logIdKey, Buffer.from(this.#logId)]] as const // prettier-ignore
-      const meta = [...this.machine.exportChanged(), ...log]
-      await this.tree.checkpoint({ appliedIndex: this.appliedIndex, revision: this.revision, meta })
+      const meta = [...this.machine.exportChanged(), ...log, ...(this.rows?.export() ?? [])]
+      const { appliedIndex, revision } = this
+      await this.tree.checkpoint({ appliedIndex, revision, meta })
       this.machine.exportSaved()
+      this.rows?.saved(appliedIndex)
     } catch (error) {
       this.firstUnsaved = Math.min(before, this.firstUnsaved)
       throw error

@@ -16,11 +16,12 @@ import type { Context } from '../../namespace/context.ts'
 import type { Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
-import { encodeEntry } from '../apply/entry.ts'
+import { decodeEntry, encodeEntry } from '../apply/entry.ts'
 import type { Command, Entry, Outcome } from '../model.ts'
 import type { Proposer } from '../store/core.ts'
 import type { Wal } from '../wal/wal.ts'
 import type { Lane } from './lane.ts'
+import type { Writer, WriterStatus } from './writer.ts'
 
 interface Pending {
   readonly lane: Lane
@@ -41,14 +42,12 @@ const timer_ms_max = 2 ** 31 - 1
 /** Fewer entries are applied at once. */
 const split_min = 32
 
-export interface PipelineStatus {
-  readonly waiting: number
-  readonly failure: NineError | undefined
-}
-
-export class Pipeline {
+export class Pipeline implements Writer {
   readonly #clock: Clock
+  /** The folder, for messages. */
+  readonly #dir: string
   #wal: Wal | undefined
+  #lanes: ReadonlyMap<number, Lane> = new Map()
   /** In the order of the log; done up to `#head`. */
   #pending: Pending[] = []
   #head = 0
@@ -63,22 +62,44 @@ export class Pipeline {
   /** Called when entries were applied. */
   readonly #progressed: () => void
 
-  constructor(clock: Clock, progressed: () => void) {
+  constructor(clock: Clock, dir: string, progressed: () => void) {
     this.#clock = clock
+    this.#dir = dir
     this.#progressed = progressed
   }
 
-  start(wal: Wal): void {
+  /** Apply what the log holds and no checkpoint does. */
+  async start(wal: Wal, lanes: ReadonlyMap<number, Lane>): Promise<number> {
     this.#wal = wal
+    this.#lanes = lanes
+    let replayed = 0
+    for (const { lsn, bytes } of wal.replay(wal.firstLsn)) {
+      const entry = decodeEntry(bytes)
+      const lane = lanes.get(entry.group)
+      if (lane === undefined) throw this.#corrupt(`record ${lsn} of the log is of store ${entry.group}, which stores.json does not list`)
+      if (entry.index <= lane.appliedIndex) continue
+      if (entry.index !== lane.appliedIndex + 1) {
+        throw this.#corrupt(`the log goes on with entry ${entry.index} of store ${lane.name}, which is at ${lane.appliedIndex}`)
+      }
+      lane.apply(entry, lsn)
+      lane.nextIndex = entry.index + 1
+      replayed++
+    }
     this.#applyTo = wal.durableLsn
+    return replayed
   }
 
-  /** Number in the log of the first entry that is not applied yet. */
-  get firstWaiting(): number {
-    return this.#pending[this.#head]?.lsn ?? Infinity
+  async add(): Promise<void> {}
+
+  replicationFor(): undefined {}
+
+  firstNeeded(): number {
+    let needed = Math.min(this.#wal!.durableLsn + 1, this.#pending[this.#head]?.lsn ?? Infinity)
+    for (const lane of this.#lanes.values()) needed = Math.min(needed, lane.firstUnsaved)
+    return needed
   }
 
-  get status(): PipelineStatus {
+  get status(): WriterStatus {
     return { waiting: this.#pending.length - this.#head + this.#held.size, failure: this.#failure }
   }
 
@@ -251,6 +272,10 @@ export class Pipeline {
   close(): void {
     this.#isClosed = true
     this.hold(false)
+  }
+
+  #corrupt(message: string): NineError {
+    return new NineError({ kind: 'corrupt', op: 'storage.open', path: this.#dir, message })
   }
 
   #refusal(op: string, path: string): NineError {

@@ -1,0 +1,42 @@
+/**
+ * How changes get into the node's log and are applied. Alone: pipeline.ts, which appends and applies. As a member of a cluster:
+ * replica/member.ts, which has them agreed on first.
+ */
+import type { NineError } from '../../namespace/errors.ts'
+import type { Proposer } from '../store/core.ts'
+import type { Replication } from '../store/replication.ts'
+import type { Wal } from '../wal/wal.ts'
+import type { Lane } from './lane.ts'
+
+export interface WriterStatus {
+  /** Proposals that are not answered. */
+  readonly waiting: number
+  /** Why no more are taken until the folder is opened anew. */
+  readonly failure: NineError | undefined
+}
+
+export interface Writer {
+  /** The log's onDurable and onFailed. */
+  readonly durable: (lsn: number) => void
+  readonly failed: (from: number, to: number, error: NineError) => void
+  readonly status: WriterStatus
+  /**
+   * Bring the lanes to where the log is, as far as it says what was agreed on. Gives the number of entries that were applied.
+   * @throws NineError `corrupt`
+   */
+  start(wal: Wal, lanes: ReadonlyMap<number, Lane>): Promise<number>
+  /** A lane made after the start. */
+  add(lane: Lane): Promise<void>
+  proposerFor(lane: Lane): Proposer
+  replicationFor(lane: Lane): Replication | undefined
+  /** Number in the log of the first record that is needed yet, given what is saved of the lanes. */
+  firstNeeded(): number
+  /** Let proposals wait, or go on, in their order. */
+  hold(isHolding: boolean): void
+  /** Take nothing while there is a reason. */
+  refuse(reason: NineError | undefined): void
+  /** The log is about to be closed: take nothing more. */
+  close(): void
+  /** Apply all that is durable and may be applied; the log is closed. */
+  settleAll(): void
+}
