@@ -207,6 +207,31 @@ export const limits = {
   /** A node that ends waits this long at most for others to take over what it leads. */
   cluster_hand_over_ms_max: 5_000,
 
+  // Replicas
+  /** What waits for the cluster and has no deadline of its own; past it: `deadline`. */
+  replica_wait_ms_max: 60_000,
+  /** Chunks pushed to a peer with one call. */
+  replica_push_chunks_max: 64,
+  /** A tick is the unit of Raft's time. */
+  raft_tick_ms: 100,
+  /** A follower that hears of no leader for one to two times this campaigns. */
+  raft_election_ticks: 10,
+  raft_heartbeat_ticks: 1,
+  /** A group that was idle for so many ticks stops its clock. */
+  raft_quiesce_ticks: 50,
+  raft_append_bytes_max: 1024 * 1024,
+  /** Appends on their way to one follower, and their bytes. */
+  raft_inflight_appends_max: 256,
+  raft_inflight_bytes_max: 16 * 1024 * 1024,
+  /** Proposals that are not agreed on; more: `overloaded`. */
+  raft_uncommitted_bytes_max: 64 * 1024 * 1024,
+  raft_reads_pending_max: 4096,
+  /** A learner further behind than this is not promoted. */
+  raft_promotion_lag_entries_max: 1000,
+  /** Entries kept in memory behind the newest checkpoint for followers that are behind; further back they are sent a snapshot. */
+  raft_kept_entries_max: 10_000,
+  raft_kept_bytes_max: 16 * 1024 * 1024,
+
   // Peers: the nodes of a cluster, towards each other
   /** A turn that gives one peer more than this sends it before the turn is over. */
   peer_packet_bytes: 512 * 1024,

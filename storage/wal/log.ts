@@ -52,6 +52,7 @@ export class WalLog implements Wal {
   readonly #segmentBytes: number
   readonly #queueBytes: number
   readonly #sealMs: number
+  readonly #defer: (flush: () => void) => void
   readonly #onDurable: ((lsn: number) => void) | undefined
   readonly #onFailed: ((from: number, to: number, error: NineError) => void) | undefined
   readonly #opened: OpenedLog['opened']
@@ -98,6 +99,7 @@ export class WalLog implements Wal {
     this.#segmentBytes = options.segmentBytes ?? limits.wal_segment_bytes
     this.#queueBytes = options.queueBytes ?? limits.proposal_bytes_max
     this.#sealMs = options.sealMs ?? limits.wal_seal_ms
+    this.#defer = options.defer ?? setImmediate
     this.#onDurable = options.onDurable
     this.#onFailed = options.onFailed
     this.#file = file
@@ -159,6 +161,14 @@ export class WalLog implements Wal {
       throw new NineError({ kind: 'compacted', op: 'wal.replay', path: this.#dir, message })
     }
     return readRecords(this.#files, this.#dir, this.#segments, fromLsn, this.durableLsn, this.#replays)
+  }
+
+  bytesFrom(lsn: number): number {
+    let bytes = 0
+    for (let i = this.#segments.length - 1; i >= 0 && (bytes === 0 || this.#segments[i]!.lastLsn >= lsn); i--) {
+      bytes += this.#segments[i]!.capacity
+    }
+    return bytes
   }
 
   cut(lsn: number): Promise<void> {
@@ -224,10 +234,12 @@ export class WalLog implements Wal {
   /** W2: after all that this turn of the event loop brings. */
   #schedule(): void {
     this.#scheduled = true
-    setImmediate(() => {
-      this.#scheduled = false
-      this.#flush()
-    })
+    this.#defer(this.#flushScheduled)
+  }
+
+  readonly #flushScheduled = (): void => {
+    this.#scheduled = false
+    this.#flush()
   }
 
   // Writing

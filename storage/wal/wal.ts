@@ -53,6 +53,8 @@ export interface Wal {
    * @throws NineError `compacted` (records from there on were cut), `corrupt`
    */
   replay(fromLsn: number): Iterable<WalRecord>
+  /** Size of the files that are kept as long as record `lsn` is needed, bytes. */
+  bytesFrom(lsn: number): number
   /** Records up to `lsn` are no longer needed: segments that hold nothing else are used again or removed. Durable. */
   cut(lsn: number): Promise<void>
   /** Writes what waits, marks the end, releases the files. Nothing can be given from the call on. */
@@ -72,6 +74,8 @@ export interface WalOptions {
   readonly sealMs?: number | undefined
   readonly clock?: Clock | undefined
   readonly random?: Random | undefined
+  /** Run `flush` after all that this turn of the event loop brings (W2); default: setImmediate. */
+  readonly defer?: ((flush: () => void) => void) | undefined
   /** Every record up to `lsn` is durable. Once for each frame, in order, never within `enqueue`. */
   readonly onDurable?: ((lsn: number) => void) | undefined
   /**
