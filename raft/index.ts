@@ -1,4 +1,4 @@
-/** The entry of the folder: what a driver, and later the store, need of the core. */
+/** The entry of the folder: the driver of a node for the store, and the core for those who look at it alone. */
 export { step } from './step.ts'
 export { makeRaft } from './state.ts'
 export type { Raft } from './state.ts'
@@ -10,6 +10,7 @@ export type {
   Entry,
   HardState,
   Input,
+  Install,
   Lost,
   MembershipChange,
   Message,
@@ -18,7 +19,14 @@ export type {
   Persist,
   Refusal,
   Restored,
+  Role,
   SnapshotMeta,
   Status,
   Ticket,
 } from './model.ts'
+export { Driver } from './driver/driver.ts'
+export type { DriverOptions } from './driver/driver.ts'
+export type { Group, GroupStatus, PeerStatus } from './driver/group.ts'
+export { Refused } from './driver/refused.ts'
+export type { Reason } from './driver/refused.ts'
+export type { Fate, GroupId, Host, Inbound, LogStorage, PeerItem, StateMachine, Transport } from './driver/ports.ts'

@@ -50,6 +50,7 @@ function targetOf(raft: Raft, changes: readonly MembershipChange[]): Configurati
   const voters = new Set(before.voters)
   const learners = new Set(before.learners)
   const demoted = new Set<NodeId>()
+  if (new Set(changes.map(({ id }) => id)).size < changes.length) return 'invalid' // twice the same node
   for (const { do: what, id } of changes) {
     const known = voters.has(id) || learners.has(id)
     if (what === 'add_learner' ? known : !known) return 'invalid'

@@ -167,8 +167,11 @@ export type Input =
   | { readonly kind: 'compact'; readonly index: number }
   /** How sending an `install` ended. */
   | { readonly kind: 'snapshot_sent'; readonly to: NodeId; readonly ok: boolean }
-  /** The leader is known to be gone (its process ended): do not wait out the time in which votes are refused. */
-  | { readonly kind: 'forget_leader' }
+  /**
+   * The leader is known to be gone (its process ended): do not wait out the time in which votes are refused. With `campaign_ticks` campaign
+   * after so many ticks, if no leader shows up; else after an election timeout.
+   */
+  | { readonly kind: 'forget_leader'; readonly campaign_ticks?: number }
 
 export type Refusal =
   | 'not_leader'
@@ -240,6 +243,8 @@ export interface Effects {
   /** Refs of reads that got no index: ask again. */
   readonly failedReads: readonly number[]
   readonly lost: readonly Lost[]
+  /** Messages that no member of this group sends to one in this state; they were dropped, and told of for the operator. */
+  readonly implausible: readonly Message[]
   /** Set when any of it changed. */
   readonly status: Status | null
 }

@@ -19,6 +19,7 @@ export interface Outbox {
   reads: { ref: number; index: number }[]
   failedReads: number[]
   lost: Lost[]
+  implausible: Message[]
   status: Status | null
   /** The hard state last handed out, and its ticket. */
   hard: HardState
@@ -45,6 +46,7 @@ export function makeOutbox(hard: HardState, last: number): Outbox {
     reads: [],
     failedReads: [],
     lost: [],
+    implausible: [],
     status: null,
     hard,
     hardTicket: 0,
@@ -125,6 +127,7 @@ export function takeEffects(raft: Raft): Effects {
     reads: out.reads,
     failedReads: out.failedReads,
     lost: out.lost,
+    implausible: out.implausible,
     status: out.status,
   }
   if (out.send.length > 0) out.send = []
@@ -132,6 +135,7 @@ export function takeEffects(raft: Raft): Effects {
   if (out.reads.length > 0) out.reads = []
   if (out.failedReads.length > 0) out.failedReads = []
   if (out.lost.length > 0) out.lost = []
+  if (out.implausible.length > 0) out.implausible = []
   out.status = null
   return effects
 }

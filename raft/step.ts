@@ -21,6 +21,7 @@ import { handleAppend, handleHeartbeat, handleInstall, hearLeader, learnCommit }
 import { compact, configurationAt, lastIndex, termAt } from './log.ts'
 import { change, settleMembership } from './membership.ts'
 import type { Effects, Input, Message } from './model.ts'
+import { isPlausible } from './plausible.ts'
 import { persisted, sendAfterHardState, takeEffects } from './outbox.ts'
 import { propose, settleTaken } from './proposals.ts'
 import { handleRead, handleReadReply, read, settleLeaderReads, settleReads, tickReads } from './reads.ts'
@@ -80,6 +81,7 @@ function take(raft: Raft, input: Input): void {
     case 'forget_leader':
       if (raft.role === 'follower' && raft.leader !== null && raft.options.lease_ticks === 0) {
         becomeFollower(raft, raft.term, null)
+        if (input.campaign_ticks !== undefined) raft.election.timeout = Math.max(1, input.campaign_ticks)
       }
   }
 }
@@ -102,6 +104,7 @@ function receive(raft: Raft, message: Message): void {
   } else if (message.term < raft.term) {
     return answerOld(raft, message)
   }
+  if (!isPlausible(raft, message)) return void raft.out.implausible.push(message)
   switch (message.kind) {
     case 'pre_vote':
       return handlePreVote(raft, message)

@@ -31,9 +31,9 @@ export interface LogStorage {
 /** One thing that one node tells another. */
 export type PeerItem =
   | { readonly kind: 'raft'; readonly group: GroupId; readonly message: Message }
-  /** The leader of an idle group: nothing is under way, everything up to `index` of `term` is committed and yours; stop its clock. */
-  | { readonly kind: 'quiesce'; readonly group: GroupId; readonly term: number; readonly index: number }
-  /** The answer of who cannot stop it: its clock runs on. */
+  /** The leader of an idle group, in this life of its node: nothing is under way, all up to `index` is committed and yours; stop its clock. */
+  | { readonly kind: 'quiesce'; readonly group: GroupId; readonly life: number; readonly term: number; readonly index: number }
+  /** The answer of who cannot stop it, or the word of who is no more in the group: its clock has to run on. */
   | { readonly kind: 'awake'; readonly group: GroupId }
   /** The node is alive, in this life of it: stands for the heartbeats of all quiesced groups. */
   | { readonly kind: 'beat'; readonly life: number }
@@ -60,8 +60,9 @@ export interface Inbound {
 
 /** Why a proposal will not be applied, as far as is known here. */
 export type Fate =
-  /** Refused: it did not and will not happen. */
+  /** Refused, since this node does not lead, is handing over, or stopped: it did not and will not happen. */
   | 'not_leader'
+  /** Refused for its bytes: it did not and will not happen. */
   | 'overloaded'
   /** Something else is committed in its place: it did not and will not happen. */
   | 'never'
@@ -70,14 +71,14 @@ export type Fate =
 
 /**
  * The state machine of one group. `P` is what its owner wants back with an entry that it proposed on this node.
- * What these throw is a fault: the group stops.
+ * What these throw is a fault: the group stops. None is called within a call of its owner to the group or the driver, save `stop`, `remove`.
  */
 export interface StateMachine<P> {
   /** While true the driver hands out nothing; `Group.resume()` ends it. */
   readonly isBusy: boolean
   /** The next committed entry, durable here. Also those without data. */
   apply(entry: Entry, proposal: P | undefined): void
-  /** Replace everything by the snapshot of this meta, which is on this node's disk. Nothing is applied until it resolves. */
+  /** Replace everything by the snapshot of this meta, which is on this node's disk. Nothing is applied until it resolves; a rejection is a fault. */
   install(meta: SnapshotMeta): Promise<void>
   ended(proposal: P, fate: Fate): void
   /** Term, role, leader or configuration changed. */

@@ -52,6 +52,7 @@ export class Invariants implements Watch {
     for (const answer of effects.answers) {
       for (let at = 0; at < answer.taken; at++) this.taken.set(`${member.id} ${answer.term} ${answer.first + at}`, 'open')
     }
+    for (const { kind, from } of effects.implausible) throw new Error(`plausible: ${member.id} drops a ${kind} of ${from}`)
     this.checkEntries(raft, effects)
     this.checkDisk(member)
     this.checkConfiguration(raft)

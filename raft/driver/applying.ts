@@ -1,0 +1,83 @@
+/**
+ * Entries on their way to the state machine of a group: in order, each once, as much at a time as the turn has room for.
+ *
+ * A1 Only what the core handed out is applied, and it hands out only what is committed and durable here.
+ * A2 A snapshot takes the place of everything before it that still waits.
+ * A3 Nothing is applied while the machine is busy or installs a snapshot.
+ */
+import { bytesOf } from '../log.ts'
+import type { Apply, Entry, SnapshotMeta } from '../model.ts'
+
+/** What one turn may still apply, over all groups. */
+export interface Room {
+  entries: number
+  bytes: number
+}
+
+export interface Sink {
+  readonly isBusy: boolean
+  apply(entry: Entry): void
+  install(meta: SnapshotMeta): void
+}
+
+export class Applying {
+  /** The last entry given to the machine, or its snapshot. */
+  index: number
+  isInstalling = false
+  #waiting: Apply[] = []
+  /** Entries of the first that are done. */
+  #at = 0
+
+  constructor(applied: number) {
+    this.index = applied
+  }
+
+  /** From the effects of a step. */
+  add(apply: Apply): void {
+    if (apply.install !== null) this.#drop() // A2
+    this.#waiting.push(apply)
+  }
+
+  get isDone(): boolean {
+    return this.#waiting.length === 0
+  }
+
+  /** Whether there is anything that could be done now. */
+  mayGoOn(sink: Sink): boolean {
+    return !this.isDone && !this.isInstalling && !sink.isBusy // A3
+  }
+
+  /** Give the machine what there is room for. */
+  run(sink: Sink, room: Room): void {
+    while (room.entries > 0 && room.bytes > 0 && this.mayGoOn(sink)) {
+      const next = this.#waiting[0]!
+      if (next.install !== null && this.#at === 0 && this.index < next.install.index) {
+        this.isInstalling = true
+        sink.install(next.install)
+        return
+      }
+      const entry = next.entries[this.#at]
+      if (entry === undefined) {
+        this.#waiting.shift()
+        this.#at = 0
+        continue
+      }
+      this.#at++
+      room.entries--
+      room.bytes -= bytesOf(entry)
+      this.index = entry.index
+      sink.apply(entry)
+    }
+  }
+
+  /** The machine holds the snapshot. */
+  installed(meta: SnapshotMeta): void {
+    this.isInstalling = false
+    this.index = meta.index
+  }
+
+  #drop(): void {
+    this.#waiting.length = 0
+    this.#at = 0
+  }
+}

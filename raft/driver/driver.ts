@@ -1,0 +1,235 @@
+/**
+ * The driver of a node: all its groups, over one log, one transport and the owner's clock.
+ *
+ * A turn begins after all that one turn of the event loop brings. It makes one step of each group to which something happened, so their
+ * writes become durable with one sync and what goes to a peer leaves as one write; then it applies, fairly and within bounds.
+ *
+ * D1 One failed write ends all groups: nothing is acknowledged or sent any more. A fault of one group ends that group only.
+ * D2 A turn applies at most `apply_entries_max` entries and `apply_bytes_max` bytes, or one entry; the rest has the next turn.
+ * D3 Nothing of a peer reaches a core before its form was checked (validate.ts).
+ */
+import { makeRaft } from '../state.ts'
+import type { Install, NodeId, Options, Persist, Restored } from '../model.ts'
+import type { Group } from './group.ts'
+import { Member } from './member.ts'
+import type { Node } from './member.ts'
+import type { GroupId, Host, Inbound, LogStorage, PeerItem, StateMachine, Transport } from './ports.ts'
+import { Rest, campaignWithin } from './rest.ts'
+import { faultOfItem } from './validate.ts'
+
+export interface DriverOptions {
+  readonly id: NodeId
+  /** Differs at each start of this node; a whole number. */
+  readonly life: number
+  readonly storage: LogStorage
+  readonly transport: Transport
+  readonly host: Host
+  /** Of the cores. */
+  readonly options: Omit<Options, 'id' | 'incarnation'>
+  /** A group to which nothing happened for so many ticks rests; 0: none does. */
+  readonly quiesce_ticks: number
+  /** Where a leader's process is known to have ended, its followers campaign after 1 to so many ticks. */
+  readonly campaign_soon_ticks: number
+  /** What one turn applies at most; at least one entry. */
+  readonly apply_entries_max: number
+  readonly apply_bytes_max: number
+  /** Of what a snapshot holds, so much of the log stays for members that are a little behind. */
+  readonly keep_entries_max: number
+  readonly keep_bytes_max: number
+  /** Something of a peer was dropped, since it makes no sense: for the operator. */
+  readonly dropped?: (from: NodeId, what: string) => void
+}
+
+export class Driver<P> implements Inbound {
+  readonly #options: DriverOptions
+  readonly #groups = new Map<GroupId, Member<P>>()
+  /** Their clocks run. */
+  readonly #awake = new Set<Member<P>>()
+  readonly #rest: Rest
+  readonly #node: Node<P>
+  /** Groups that have a turn, and the array of the turn before. */
+  #queue: Member<P>[] = []
+  #queueBefore: Member<P>[] = []
+  #applyQueue: Member<P>[] = []
+  #applyQueueBefore: Member<P>[] = []
+  readonly #room = { entries: 0, bytes: 0 }
+  #isScheduled = false
+  #isRunning = true
+
+  constructor(options: DriverOptions) {
+    this.#options = options
+    const { id, life, quiesce_ticks, keep_entries_max, keep_bytes_max, campaign_soon_ticks, host } = options
+    const { election_ticks, heartbeat_ticks } = options.options
+    const send = (to: NodeId, item: PeerItem): void => {
+      if (this.#isRunning) options.transport.send(to, item)
+    }
+    this.#rest = new Rest({ life, election_ticks, heartbeat_ticks, campaign_soon_ticks }, send, () => host.random())
+    this.#node = {
+      id,
+      life,
+      quiesce_ticks,
+      keep_entries_max,
+      keep_bytes_max,
+      send,
+      write: (member, persist) => this.#write(member, persist),
+      sendSnapshot: (group: GroupId, message: Install) => options.transport.sendSnapshot(group, message),
+      queue: (member) => this.#queueTurn(member),
+      queueApply: (member) => this.#queueApply(member),
+      rest: (member) => this.#toRest(member),
+      wake: (member) => this.#toWake(member),
+      drop: (member) => this.#forget(member),
+      dropped: (from, what) => options.dropped?.(from, what),
+      defer: (work) => host.defer(work),
+    }
+  }
+
+  /** Take up a group as the disk held it. Throws when what the disk held contradicts itself. */
+  open(group: GroupId, restored: Restored, machine: StateMachine<P>): Group<P> {
+    if (!this.#isRunning || this.#groups.has(group)) throw new Error(`raft: group ${group} is open, or the driver is stopped`)
+    const { id, life, options } = this.#options
+    const member = new Member(group, makeRaft({ ...options, id, incarnation: life }, restored), machine, this.#node)
+    this.#groups.set(group, member)
+    this.#awake.add(member)
+    return member
+  }
+
+  group(group: GroupId): Group<P> | undefined {
+    return this.#groups.get(group)
+  }
+
+  /** Do nothing for the group any more. What is under way ends as `unknown`. */
+  remove(group: GroupId): void {
+    const member = this.#groups.get(group)
+    if (member === undefined) return
+    this.#forget(member)
+    member.end()
+  }
+
+  /** Called by the owner at each tick of its clock. */
+  tick(): void {
+    if (!this.#isRunning) return
+    this.#rest.tick()
+    for (const member of this.#awake) member.tick(this.#options.host.random())
+  }
+
+  receive(from: NodeId, item: PeerItem): void {
+    if (!this.#isRunning) return
+    const fault = faultOfItem(item, from, this.#options.id) // D3
+    if (fault !== null) return this.#options.dropped?.(from, fault)
+    if (item.kind === 'beat') return this.#rest.heard(from, item.life)
+    const member = this.#groups.get(item.group)
+    if (member === undefined) return
+    if (item.kind === 'raft') member.receive(item.message)
+    else if (item.kind === 'awake') member.wake()
+    else {
+      this.#rest.heard(from, item.life)
+      member.restWith(from, item)
+    }
+  }
+
+  peerLost(peer: NodeId, gone: boolean): void {
+    if (!this.#isRunning) return
+    this.#rest.lost(peer)
+    if (!gone) return
+    for (const member of this.#groups.values()) {
+      if (member.leader === peer) member.forgetLeader(campaignWithin(this.#options.campaign_soon_ticks, () => this.#options.host.random()))
+    }
+  }
+
+  /** The end of all groups: proposals under way end as `unknown`, everything that waits is refused. */
+  stop(): void {
+    if (!this.#isRunning) return
+    this.#isRunning = false
+    for (const member of this.#groups.values()) member.end()
+    this.#groups.clear()
+    this.#awake.clear()
+  }
+
+  readonly #turn = (): void => {
+    this.#isScheduled = false
+    const turns = this.#queue
+    this.#queue = this.#queueBefore
+    this.#queueBefore = turns
+    for (const member of turns) {
+      member.isQueued = false
+      member.takeTurn()
+    }
+    turns.length = 0
+    this.#apply()
+  }
+
+  /** D2: what does not fit stays in the queue, behind the others. */
+  #apply(): void {
+    const applies = this.#applyQueue
+    if (applies.length === 0) return
+    this.#applyQueue = this.#applyQueueBefore
+    this.#applyQueueBefore = applies
+    this.#room.entries = this.#options.apply_entries_max
+    this.#room.bytes = this.#options.apply_bytes_max
+    let at = 0
+    for (; at < applies.length && this.#room.entries > 0 && this.#room.bytes > 0; at++) {
+      applies[at]!.isQueuedToApply = false
+      applies[at]!.applyWithin(this.#room)
+    }
+    if (at < applies.length) this.#applyQueue = [...applies.slice(at), ...this.#applyQueue]
+    applies.length = 0
+  }
+
+  #write(member: Member<P>, persist: Persist): void {
+    try {
+      this.#options.storage.write(member.id, persist, (error) => {
+        if (error === undefined || error === null) member.persisted(persist.ticket)
+        else this.#failAll(error)
+      })
+    } catch (error) {
+      this.#failAll(error)
+    }
+  }
+
+  /** D1. */
+  #failAll(error: unknown): void {
+    if (!this.#isRunning) return
+    this.#isRunning = false
+    for (const member of [...this.#groups.values()]) member.fail(error)
+  }
+
+  #queueTurn(member: Member<P>): void {
+    if (member.isQueued || !this.#isRunning) return
+    member.isQueued = true
+    this.#queue.push(member)
+    this.#schedule()
+  }
+
+  #queueApply(member: Member<P>): void {
+    if (!member.isQueuedToApply && this.#isRunning) {
+      member.isQueuedToApply = true
+      this.#applyQueue.push(member)
+    }
+    this.#schedule()
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled || !this.#isRunning) return
+    this.#isScheduled = true
+    this.#options.host.defer(this.#turn)
+  }
+
+  #toRest(member: Member<P>): void {
+    member.isResting = true
+    this.#awake.delete(member)
+    this.#rest.begin(member)
+  }
+
+  #toWake(member: Member<P>): void {
+    member.isResting = false
+    this.#awake.add(member)
+    this.#rest.end(member)
+  }
+
+  #forget(member: Member<P>): void {
+    if (this.#isRunning) member.sayAwake()
+    this.#groups.delete(member.id)
+    this.#awake.delete(member)
+    this.#rest.end(member)
+  }
+}

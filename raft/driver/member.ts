@@ -1,0 +1,367 @@
+/**
+ * One group on one node: gathers what happens to it, lets the core make a step of it once a turn, and carries out the effects.
+ *
+ * H1 What is written, sent, applied and answered comes from the effects of a step (`#carryOut` is the only place), and what depends on a
+ *    write is in the effects of the step that got its ticket. So nothing leaves or is applied too early, whatever the order here.
+ * H2 Each proposal is told of exactly once: with its entry, or as ended.
+ * H3 After a fault, or the end, this group does nothing any more: no step, no message, no answer but that it ended.
+ * H4 Inputs reach the core in the order in which they came; what is proposed comes last in its turn, in the order given.
+ */
+import { compactable } from './keep.ts'
+import { Applying } from './applying.ts'
+import type { Room, Sink } from './applying.ts'
+import type { Group, GroupStatus } from './group.ts'
+import { Pending } from './pending.ts'
+import type { Fate, GroupId, PeerItem, StateMachine } from './ports.ts'
+import { Reads } from './reads.ts'
+import { Refused } from './refused.ts'
+import { Requests } from './requests.ts'
+import { mayFollowerRest, mayLeaderRest } from './rest.ts'
+import type { Sleeper } from './rest.ts'
+import { step } from '../step.ts'
+import { lastIndex } from '../log.ts'
+import { configurationOf } from '../state.ts'
+import type { Raft } from '../state.ts'
+import { membersOf } from '../quorum.ts'
+import type { Answer, Effects, Entry, Input, Install, MembershipChange, Message, NodeId, Persist, SnapshotMeta, Ticket } from '../model.ts'
+
+/** What a group needs of its node. */
+export interface Node<P> {
+  readonly id: NodeId
+  readonly life: number
+  readonly quiesce_ticks: number
+  readonly keep_entries_max: number
+  readonly keep_bytes_max: number
+  write(member: Member<P>, persist: Persist): void
+  send(to: NodeId, item: PeerItem): void
+  sendSnapshot(group: GroupId, message: Install): Promise<boolean>
+  /** The group has a turn soon. */
+  queue(member: Member<P>): void
+  /** It has entries to apply. */
+  queueApply(member: Member<P>): void
+  rest(member: Member<P>): void
+  wake(member: Member<P>): void
+  /** It failed. */
+  drop(member: Member<P>): void
+  dropped(from: NodeId, what: string): void
+  /** Run after this call. */
+  defer(work: () => void): void
+}
+
+export class Member<P> implements Group<P>, Sleeper, Sink {
+  readonly id: GroupId
+  readonly raft: Raft
+  isRunning = true
+  isResting = false
+  isQueued = false
+  isQueuedToApply = false
+  readonly #node: Node<P>
+  readonly #machine: StateMachine<P>
+  readonly #pending = new Pending<P>()
+  readonly #reads = new Reads()
+  readonly #requests = new Requests()
+  readonly #applying: Applying
+  /** What came since the last step, and the array of the step before. */
+  #inputs: Input[] = []
+  #inputsBefore: Input[] = []
+  #data: Uint8Array[] = []
+  #dataBefore: Uint8Array[] = []
+  #proposals: P[] = []
+  #proposalsBefore: P[] = []
+  #persisted: Ticket | null = null
+  #checkpoint = 0
+  #refs = 0
+  /** Ticks since anything but heartbeats happened. */
+  #idle = 0
+  /** Ticks of this turn. */
+  #ticks = 0
+
+  constructor(id: GroupId, raft: Raft, machine: StateMachine<P>, node: Node<P>) {
+    this.id = id
+    this.raft = raft
+    this.#machine = machine
+    this.#node = node
+    this.#applying = new Applying(raft.applied)
+  }
+
+  // Group
+
+  get term(): number {
+    return this.raft.term
+  }
+  get leader(): NodeId | null {
+    return this.isRunning ? this.raft.leader : null
+  }
+  get isLeader(): boolean {
+    return this.isRunning && this.raft.leading !== null
+  }
+  get isReady(): boolean {
+    return this.isLeader && this.#applying.index >= this.raft.leading!.opening
+  }
+  get applied(): number {
+    return this.#applying.index
+  }
+
+  status(): GroupStatus {
+    const { id, isReady, isResting, raft } = this
+    const { term, role, leader, log, commit } = raft
+    const peers = [...(raft.leading?.peers ?? [])].map(([peer, { match, state, active }]) => ({ id: peer, match, state, isActive: active }))
+    const [first, last, snapshot] = [log.base.index + 1, lastIndex(log), log.snapshot.index]
+    const configuration = configurationOf(raft)
+    return { group: id, term, role, leader, configuration, commit, applied: this.applied, first, last, snapshot, isReady, isResting, peers }
+  }
+
+  propose(data: Uint8Array, proposal: P): void {
+    if (!this.isRunning) return this.#node.defer(() => this.#machine.ended(proposal, 'not_leader'))
+    this.#data.push(data)
+    this.#proposals.push(proposal)
+    this.#stir()
+  }
+
+  read(): Promise<void> {
+    if (!this.isRunning) return Promise.reject(new Refused('read', 'stopped'))
+    this.#stir()
+    return this.#reads.begin()
+  }
+
+  change(changes: readonly MembershipChange[]): Promise<void> {
+    if (!this.isRunning) return Promise.reject(new Refused('change', 'stopped'))
+    this.#stir()
+    return this.#requests.change(changes)
+  }
+
+  transfer(to: NodeId): Promise<void> {
+    if (!this.isRunning) return Promise.reject(new Refused('transfer', 'stopped'))
+    this.#stir()
+    return this.#requests.transfer(to)
+  }
+
+  resume(): void {
+    if (this.isRunning && this.#applying.mayGoOn(this)) this.#node.queueApply(this)
+  }
+
+  checkpointed(index: number): void {
+    this.#checkpoint = Math.max(this.#checkpoint, index)
+    if (this.isRunning) this.#node.queue(this)
+  }
+
+  // From the driver
+
+  tick(jitter: number): void {
+    this.#inputs.push({ kind: 'tick', jitter })
+    this.#ticks++
+    this.#idle++
+    this.#node.queue(this)
+  }
+
+  receive(message: Message): void {
+    this.#inputs.push({ kind: 'message', message })
+    if (message.kind === 'heartbeat_reply' && !this.isResting) this.#node.queue(this)
+    else this.#stir()
+  }
+
+  persisted(ticket: Ticket): void {
+    if (!this.isRunning) return
+    this.#persisted = ticket // those before it are durable too
+    this.#node.queue(this)
+  }
+
+  /** The leader says that nothing is under way. */
+  restWith(from: NodeId, item: { readonly term: number; readonly index: number }): void {
+    const isQuiet =
+      this.#inputs.length + this.#data.length === 0 && this.#persisted === null && !this.#reads.isOpen && this.#requests.isIdle
+    if (isQuiet && mayFollowerRest(this.raft, from, item)) this.#node.rest(this)
+    else this.#node.send(from, { kind: 'awake', group: this.id })
+  }
+
+  wake(): void {
+    this.#idle = 0
+    if (this.isResting) this.#node.wake(this)
+  }
+
+  forgetLeader(campaign_ticks: number): void {
+    this.#inputs.push({ kind: 'forget_leader', campaign_ticks })
+    this.#stir()
+  }
+
+  /** One step of the core with all that came. */
+  takeTurn(): void {
+    if (!this.isRunning) return
+    try {
+      this.#takeTurn()
+    } catch (error) {
+      this.fail(error)
+    }
+  }
+
+  applyWithin(room: Room): void {
+    if (!this.isRunning) return
+    const before = this.applied
+    try {
+      this.#applying.run(this, room)
+    } catch (error) {
+      return this.fail(error)
+    }
+    if (this.applied > before) this.#tellApplied()
+    this.resume()
+  }
+
+  /** The end, by a fault of this group or of the disk. */
+  fail(error: unknown): void {
+    if (!this.isRunning) return
+    this.#node.drop(this)
+    this.end()
+    this.#machine.stopped(error)
+  }
+
+  /** The end. Whoever waits is told. */
+  end(): void {
+    if (!this.isRunning) return
+    this.isRunning = false // H3
+    this.#pending.clear((proposal) => this.#machine.ended(proposal, 'unknown'))
+    for (const proposal of this.#proposals) this.#machine.ended(proposal, 'not_leader')
+    // The step that failed had these in hand.
+    for (const proposal of this.#proposalsBefore) this.#machine.ended(proposal, 'unknown')
+    this.#reads.clear('stopped')
+    this.#requests.clear('stopped')
+  }
+
+  /** To all other members: this node does not work for the group any more. */
+  sayAwake(): void {
+    for (const to of membersOf(configurationOf(this.raft))) {
+      if (to !== this.#node.id) this.#node.send(to, { kind: 'awake', group: this.id })
+    }
+  }
+
+  // Sink
+
+  get isBusy(): boolean {
+    return !this.isRunning || this.#machine.isBusy // H3
+  }
+
+  apply(entry: Entry): void {
+    this.#machine.apply(entry, this.#pending.take(entry.index, entry.term))
+    this.#requests.applied(entry)
+  }
+
+  install(meta: SnapshotMeta): void {
+    this.#pending.loseThrough(meta.index, (proposal) => this.#machine.ended(proposal, 'unknown'))
+    this.#requests.overtaken(meta.index)
+    const installed = (): void => {
+      if (!this.isRunning) return
+      this.#applying.installed(meta)
+      this.#tellApplied()
+      this.resume()
+    }
+    this.#machine.install(meta).then(installed, (error: unknown) => this.fail(error))
+  }
+
+  #takeTurn(): void {
+    const inputs = this.#inputs
+    this.#inputs = this.#inputsBefore
+    this.#inputsBefore = inputs
+    if (this.#persisted !== null) inputs.push({ kind: 'persisted', ticket: this.#persisted })
+    this.#persisted = null
+    if (this.#checkpoint > 0) this.#keep(inputs)
+    if (this.#reads.isOpen) {
+      inputs.push({ kind: 'read', ref: ++this.#refs })
+      this.#reads.ask(this.#refs)
+    }
+    for (let request = this.#requests.next(++this.#refs); request !== undefined; request = this.#requests.next(++this.#refs)) {
+      if (request.kind === 'change') inputs.push({ kind: 'change', ref: this.#refs, changes: request.changes })
+      else inputs.push({ kind: 'transfer', ref: this.#refs, to: request.to })
+    }
+    const data = this.#data
+    const proposals = this.#proposals
+    if (data.length > 0) {
+      inputs.push({ kind: 'propose', ref: 0, data }) // H4
+      ;[this.#data, this.#dataBefore] = [this.#dataBefore, data]
+      ;[this.#proposals, this.#proposalsBefore] = [this.#proposalsBefore, proposals]
+    }
+    const ticks = this.#ticks
+    this.#ticks = 0
+    if (inputs.length === 0) return
+    const effects = step(this.raft, inputs)
+    inputs.length = 0
+    this.#carryOut(effects, proposals)
+    this.#requests.look(this.raft, ticks)
+    if (ticks > 0) this.#mayRest()
+  }
+
+  #carryOut(effects: Effects, proposals: P[]): void {
+    const { persist, send, apply, answers, lost, reads, failedReads, implausible, status } = effects
+    if (persist !== null) this.#node.write(this, persist)
+    if (!this.isRunning) return // H3
+    for (const message of send) this.#send(message)
+    for (const answer of answers) this.#answered(answer, proposals)
+    for (const entries of lost) {
+      const { term, first, last, fate } = entries
+      this.#pending.lose(term, first, last, (proposal) => this.#machine.ended(proposal, fate))
+      this.#requests.lost(entries)
+    }
+    if (status !== null) this.#machine.changed(status)
+    for (const { ref } of reads) this.#reads.serve(ref)
+    for (const ref of failedReads) this.#reads.fail(ref, 'lost')
+    for (const { from, kind } of implausible) this.#node.dropped(from, `${kind} of group ${this.id}, which no member sends in this state`)
+    if (apply !== null) this.#applying.add(apply)
+    this.resume()
+  }
+
+  #send(message: Message): void {
+    if (message.kind !== 'install') return this.#node.send(message.to, { kind: 'raft', group: this.id, message })
+    const { to } = message
+    void this.#node.sendSnapshot(this.id, message).then((ok) => {
+      if (!this.isRunning) return
+      this.#inputs.push({ kind: 'snapshot_sent', to, ok })
+      this.#stir()
+    })
+  }
+
+  #answered(answer: Answer, proposals: P[]): void {
+    const { ref, taken, first, term, refused } = answer
+    if (ref === 0) {
+      if (taken > 0) this.#pending.add(term, first, proposals, taken)
+      const fate: Fate = refused === 'overloaded' ? 'overloaded' : 'not_leader'
+      const ended = proposals.slice(taken)
+      proposals.length = 0
+      this.#dataBefore.length = 0
+      for (const proposal of ended) this.#machine.ended(proposal, fate)
+    } else if (this.#reads.has(ref)) {
+      this.#reads.fail(ref, refused ?? 'lost')
+    } else {
+      this.#requests.answered(answer)
+    }
+  }
+
+  /** What the machine holds is on disk: the log before it may go, but for what laggards need. */
+  #keep(inputs: Input[]): void {
+    if (this.#checkpoint > this.raft.applied) return // its `applied` is not told yet; it comes with the next turn
+    const { keep_entries_max, keep_bytes_max } = this.#node
+    inputs.push({ kind: 'snapshot_taken', index: this.#checkpoint })
+    inputs.push({ kind: 'compact', index: compactable(this.raft.log, this.#checkpoint, keep_entries_max, keep_bytes_max) })
+    this.#checkpoint = 0
+  }
+
+  #tellApplied(): void {
+    this.#inputs.push({ kind: 'applied', index: this.applied })
+    this.#node.queue(this)
+  }
+
+  #mayRest(): void {
+    const { quiesce_ticks, life, id } = this.#node
+    if (quiesce_ticks === 0 || this.#idle < quiesce_ticks || this.isResting) return
+    if (this.#inputs.length > 0 || !this.#requests.isIdle || !mayLeaderRest(this.raft)) return
+    const { term } = this.raft
+    const index = lastIndex(this.raft.log)
+    for (const to of this.raft.leading!.peers.keys()) {
+      if (to !== id) this.#node.send(to, { kind: 'quiesce', group: this.id, life, term, index })
+    }
+    this.#node.rest(this)
+  }
+
+  /** Something is asked of it. */
+  #stir(): void {
+    this.wake()
+    this.#node.queue(this)
+  }
+}
