@@ -1,0 +1,72 @@
+/**
+ * Ask the peers until it is clear what this node does: found, join, or open the folder of a member. The deciding is in `formation.ts`.
+ */
+import { isNineError, NineError } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
+import { nextOf } from './formation.ts'
+import type { Awaited, Heard, Next, Own, Who } from './formation.ts'
+import type { Peer } from './peer-list.ts'
+
+export interface FormationPorts {
+  /** @throws NineError */
+  ask(peer: Peer): Promise<Who>
+  /** What is being waited for; each time it changes. */
+  waiting(text: string): void
+  /** Aborted when the node is told to stop. */
+  readonly signal: AbortSignal
+}
+
+export type Decided = Extract<Next, { do: 'found' | 'join' | 'open' }>
+
+/** @throws NineError what a person has to put right (`invalid`, `denied`); `unavailable` when told to stop */
+export async function decide(own: Own, ports: FormationPorts): Promise<Decided> {
+  const others = own.peers.filter(({ name }) => name !== own.name)
+  const heard = new Map<string, Heard>()
+  const isMember = own.folder.kind === 'member' && own.folder.stage !== 'joining'
+  let said = ''
+  for (;;) {
+    await Promise.all(others.map(async (peer) => heard.set(peer.name, await hear(peer, ports, isMember))))
+    if (ports.signal.aborted) throw new NineError({ kind: 'unavailable', op: 'cluster.form', message: 'the node was told to stop' })
+    const next = nextOf(own, heard)
+    if (next.do === 'refuse') throw new NineError({ kind: next.kind, op: 'cluster.form', message: next.message })
+    if (next.do !== 'wait') return next
+    const text = describe(next.for)
+    if (text !== said) ports.waiting((said = text))
+    await pause(limits.cluster_ask_again_ms, ports.signal)
+  }
+}
+
+/** Resolves after `ms`, or when the signal aborts. */
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = (): void => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', end)
+      resolve()
+    }
+    const timer = setTimeout(end, ms)
+    signal.addEventListener('abort', end)
+    if (signal.aborted) end()
+  })
+}
+
+async function hear(peer: Peer, ports: FormationPorts, isMember: boolean): Promise<Heard> {
+  try {
+    return { kind: 'who', who: await ports.ask(peer) }
+  } catch (error) {
+    // Another token or certificate does not get better by itself; a member, though, has others to go on with.
+    if (!isMember && (isNineError(error, 'unauthenticated') || isNineError(error, 'denied'))) {
+      throw new NineError({
+        kind: error.kind,
+        op: 'cluster.form',
+        message: `${peer.name} (${peer.address}) does not take this node: ${error.message}`,
+        cause: error,
+      })
+    }
+    return { kind: 'silent', why: error instanceof Error ? error.message : String(error) }
+  }
+}
+
+function describe(awaited: readonly Awaited[]): string {
+  return `waiting for ${awaited.map(({ name, address, why }) => `${name} (${address}): ${why}`).join('; ')}`
+}
