@@ -219,6 +219,11 @@ export const limits = {
   raft_heartbeat_ticks: 1,
   /** A group that was idle for so many ticks stops its clock. */
   raft_quiesce_ticks: 50,
+  /** Where a leader's process is known to have ended, its followers campaign after 1 to so many ticks. */
+  raft_campaign_soon_ticks: 2,
+  /** What one turn of the event loop applies at most. */
+  raft_apply_entries_max: 1024,
+  raft_apply_bytes_max: 4 * 1024 * 1024,
   raft_append_bytes_max: 1024 * 1024,
   /** Appends on their way to one follower, and their bytes. */
   raft_inflight_appends_max: 256,
@@ -291,6 +296,10 @@ export const limits = {
   checkpoint_ms: 10_000,
   /** How often history is compacted and what nothing shows any more is taken away. */
   collect_ms: 60_000,
+  /** Size at which a block of a snapshot or backup is closed. */
+  snapshot_block_bytes: 256 * 1024,
+  /** A block that claims more is damaged: `corrupt`. */
+  snapshot_block_bytes_max: 64 * 1024 * 1024,
   /** Nodes of removed trees taken away in one go; the next one goes on. */
   collect_nodes_max: 100_000,
   /** Address space the tree's database reserves at first; it grows past it. */

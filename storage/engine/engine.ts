@@ -18,8 +18,10 @@ import { limits } from '../../namespace/limits.ts'
 import { parseName } from '../../namespace/path.ts'
 import { systemRandom, type Random } from '../../namespace/random.ts'
 import type { Micros } from '../../namespace/stat.ts'
+import type { SnapshotMeta } from '../../raft/index.ts'
 import { Machine } from '../apply/machine.ts'
 import type { BlobRef, Ino } from '../model.ts'
+import { Member, type MemberOptions } from '../replica/member.ts'
 import { Store } from '../store/store.ts'
 import { openEnvironment, type Environment } from '../tree/environment.ts'
 import type { WalFiles } from '../wal/files.ts'
@@ -44,6 +46,8 @@ export interface EngineOptions {
   readonly clock?: Clock | undefined
   readonly random?: Random | undefined
   readonly logger?: Logger | undefined
+  /** Open the folder as a member of a cluster: its stores are those in stores.json, each with its group. */
+  readonly member?: MemberOptions | undefined
   /** For tests: another disk under the log. */
   readonly walFiles?: WalFiles | undefined
   /** For tests: sizes and times at which the background work begins. */
@@ -113,6 +117,8 @@ export class Engine {
   readonly owner: string
   /** As the node's clock, but after every change of a store: what is born by it now is younger than any client a store has forgotten. */
   readonly clock: Clock = { now: () => this.#now(), monotonic: () => this.#clock.monotonic() }
+  /** Of a folder that belongs to a cluster: the node's part in it. */
+  readonly member: Member | undefined
   readonly #options: EngineOptions
   readonly #clock: Clock
   readonly #random: Random
@@ -159,7 +165,15 @@ export class Engine {
       historyMsMax: limits.history_ms_max,
       ...options.tuning,
     }
-    this.#writer = new Pipeline(this.#clock, options.dir, () => this.#watchOverlay())
+    const progressed = (): void => this.#watchOverlay()
+    const { member } = options
+    if (member === undefined) this.#writer = new Pipeline(this.#clock, options.dir, progressed)
+    else {
+      const { dir, clock } = this
+      const install = (lane: Lane, meta: SnapshotMeta): Promise<void> => this.#install(lane, meta)
+      const parts = { dir, clock, random: this.#random, blobs: () => this.#blobs, install, progressed, warn: this.#warn }
+      this.#writer = this.member = new Member(member, parts)
+    }
   }
 
   /** G1 */
@@ -216,22 +230,46 @@ export class Engine {
     const op = 'storage.createStore'
     parseName(name, op)
     if (this.#closing !== undefined) throw new NineError({ kind: 'unavailable', op, message: 'the data folder is being closed' })
+    if (this.member !== undefined) {
+      throw new NineError({ kind: 'unsupported', op, message: 'a store of a cluster is made by the cluster' })
+    }
     if (this.#rows.some((row) => row.name === name)) throw new NineError({ kind: 'exists', op, message: `there is a store ${name}` })
     if (this.#rows.length >= limits.stores_max) {
       throw new NineError({ kind: 'overloaded', op, message: `a node keeps at most ${limits.stores_max} stores` })
     }
     const group = 1 + Math.max(0, ...this.#rows.map((row) => row.group))
-    const row = { group, name, id: this.#random.id(), incarnation: this.#random.id(), owner }
+    return this.#make({ group, name, id: this.#random.id(), incarnation: this.#random.id(), owner })
+  }
+
+  async #make(row: StoreRow): Promise<Store> {
     this.#rows = [...this.#rows, row]
     try {
       writeStores(this.dir, this.#rows)
-      this.#lanes.set(group, await this.#openLane(row))
+      const lane = await this.#openLane(row)
+      this.#lanes.set(row.group, lane)
+      await this.#writer.add(lane)
     } catch (error) {
       // At worst the list names an empty store until it is written again.
       this.#rows = this.#rows.filter((known) => known !== row)
       throw folderError(error, this.dir)
     }
     return this.#serve(row)
+  }
+
+  /**
+   * Open a store of the cluster that this node does not serve yet; durable when it answers. One it has is given as it is.
+   * @throws NineError `exists` (another store has its name or number), as createStore
+   */
+  async openStore(row: StoreRow): Promise<Store> {
+    const op = 'storage.openStore'
+    const known = this.#rows.find(({ name, group }) => name === row.name || group === row.group)
+    if (known?.id === row.id && known.group === row.group && known.name === row.name) return this.store(row.name)
+    if (known !== undefined) {
+      const message = `store ${row.name} of the cluster is group ${row.group}, but this node has store ${known.name} as group ${known.group}`
+      throw new NineError({ kind: 'exists', op, message })
+    }
+    if (this.#closing !== undefined) throw new NineError({ kind: 'unavailable', op, message: 'the data folder is being closed' })
+    return this.#make(row)
   }
 
   /** Chunks of large values of all stores. */
@@ -318,6 +356,7 @@ export class Engine {
     machine.import(meta)
     const lane = new Lane(row.group, row.name, machine, tree, this.#wal.id, appliedIndex, revision)
     lane.importLog(meta)
+    this.#writer.opened(lane, row, meta)
     const { savedLogId = this.#wal.id } = lane
     if (lane.appliedLsn <= this.#wal.lastLsn && savedLogId === this.#wal.id) return lane
     const message = `the log ends with record ${this.#wal.lastLsn}, but store ${row.name} holds record ${lane.appliedLsn}: the log is not the one of this folder, or was cut short`
@@ -335,6 +374,7 @@ export class Engine {
         clock: this.#clock,
         random: this.#random,
         proposer: this.#writer.proposerFor(lane),
+        replication: this.#writer.replicationFor(lane),
         leaseTable: lane.machine.leases,
       },
       lane.revision,
@@ -342,6 +382,11 @@ export class Engine {
     lane.store = store
     this.#stores.set(row.name, store)
     return store
+  }
+
+  /** Make a lane what a snapshot says that came from another node. */
+  async #install(lane: Lane, meta: SnapshotMeta): Promise<void> {
+    throw new NineError({ kind: 'unsupported', op: 'storage.install', message: `snapshot ${meta.index} of store ${lane.name}` })
   }
 
   #watchOverlay(): void {

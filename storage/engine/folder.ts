@@ -36,6 +36,8 @@ export interface StoreRow {
   readonly id: string
   readonly incarnation: string
   readonly owner: string
+  /** Of a store of a cluster: the members its group began with. */
+  readonly voters?: readonly string[] | undefined
 }
 
 /**

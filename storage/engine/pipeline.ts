@@ -89,6 +89,8 @@ export class Pipeline implements Writer {
     return replayed
   }
 
+  opened(): void {}
+
   async add(): Promise<void> {}
 
   replicationFor(): undefined {}

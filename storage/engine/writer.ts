@@ -6,6 +6,7 @@ import type { NineError } from '../../namespace/errors.ts'
 import type { Proposer } from '../store/core.ts'
 import type { Replication } from '../store/replication.ts'
 import type { Wal } from '../wal/wal.ts'
+import type { StoreRow } from './folder.ts'
 import type { Lane } from './lane.ts'
 
 export interface WriterStatus {
@@ -20,6 +21,8 @@ export interface Writer {
   readonly durable: (lsn: number) => void
   readonly failed: (from: number, to: number, error: NineError) => void
   readonly status: WriterStatus
+  /** A lane was opened, and `meta` are the rows of its last checkpoint. Before `start` or `add`. */
+  opened(lane: Lane, row: StoreRow, meta: Iterable<readonly [string, Uint8Array]>): void
   /**
    * Bring the lanes to where the log is, as far as it says what was agreed on. Gives the number of entries that were applied.
    * @throws NineError `corrupt`

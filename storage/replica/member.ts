@@ -1,0 +1,255 @@
+/**
+ * A node's part in a cluster: every store of it is a group of Raft. One driver, one log and one clock serve them all.
+ *
+ * M1 A lane is at what was agreed on: nothing of the log is applied when the folder is opened, the group's leader says how far it goes.
+ * M2 What a checkpoint holds is told to the log, which may then be cut, and to the core, whose memory it frees.
+ */
+import type { Clock } from '../../namespace/clock.ts'
+import { NineError } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
+import type { Random } from '../../namespace/random.ts'
+import type { Principal } from '../../namespace/rights.ts'
+import { Driver, type Inbound, type SnapshotMeta } from '../../raft/index.ts'
+import { aloneEntry } from '../apply/entry.ts'
+import type { ChunkSource } from '../blob/chunk-tree.ts'
+import type { StoreRow } from '../engine/folder.ts'
+import type { Lane } from '../engine/lane.ts'
+import type { Writer, WriterStatus } from '../engine/writer.ts'
+import { GroupLog } from '../wal/group-log.ts'
+import type { RecoveredGroup } from '../wal/group-recovery.ts'
+import type { Wal } from '../wal/wal.ts'
+import { OwnClient } from './own-client.ts'
+import type { Peers } from './peers.ts'
+import type { PendingCommand } from './pending.ts'
+import { Place } from './place.ts'
+import { Replica } from './replica.ts'
+
+export interface MemberOptions {
+  /** Identity of this node in the cluster, made with its folder. */
+  readonly id: string
+  /** Differs at each start of the node. */
+  readonly life: number
+  readonly peers: Peers
+  /** For tests. */
+  readonly tickMs?: number | undefined
+}
+
+export interface MemberParts {
+  readonly dir: string
+  /** The engine's: later than any change of its stores. */
+  readonly clock: Clock
+  readonly random: Random
+  readonly blobs: () => ChunkSource
+  /** Make a lane what the snapshot of this meta, which is on the disk, says. */
+  readonly install: (lane: Lane, meta: SnapshotMeta) => Promise<void>
+  /** Entries were applied. */
+  readonly progressed: () => void
+  /** Background work failed; it is tried again. */
+  readonly warn: (error: unknown) => void
+}
+
+export class Member implements Writer {
+  readonly inbound: Inbound
+  readonly #options: MemberOptions
+  readonly #parts: MemberParts
+  readonly #log = new GroupLog()
+  readonly #driver: Driver<PendingCommand>
+  readonly #ownClient: OwnClient
+  readonly #places = new Map<number, Place>()
+  readonly #replicas = new Map<number, Replica>()
+  #wal: Wal | undefined
+  #timer: NodeJS.Timeout | undefined
+  #isHolding = false
+  #refused: NineError | undefined
+
+  constructor(options: MemberOptions, parts: MemberParts) {
+    const { id, life, peers } = options
+    this.#options = options
+    this.#parts = parts
+    this.#ownClient = new OwnClient(parts.clock, parts.random)
+    this.#driver = new Driver<PendingCommand>({
+      id,
+      life,
+      storage: this.#log,
+      transport: peers,
+      host: { defer: setImmediate, random: () => parts.random.fraction() },
+      options: {
+        election_ticks: limits.raft_election_ticks,
+        heartbeat_ticks: limits.raft_heartbeat_ticks,
+        lease_ticks: 0,
+        append_bytes_max: limits.raft_append_bytes_max,
+        inflight_appends_max: limits.raft_inflight_appends_max,
+        inflight_bytes_max: limits.raft_inflight_bytes_max,
+        uncommitted_bytes_max: limits.raft_uncommitted_bytes_max,
+        reads_pending_max: limits.raft_reads_pending_max,
+        promotion_lag_entries_max: limits.raft_promotion_lag_entries_max,
+      },
+      quiesce_ticks: limits.raft_quiesce_ticks,
+      campaign_soon_ticks: limits.raft_campaign_soon_ticks,
+      apply_entries_max: limits.raft_apply_entries_max,
+      apply_bytes_max: limits.raft_apply_bytes_max,
+      keep_entries_max: limits.raft_kept_entries_max,
+      keep_bytes_max: limits.raft_kept_bytes_max,
+      dropped: (from, what) => parts.warn(new NineError({ kind: 'invalid', op: 'raft.receive', message: `${from} sent ${what}` })),
+    })
+    this.inbound = this.#driver
+  }
+
+  get durable(): (lsn: number) => void {
+    return this.#log.durable
+  }
+
+  get failed(): (from: number, to: number, error: NineError) => void {
+    return this.#log.failed
+  }
+
+  get status(): WriterStatus {
+    let waiting = 0
+    let failure = this.#log.failure
+    for (const replica of this.#replicas.values()) {
+      waiting += replica.waiting
+      failure ??= replica.failure
+    }
+    return { waiting, failure }
+  }
+
+  replica(group: number): Replica | undefined {
+    return this.#replicas.get(group)
+  }
+
+  opened(lane: Lane, row: StoreRow, meta: Iterable<readonly [string, Uint8Array]>): void {
+    const place = new Place(lane.appliedIndex, row.voters ?? [])
+    place.import(meta, row.name)
+    lane.rows = place
+    this.#places.set(lane.group, place)
+  }
+
+  /** M1 */
+  async start(wal: Wal, lanes: ReadonlyMap<number, Lane>): Promise<number> {
+    this.#wal = wal
+    const checkpoints = new Map(
+      [...lanes.values()].map(({ group, appliedIndex }) => {
+        const { hard, hardLsn } = this.#places.get(group)!
+        return [group, { appliedIndex, hard, hardLsn }]
+      }),
+    )
+    const recovered = this.#log.recover(wal, checkpoints, aloneEntry, limits.raft_kept_entries_max)
+    for (const group of recovered.keys()) {
+      if (lanes.has(group)) continue
+      const message = `the log has entries of store ${group}, which stores.json does not list`
+      throw new NineError({ kind: 'corrupt', op: 'storage.open', path: this.#parts.dir, message })
+    }
+    for (const lane of lanes.values()) await this.#open(lane, recovered.get(lane.group))
+    this.#timer = setInterval(this.#tick, this.#options.tickMs ?? limits.raft_tick_ms)
+    return 0
+  }
+
+  async add(lane: Lane): Promise<void> {
+    await this.#open(lane, undefined)
+  }
+
+  async #open(lane: Lane, recovered: RecoveredGroup | undefined): Promise<void> {
+    const { group } = lane
+    const place = this.#places.get(group)!
+    const { clock, install, progressed } = this.#parts
+    if (recovered?.install != null && recovered.install.index > lane.appliedIndex) {
+      await install(lane, recovered.install)
+      place.replace(recovered.install)
+    }
+    const replica = new Replica({
+      self: this.#options.id,
+      lane,
+      clock,
+      peers: this.#options.peers,
+      ownClient: this.#ownClient,
+      blobs: { get: (hash) => this.#parts.blobs().get(hash) },
+      place,
+      logEnd: () => this.#wal!.durableLsn,
+      install: async (meta) => {
+        await install(lane, meta)
+        place.replace(meta)
+      },
+      progressed,
+    })
+    const restored = {
+      hard: recovered?.hard ?? place.hard,
+      snapshot: place.meta(lane.appliedIndex),
+      entries: recovered?.entries ?? [],
+      applied: lane.appliedIndex,
+    }
+    replica.hold(this.#isHolding)
+    replica.refuse(this.#refused)
+    const opened = this.#driver.open(group, restored, replica)
+    replica.attach(opened)
+    // M2
+    place.parts = {
+      hardState: () => this.#log.hardStateOf(group),
+      saved: (appliedIndex, hardLsn) => {
+        this.#log.saved(group, { appliedIndex, hardLsn })
+        opened.checkpointed(appliedIndex)
+      },
+    }
+    this.#replicas.set(group, replica)
+  }
+
+  proposerFor(lane: Lane): Replica {
+    return this.#replicas.get(lane.group)!
+  }
+
+  replicationFor(lane: Lane): Replica {
+    return this.#replicas.get(lane.group)!
+  }
+
+  firstNeeded(): number {
+    return this.#log.firstNeeded()
+  }
+
+  /** Another node asks. @throws NineError */
+  async answer(group: number, verb: string, body: Uint8Array, deadline: number): Promise<Uint8Array> {
+    const replica = this.#replicas.get(group)
+    if (replica === undefined)
+      throw new NineError({ kind: 'unavailable', op: `replica.${verb}`, message: `this node has no store ${group} yet` })
+    if (verb === 'propose') {
+      await replica.proposeFor(body, deadline)
+      return nothing
+    }
+    if (verb === 'renew') return this.#renew(replica, body, deadline)
+    throw new NineError({ kind: 'unsupported', op: `replica.${verb}`, message: `this node does not know the request ${verb}` })
+  }
+
+  async #renew(replica: Replica, body: Uint8Array, deadline: number): Promise<Uint8Array> {
+    const { lease, principal } = JSON.parse(Buffer.from(body).toString()) as { lease: string; principal: Principal }
+    const { store } = replica.lane
+    if (store === undefined) throw new NineError({ kind: 'unavailable', op: 'replica.renew', message: 'this node is starting' })
+    return Buffer.from(JSON.stringify(await store.renewAsLeader({ principal, deadline }, lease)))
+  }
+
+  hold(isHolding: boolean): void {
+    this.#isHolding = isHolding
+    for (const replica of this.#replicas.values()) replica.hold(isHolding)
+  }
+
+  refuse(reason: NineError | undefined): void {
+    this.#refused = reason
+    for (const replica of this.#replicas.values()) replica.refuse(reason ?? this.#log.blocked)
+  }
+
+  readonly #tick = (): void => {
+    this.#driver.tick()
+    const reason = this.#refused ?? this.#log.blocked
+    for (const replica of this.#replicas.values()) {
+      replica.refuse(reason)
+      replica.sweep()
+    }
+  }
+
+  close(): void {
+    clearInterval(this.#timer)
+    this.#driver.stop()
+    this.#log.stop()
+  }
+
+  settleAll(): void {}
+}
+
+const nothing = new Uint8Array(0)

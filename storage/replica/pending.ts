@@ -1,0 +1,121 @@
+/** What waits in a replica: a command until it is applied, a read until it may begin. Both end at their deadline at the latest. */
+import type { Context } from '../../namespace/context.ts'
+import { NineError, type ErrorKind } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
+import type { Micros } from '../../namespace/stat.ts'
+import type { Entry, Outcome } from '../model.ts'
+import type { OwnNumber } from './own-client.ts'
+
+/** An entry whose place in the log is found only when it is committed. */
+export type OpenEntry = { -readonly [field in keyof Entry]: Entry[field] }
+
+abstract class Wait {
+  readonly op: string
+  readonly path: string
+  /** Monotonic milliseconds; never Infinity. */
+  readonly deadline: number
+  readonly signal: AbortSignal | undefined
+
+  constructor({ deadline, signal }: Context, op: string, path: string, now: number) {
+    this.op = op
+    this.path = path
+    this.deadline = deadline === Infinity ? now + limits.replica_wait_ms_max : deadline
+    this.signal = signal
+  }
+
+  isOver(now: number): boolean {
+    return now >= this.deadline || this.signal?.aborted === true
+  }
+}
+
+export interface PendingKind {
+  readonly own?: OwnNumber | undefined
+  readonly applied?: (() => void) | undefined
+  readonly isForOther?: boolean | undefined
+  readonly term?: number | undefined
+}
+
+/** A command on its way. */
+export class PendingCommand extends Wait {
+  /** Its time is the one that the last leader gave it. */
+  readonly entry: OpenEntry
+  /** Latest time its cause has seen; 0: none. */
+  readonly seen: Micros
+  /** It is good for this term of this node's alone; 0: for any. */
+  readonly term: number
+  /** Proposed in the name of another node, which asks again where this one does not know. */
+  readonly isForOther: boolean
+  /** It was given to a leader: it may happen, or have happened. */
+  isOut = false
+  /** So it was before the try under way. */
+  wasOut = false
+  /** Another try of the same mutation, made by the same client: both get the answer. */
+  twin: PendingCommand | undefined
+  readonly #own: OwnNumber | undefined
+  readonly #applied: (() => void) | undefined
+  readonly #resolve: (outcome: Outcome) => void
+  readonly #reject: (error: NineError) => void
+
+  constructor(
+    context: Context,
+    op: string,
+    path: string,
+    now: number,
+    entry: OpenEntry,
+    { own, applied, isForOther = false, term = 0 }: PendingKind,
+    resolve: (outcome: Outcome) => void,
+    reject: (error: NineError) => void,
+  ) {
+    super(context, op, path, now)
+    this.entry = entry
+    this.seen = entry.time
+    this.isForOther = isForOther
+    this.term = term
+    this.#own = own
+    this.#applied = applied
+    this.#resolve = resolve
+    this.#reject = reject
+  }
+
+  resolve(outcome: Outcome): void {
+    if (this.#applied !== undefined && (outcome.kind === 'mutation' || outcome.kind === 'txn')) this.#applied()
+    this.#resolve(outcome)
+  }
+
+  /** `outcome` is none only where no try of it was ever given to a leader. */
+  fail(kind: ErrorKind, message: string, cause?: unknown): void {
+    const { op, path } = this
+    this.#reject(new NineError({ kind, op, path, message, outcome: this.isOut ? 'unknown' : 'none', cause }))
+  }
+
+  /** A try begins. */
+  goOut(): void {
+    this.wasOut = this.isOut
+    this.isOut = true
+  }
+
+  /** The answer is given, or nobody waits for it any more. */
+  settleOwn(): void {
+    this.#own?.lane.settle(this.#own.seq)
+  }
+
+  /** As a leader refused it. */
+  refuse(error: NineError): void {
+    this.#reject(new NineError({ ...error.fields, op: this.op, path: this.path, outcome: this.isOut ? 'unknown' : 'none', cause: error }))
+  }
+}
+
+export class PendingRead extends Wait {
+  readonly resolve: () => void
+  readonly #reject: (error: NineError) => void
+
+  constructor(context: Context, op: string, path: string, now: number, resolve: () => void, reject: (error: NineError) => void) {
+    super(context, op, path, now)
+    this.resolve = resolve
+    this.#reject = reject
+  }
+
+  fail(kind: ErrorKind, message: string, cause?: unknown): void {
+    this.#reject(new NineError({ kind, op: this.op, path: this.path, message, cause }))
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * Where a lane stands in the log of its group, as its checkpoints hold it: what the core needs to go on when the log before is cut.
+ *
+ * C1 Term and configuration are those of the entry that the checkpoint's applied index names.
+ * C2 The hard state is one that was durable before, and no older than any record of it that was cut from the log.
+ */
+import { NineError } from '../../namespace/errors.ts'
+import type { Configuration, HardState, SnapshotMeta } from '../../raft/index.ts'
+import type { LaneRows } from '../engine/lane.ts'
+
+/** Row of a checkpoint. */
+const placeKey = 'raft'
+const format = 1
+
+/** A hard state and the number in the node's log of the record that made it durable. */
+export interface DurableHardState {
+  readonly hard: HardState
+  readonly lsn: number
+}
+
+export interface PlaceParts {
+  /** The newest hard state of this group that is durable. */
+  readonly hardState: () => DurableHardState
+  /** A checkpoint holds everything up to here. */
+  readonly saved: (appliedIndex: number, hardLsn: number) => void
+}
+
+interface SavedPlace {
+  readonly term: number
+  readonly configuration: Configuration
+  readonly hard: HardState
+  readonly hardLsn: number
+}
+
+export class Place implements LaneRows {
+  /** Of the last entry applied. */
+  term: number
+  configuration: Configuration
+  /** As the last checkpoint holds them. */
+  hard: HardState
+  hardLsn: number
+  parts: PlaceParts | undefined
+  #exported = 0
+
+  /** Where a group begins: at index 0, or where an alone node was, whose entries are all of term 1. */
+  constructor(appliedIndex: number, voters: readonly string[]) {
+    this.term = appliedIndex === 0 ? 0 : 1
+    this.configuration = { voters, outgoing: [], learners: [], demoted: [] }
+    this.hard = { term: this.term, vote: null }
+    this.hardLsn = 0
+  }
+
+  /** Take over the row of the last checkpoint, where it has one. @throws NineError `corrupt` */
+  import(rows: Iterable<readonly [string, Uint8Array]>, store: string): void {
+    for (const [key, bytes] of rows) {
+      if (key !== placeKey) continue
+      const saved = parse(bytes)
+      if (saved === undefined) {
+        const message = `the place of store ${store} in its group's log is damaged`
+        throw new NineError({ kind: 'corrupt', op: 'storage.open', message })
+      }
+      this.term = saved.term
+      this.configuration = saved.configuration
+      this.hard = saved.hard
+      this.hardLsn = saved.hardLsn
+    }
+  }
+
+  meta(appliedIndex: number): SnapshotMeta {
+    return { index: appliedIndex, term: this.term, configuration: this.configuration }
+  }
+
+  /** A snapshot took the place of everything. */
+  replace({ term, configuration }: SnapshotMeta): void {
+    this.term = term
+    this.configuration = configuration
+  }
+
+  get isDirty(): boolean {
+    return this.parts !== undefined && this.parts.hardState().lsn > this.hardLsn
+  }
+
+  export(): Iterable<readonly [string, Uint8Array]> {
+    const { hard, lsn } = this.parts?.hardState() ?? { hard: this.hard, lsn: this.hardLsn }
+    this.#exported = lsn
+    const saved: SavedPlace & { format: number } = { format, term: this.term, configuration: this.configuration, hard, hardLsn: lsn }
+    return [[placeKey, Buffer.from(JSON.stringify(saved))]]
+  }
+
+  saved(appliedIndex: number): void {
+    this.hardLsn = this.#exported
+    this.parts?.saved(appliedIndex, this.#exported)
+  }
+}
+
+function parse(bytes: Uint8Array): SavedPlace | undefined {
+  try {
+    const value = JSON.parse(Buffer.from(bytes).toString()) as (SavedPlace & { format: number }) | null
+    if (value?.format !== format || !Number.isSafeInteger(value.term) || !Number.isSafeInteger(value.hardLsn)) return undefined
+    const { voters, outgoing, learners, demoted } = value.configuration
+    const lists: unknown[] = [voters, outgoing, learners, demoted]
+    if (!lists.every((list) => Array.isArray(list) && list.every((id) => typeof id === 'string'))) return undefined
+    if (!Number.isSafeInteger(value.hard.term) || !(value.hard.vote === null || typeof value.hard.vote === 'string')) return undefined
+    return value
+  } catch {
+    return undefined
+  }
+}
