@@ -74,9 +74,9 @@ export class PacketWriter {
     return packet
   }
 
-  /** Drop what was written and not taken. */
-  clear(): void {
-    this.#at = this.#start
+  /** Drop what was written since the packet had this length. */
+  backTo(length: number): void {
+    this.#at = this.#start + length
   }
 
   /** @throws NineError `invalid` for a number or text that cannot be carried */
@@ -88,6 +88,7 @@ export class PacketWriter {
       else if (item.kind === 'awake') this.#kind(itemKind.awake, item.group)
       else {
         this.#kind(itemKind.quiesce, item.group)
+        this.#count(item.life)
         this.#count(item.term)
         this.#count(item.index)
       }

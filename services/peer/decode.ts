@@ -42,8 +42,9 @@ export function readItems(reader: Reader, from: NodeId, to: NodeId, sink: ItemSi
       sink.ping()
     } else if (kind === itemKind.quiesce) {
       const group = reader.uint()
+      const life = reader.uint()
       const term = reader.uint()
-      sink.item({ kind: 'quiesce', group, term, index: reader.uint() })
+      sink.item({ kind: 'quiesce', group, life, term, index: reader.uint() })
     } else if (kind === itemKind.awake) {
       sink.item({ kind: 'awake', group: reader.uint() })
     } else if (kind === itemKind.beat) {

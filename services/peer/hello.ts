@@ -63,7 +63,10 @@ export function commonVersion(a: VersionRange, b: VersionRange): number | undefi
 }
 
 /** Why a node `self` of `cluster` does not take this dialler as one of its cluster; undefined when it does. */
-export function refusalOf(hello: Hello, self: { readonly member: NodeId; readonly cluster: string; readonly versions: VersionRange }): string | undefined {
+export function refusalOf(
+  hello: Hello,
+  self: { readonly member: NodeId; readonly cluster: string; readonly versions: VersionRange },
+): string | undefined {
   const { from, to, cluster } = hello
   const versionText = versionRefusal(hello, self)
   if (versionText !== undefined) return versionText
@@ -189,7 +192,8 @@ export function decodeOpening(buffer: Buffer, start: number, end: number): Openi
     if (key === bytesKey(1)) hello = reader.bytes()
     else if (key === bytesKey(2)) welcome = reader.bytes()
     else if (key === bytesKey(3)) proof = reader.bytes()
-    else if (key === bytesKey(4)) throw new WireError('items come before the hello is over') // H1
+    else if (key === bytesKey(4))
+      throw new WireError('items come before the hello is over') // H1
     else reader.skip(key)
   }
   return { hello, welcome, proof }
