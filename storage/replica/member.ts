@@ -152,9 +152,10 @@ export class Member implements Writer {
     const { group } = lane
     const place = this.#places.get(group)!
     const { clock, install, progressed } = this.#parts
-    if (recovered?.install != null && recovered.install.index > lane.appliedIndex) {
-      await install(lane, recovered.install)
-      place.replace(recovered.install)
+    const missing = recovered?.install ?? null
+    if (missing !== null && missing.index > lane.appliedIndex) {
+      await install(lane, missing)
+      place.replace(missing)
     }
     const replica = new Replica({
       self: this.#options.id,

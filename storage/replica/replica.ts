@@ -19,7 +19,8 @@ import type { BlobRef, Command, Outcome } from '../model.ts'
 import type { Proposer } from '../store/core.ts'
 import type { Replication } from '../store/replication.ts'
 import type { ChunkSource } from '../blob/chunk-tree.ts'
-import { OwnClient, type OwnNumber } from './own-client.ts'
+import type { OwnClient} from './own-client.ts';
+import { type OwnNumber } from './own-client.ts'
 import type { Peers } from './peers.ts'
 import type { Place } from './place.ts'
 import { spreadChunks } from './spread.ts'
@@ -245,7 +246,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
   // Reads
 
   #beginRead(read: PendingRead): void {
-    if (this.#status?.leader == null) {
+    if ((this.#status?.leader ?? null) === null) {
       this.#waitingReads.push(read)
       return
     }

@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { contextFor } from '../../namespace/context.ts'
 import { parsePath } from '../../namespace/path.ts'
-import { startCluster, type LocalCluster } from './cluster.ts'
+import { startCluster, type LocalCluster, type LocalNode } from './cluster.ts'
 
 let cluster: LocalCluster
 afterEach(() => cluster.close())
@@ -44,3 +44,51 @@ describe('a store on three nodes', () => {
     }
   })
 })
+
+describe('a leader that is cut off', () => {
+  it('serves no read, and what it was asked for happens once or not at all', async () => {
+    cluster = await startCluster()
+    const old = await cluster.leader()
+    const path = parsePath('/count')
+    await old.store.write(contextFor(glenda), path, Buffer.from('a'))
+    cluster.isolate(old.id)
+    const late = old.store.write(contextFor(glenda), path, Buffer.from('b'), { at: 'append' })
+    const read = old.store.read(contextFor(glenda, 400), path)
+    await expect(read).rejects.toMatchObject({ kind: 'deadline', outcome: 'none' })
+    const next = await leaderBesides(old.id)
+    await next.store.write(contextFor(glenda), path, Buffer.from('c'), { at: 'append' })
+    cluster.heal()
+    await late
+    for (const { store } of cluster.nodes.values()) expect(text((await store.read(contextFor(glenda), path)).bytes)).toBe('acb')
+  })
+
+  it('answers a mutation that it cannot have agreed on with an unknown outcome', async () => {
+    cluster = await startCluster()
+    const old = await cluster.leader()
+    cluster.isolate(old.id)
+    const lost = old.store.write(contextFor(glenda, 300), parsePath('/x'), Buffer.from('b'))
+    await expect(lost).rejects.toMatchObject({ kind: 'deadline', outcome: 'unknown' })
+  })
+})
+
+describe('a client that asks again', () => {
+  it('gets its first answer at another node, and the change happens once', async () => {
+    cluster = await startCluster()
+    const client = { id: 'c1', born: cluster.node('n1').engine!.clock.now(), settled: 0 }
+    const path = parsePath('/log')
+    const answers = []
+    for (const id of ['n1', 'n2', 'n3', 'n1']) {
+      const context = { ...contextFor(glenda), client, seq: 1 }
+      answers.push(await cluster.node(id).store.write(context, path, Buffer.from('once'), { at: 'append' }))
+    }
+    expect(new Set(answers.map((answer) => answer.revision)).size).toBe(1)
+    expect(text((await cluster.node('n2').store.read(contextFor(glenda), path)).bytes)).toBe('once')
+  })
+})
+
+async function leaderBesides(id: string): Promise<LocalNode> {
+  for (;;) {
+    for (const node of cluster.nodes.values()) if (node.id !== id && (node.engine?.member?.replica(1)?.term ?? 0) > 0) return node
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
