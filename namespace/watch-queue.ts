@@ -64,6 +64,16 @@ export class WatchQueue implements AsyncIterableIterator<WatchBatch> {
     return this.#isEnded
   }
 
+  /** Whether nothing waits to be read. */
+  get isEmpty(): boolean {
+    return this.#events.length === 0
+  }
+
+  /** Calls of next() that wait. */
+  get readers(): number {
+    return this.#waiters.length
+  }
+
   /** Where a reader would go on after everything pushed so far. */
   get position(): Position {
     return this.#position

@@ -143,7 +143,7 @@ export interface CreateFields {
 
 /**
  * Where a mutation acts: a path from the root, or a node by number (handles, which follow renames; then `path` is what
- * the handle was opened as, for messages only). `detached`: the node may be unlinked.
+ * the handle was opened as, for messages only). A node that was unlinked is `not_found`.
  */
 export interface Target {
   readonly path: Path

@@ -17,15 +17,14 @@ export function applySetStat(change: Change, command: SetStatCommand): StoredMut
   const { target, size } = command
   checkAttributes(command, op, target.path)
   const { node, path } = change.find(target, op)
-  const named = path ?? target.path
-  change.need(node, writeBit, op, named)
-  checkMatch(node, command.ifMatch, op, named)
-  const content = size === undefined ? node.content : resized(node, size, op, named)
+  change.need(node, writeBit, op, path)
+  checkMatch(node, command.ifMatch, op, path)
+  const content = size === undefined ? node.content : resized(node, size, op, path)
   if (content === undefined) return undefined
   if (size === undefined && isEmpty(command)) return mutationOf(node, change.shownRevision, false)
   const changed = restattedNode(node, command, content, change.entry, change.revision)
   change.put(changed)
-  if (path !== undefined) change.emit('change', path, undefined, false, changed, node)
+  change.emit('change', path, undefined, false, changed, node)
   return mutationOf(changed, change.revision, false)
 }
 
@@ -33,14 +32,13 @@ export function applySetRights(change: Change, command: SetRightsCommand): Store
   const op = 'apply.setRights'
   const { target, rights } = command
   const { node, path } = change.find(target, op)
-  const named = path ?? target.path
-  change.need(node, adminBit, op, named)
-  if (node.kind !== 'directory') throw refusal('not_directory', op, named, `${named} is a ${node.kind}: rights stand on directories`)
-  checkMatch(node, command.ifMatch, op, named)
-  if (rights !== undefined) checkRights(rights, op, named)
+  change.need(node, adminBit, op, path)
+  if (node.kind !== 'directory') throw refusal('not_directory', op, path, `${path} is a ${node.kind}: rights stand on directories`)
+  checkMatch(node, command.ifMatch, op, path)
+  if (rights !== undefined) checkRights(rights, op, path)
   const changed = guardedNode(node, rights, change.entry, change.revision)
   change.put(changed)
-  if (path !== undefined) change.emit('change', path, undefined, false, changed, node)
+  change.emit('change', path, undefined, false, changed, node)
   return mutationOf(changed, change.revision, false)
 }
 

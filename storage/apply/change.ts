@@ -4,6 +4,8 @@
  * H1 A check that fails throws a NineError; whatever was changed before it is rolled back with the transaction.
  * H2 A failed walk tells what is there only to who may see (`read` or `list`) the deepest place on the way that exists;
  *    everyone else is told `denied`, whether or not anything exists. The same holds for who lacks the right itself.
+ * D1 What is unlinked is not there, by whatever it is named: how long its records are kept differs between replicas, and an outcome
+ *    must not.
  */
 import { NineError, type ErrorKind } from '../../namespace/errors.ts'
 import type { IfMatch } from '../../namespace/file-server.ts'
@@ -15,10 +17,10 @@ import type { LeaseTable } from './leases.ts'
 import { maskAt, seeBits } from './rights.ts'
 import { deepestNode, pathOf, placeOf } from './walk.ts'
 
-/** A node that a mutation acts on; `path` is undefined when it was unlinked and only handles know it. */
+/** A node that a mutation acts on, and its path now. */
 export interface Found {
   readonly node: NodeRecord
-  readonly path: Path | undefined
+  readonly path: Path
 }
 
 export class Change {
@@ -106,8 +108,9 @@ export class Change {
 
   #findNumber(target: Target, ino: Ino, op: string): Found {
     const node = this.tree.node(ino)
-    if (node !== undefined) return { node, path: pathOf(this.tree, node) }
-    throw new NineError({ kind: 'not_found', op, path: target.path, message: `${target.path} was removed and is no longer kept` })
+    const path = node === undefined ? undefined : pathOf(this.tree, node)
+    if (node !== undefined && path !== undefined) return { node, path } // D1
+    throw new NineError({ kind: 'not_found', op, path: target.path, message: `${target.path} was removed` })
   }
 
   /** Why nothing is at `path`. H2 */

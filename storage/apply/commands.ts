@@ -124,7 +124,9 @@ function readStep(change: Change, step: ReadStep): NodeRecord {
   if (node === undefined) throw change.missing(step.path, op)
   change.needAny(node, step.op === 'stat' ? seeBits : readBit, op, step.path)
   if (step.op === 'read') checkFile(node, op, step.path)
-  return node
+  // An answer is kept for longer than the tree keeps this value to itself: history, which it would be read from, differs between replicas.
+  const { content } = node
+  return content.kind === 'inline' ? { ...node, content: { kind: 'inline', bytes: content.bytes } } : node
 }
 
 /** T2 */

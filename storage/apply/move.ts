@@ -7,7 +7,6 @@
  * M2 A tree takes the records inside it along. Where it has none on its top and comes under another record than before,
  *    its mover needs `read` too (`list` as well for a directory): otherwise a rename would open to readers there what the
  *    record here had closed, to the mover or to whoever the mover works for.
- * M3 A file that nobody's path leads to any more has no name to move or remove: `not_found`.
  */
 import { isWithin, type Path } from '../../namespace/path.ts'
 import { rootIno, type Ino, type NodeRecord, type StoredMutation, type TreeCommand } from '../model.ts'
@@ -22,7 +21,7 @@ type RenameCommand = Extract<TreeCommand, { op: 'rename' }>
 
 export function applyRemove(change: Change, command: RemoveCommand): StoredMutation {
   const op = 'apply.remove'
-  const { node, path } = findNamed(change, command.target, op)
+  const { node, path } = change.find(command.target, op)
   needRemove(change, node, op, path)
   checkNotRoot(node.ino, op, path)
   checkMatch(node, command.ifMatch, op, path)
@@ -36,7 +35,7 @@ export function applyRemove(change: Change, command: RemoveCommand): StoredMutat
 export function applyRename(change: Change, command: RenameCommand): StoredMutation {
   const op = 'apply.rename'
   const { to } = command
-  const { node, path } = findNamed(change, command.target, op)
+  const { node, path } = change.find(command.target, op)
   needRemove(change, node, op, path) // M1
   checkNotRoot(node.ino, op, path)
   checkMatch(node, command.ifMatch, op, path)
@@ -58,13 +57,6 @@ export function takeAway(change: Change, node: NodeRecord, path: Path): void {
   change.unlink(node.parent, node.name)
   if (node.lease !== undefined) change.leases.detach(node.lease, node.ino)
   change.emit('remove', path, undefined, node.kind === 'directory', node, node)
-}
-
-/** M3 */
-function findNamed(change: Change, target: TreeCommand['target'], op: string): { readonly node: NodeRecord; readonly path: Path } {
-  const { node, path } = change.find(target, op)
-  if (path === undefined) throw refusal('not_found', op, target.path, `${target.path} was removed`)
-  return { node, path }
 }
 
 /** M1 */

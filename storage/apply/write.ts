@@ -4,7 +4,6 @@
  * W1 A write of an existing file needs `write` there; whatever is made needs `create` at the deepest directory that exists.
  * W2 A whole new value put at a path without a lease takes the file off the lease it had, so that a plain write is there to stay
  *    (as in etcd); part of a value, and what a handle publishes, leaves it. With another lease, or a ttl, the file changes over.
- * W3 A file that was unlinked and is still open is changed without an event; its revision has none.
  */
 import type { IfMatch } from '../../namespace/file-server.ts'
 import { limits } from '../../namespace/limits.ts'
@@ -65,24 +64,17 @@ export function applyMake(change: Change, command: MakeCommand): StoredMutation 
   return make(change, kind, path, command, content, op)
 }
 
-function writeNode(
-  change: Change,
-  command: WriteCommand,
-  node: NodeRecord,
-  path: Path | undefined,
-  op: string,
-): StoredMutation | undefined {
+function writeNode(change: Change, command: WriteCommand, node: NodeRecord, path: Path, op: string): StoredMutation | undefined {
   const { entry } = change
-  const named = path ?? command.target.path
-  change.need(node, writeBit, op, named) // W1
-  checkFile(node, op, named)
-  checkMatch(node, command.ifMatch, op, named)
-  const content = newContent(command.content, node, op, named)
+  change.need(node, writeBit, op, path) // W1
+  checkFile(node, op, path)
+  checkMatch(node, command.ifMatch, op, path)
+  const content = newContent(command.content, node, op, path)
   if (content === undefined) return undefined
-  const lease = leaseOf(change, command, node, op, named)
+  const lease = leaseOf(change, command, node, op, path)
   const written = writtenNode(node, content, lease, command, entry, change.revision)
   change.put(written)
-  if (path !== undefined) change.emit('change', path, undefined, false, written, node) // W3
+  change.emit('change', path, undefined, false, written, node)
   return mutationOf(written, change.revision, false)
 }
 

@@ -2,10 +2,13 @@
  * What the parts of one store share: its state, its identity, its blobs, and the way to propose a change.
  *
  * S1 `revision` is the newest applied one; the tree's newest view shows exactly that state.
+ * S2 A store that is one replica of many shows its newest state only behind `current`, or where `stale` was asked for; of
+ *    the past, a state that is not here yet is looked for behind `current` before it is called one that is not.
  */
 import { maskAt } from '../apply/rights.ts'
 import type { BlobPins } from '../blob/pins.ts'
 import type { BlobStore } from '../blob/store.ts'
+import type { BuiltValue } from '../blob/value-builder.ts'
 import type { Clock } from '../../namespace/clock.ts'
 import { checkDeadline, type Context } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
@@ -14,9 +17,11 @@ import type { Path } from '../../namespace/path.ts'
 import { encodePosition, type Position } from '../../namespace/position.ts'
 import type { Random } from '../../namespace/random.ts'
 import { everyRight, type Principal, type RightsMask } from '../../namespace/rights.ts'
-import type { Command, NodeRecord, Outcome, StoredMutation, TreeView } from '../model.ts'
+import type { BlobRef, Command, Content, Ino, NodeRecord, Outcome, StoredMutation, TreeView } from '../model.ts'
 import type { Tree } from '../tree/tree.ts'
 import { answeredError, Positions } from './answers.ts'
+import type { Replication } from './replication.ts'
+import { UnlinkedFiles } from './unlinked.ts'
 
 /**
  * How a command gets into the log; settles when it was applied, with what apply answered. `applied` is called in the
@@ -38,6 +43,8 @@ export interface CoreParts {
   readonly clock: Clock
   readonly random: Random
   readonly proposer: Proposer
+  /** undefined: alone. */
+  readonly replication?: Replication | undefined
 }
 
 /** A state that a read shows. */
@@ -56,13 +63,16 @@ interface RevisionWaiter {
 export class StoreCore {
   readonly name: string
   readonly owner: string
-  readonly tree: Tree
   readonly blobs: BlobStore
   readonly pins: BlobPins
   readonly clock: Clock
   readonly random: Random
   readonly positions: Positions
   readonly proposer: Proposer
+  /** undefined: alone. */
+  readonly replication: Replication | undefined
+  readonly unlinked: UnlinkedFiles
+  #tree: Tree
   #revision: number
   #newest: Shown
   readonly #waiters = new Set<RevisionWaiter>()
@@ -70,12 +80,14 @@ export class StoreCore {
   constructor(parts: CoreParts, revision: number) {
     this.name = parts.name
     this.owner = parts.owner
-    this.tree = parts.tree
+    this.#tree = parts.tree
     this.blobs = parts.blobs
     this.pins = parts.pins
     this.clock = parts.clock
     this.random = parts.random
     this.proposer = parts.proposer
+    this.replication = parts.replication
+    this.unlinked = new UnlinkedFiles(parts.pins)
     this.positions = new Positions(parts.id, parts.incarnation)
     this.#revision = revision
     this.#newest = { view: this.tree.newest, position: this.positions.at(revision), isPast: false }
@@ -83,6 +95,23 @@ export class StoreCore {
 
   get revision(): number {
     return this.#revision
+  }
+
+  /** Not to be kept over an await: a snapshot may put another in its place. */
+  get tree(): Tree {
+    return this.#tree
+  }
+
+  /** A snapshot took the place of the state. */
+  replaced(tree: Tree, revision: number): void {
+    this.#tree = tree
+    this.advance(revision)
+    this.#newest = { view: tree.newest, position: this.positions.at(revision), isPast: false }
+  }
+
+  /** From then on the newest state shows all that was acknowledged before the call; undefined: it does already. S2 */
+  current(context: Context, op: string, path: string): Promise<void> | undefined {
+    return this.replication?.linearize(context, op, path)
   }
 
   /** S1: the tree's newest view has moved on. */
@@ -102,16 +131,21 @@ export class StoreCore {
     return (this.#newest = { view: this.tree.newest, position: this.positions.at(this.#revision), isPast: false })
   }
 
-  /** The state that `options` ask for. @throws NineError `compacted`, `invalid`, `deadline` */
+  /** The state that `options` ask for. @throws NineError `compacted`, `invalid`, `deadline`, `unavailable` */
   async show(context: Context, options: ReadOptions, op: string, path: string): Promise<Shown> {
-    if (options.minPosition !== undefined && options.minPosition.length > 0) await this.#reach(context, options.minPosition, op, path)
-    const { at } = options
+    const { at, minPosition, consistency } = options
+    // The past does not change; but what is the last change before a time may not be here yet, and rights are those of now as well.
+    const isOfNow = typeof at !== 'object' || !this.isOwner(context.principal)
+    if (consistency !== 'stale' && isOfNow) await this.current(context, op, path)
+    if (minPosition !== undefined && minPosition.length > 0) await this.#reach(context, minPosition, op, path)
     if (at === undefined) return this.newest()
     const revision = typeof at === 'number' ? this.tree.history.revisionAt(at) : this.positions.own(at, this.#revision, op, path).revision
-    return this.showRevision(revision, op, path)
+    // Another replica may have shown it already.
+    if (revision > this.#revision) await this.current(context, op, path)
+    return this.#shownAt(revision, op, path)
   }
 
-  showRevision(revision: number, op: string, path: string): Shown {
+  #shownAt(revision: number, op: string, path: string): Shown {
     if (revision === this.#revision) return this.newest()
     if (revision > this.#revision) {
       const message = `revision ${revision} is not one of this store, which is at ${this.#revision}`
@@ -135,8 +169,10 @@ export class StoreCore {
         context.signal?.removeEventListener('abort', stop)
         finish()
       }
-      const message = `the store is at revision ${this.#revision}, ${revision} was asked for`
-      const stop = settle(() => reject(new NineError({ kind: 'deadline', op, path, message })))
+      const stop = settle(() => {
+        const message = `the store is at revision ${this.#revision} here, ${revision} was asked for`
+        reject(new NineError({ kind: 'deadline', op, path, message }))
+      })
       const waiter = { revision, resolve: settle(resolve) }
       const left = context.deadline === Infinity ? undefined : Math.max(0, context.deadline - this.clock.monotonic())
       // A timer of more than 2^31 ms would fire at once; nobody waits for that long.
@@ -144,6 +180,11 @@ export class StoreCore {
       context.signal?.addEventListener('abort', stop)
       this.#waiters.add(waiter)
     })
+  }
+
+  /** A file that a handle has open, wherever it is now. */
+  file(ino: Ino): NodeRecord | undefined {
+    return this.unlinked.get(ino) ?? this.#tree.newest.node(ino)
   }
 
   isOwner(principal: Principal): boolean {
@@ -162,6 +203,16 @@ export class StoreCore {
   /** @throws NineError what apply answered, `overloaded`, `deadline`, `no_space`, `unavailable` */
   propose(context: Context, op: string, path: string, command: Command, applied?: () => void): Promise<Outcome> {
     return this.proposer.propose(context, op, path, command, applied)
+  }
+
+  /**
+   * The chunks of a value that a command is about to name are where they outlive this node. They are pinned until it is applied.
+   * @param base the value it was made from, where the command is conditional on it
+   */
+  async replicateChunks(context: Context, op: string, path: string, built: BuiltValue, base: Content | undefined): Promise<void> {
+    if (this.replication === undefined || 'inline' in built) return
+    const shared: BlobRef | undefined = base?.kind === 'blob' ? base.blob : undefined
+    await this.replication.replicateChunks(context, op, path, built, shared)
   }
 
   /** A command that answers as one mutation. */

@@ -10,7 +10,7 @@ import { createBit, maskAt, readBit, seeBits, writeBit } from '../apply/rights.t
 import { deepestNode, nodeAt } from '../apply/walk.ts'
 import type { PinHold } from '../blob/pins.ts'
 import { readRange } from '../blob/chunk-tree.ts'
-import { isInline } from '../blob/value-builder.ts'
+import { isInline, type BuiltValue } from '../blob/value-builder.ts'
 import { checkDeadline, type Context } from '../../namespace/context.ts'
 import { isNineError, NineError } from '../../namespace/errors.ts'
 import type {
@@ -35,6 +35,7 @@ import { sliceOf } from './reads.ts'
 import { ttlFields } from './commands.ts'
 import type { SharedFile, SharedFiles } from './shared-files.ts'
 import { checkRange, StagedValue } from './staged-value.ts'
+import { isUnlinked } from './unlinked.ts'
 
 interface Handle {
   readonly id: HandleId
@@ -89,13 +90,20 @@ export class Handles {
     checkDeadline(context, op, path)
     const session = context.session ?? 0
     if (this.#isClosed) throw closed(op, path)
-    if (this.#isFull(session)) throw new NineError({ kind: 'overloaded', op, path, message: 'too many files are open: close some' })
+    this.#checkRoom(session, op, path)
+    // What was made or changed through another replica is found; it counts as open meanwhile.
+    const current = this.#core.current(context, op, path)
+    if (current !== undefined) {
+      await this.#opening(session, () => current, op, path)
+      if (this.#isClosed) throw closed(op, path)
+      this.#checkRoom(session, op, path)
+    }
     const shared = flags.mode === 'shared'
     let node = nodeAt(this.#core.tree.newest, path)
     if (node === undefined && flags.create === true && shared)
       node = await this.#opening(session, () => this.#make(context, path, flags, op), op, path)
     else if (node !== undefined && flags.create === true && flags.exclusive === true) {
-      this.#check(node, context, path, seeBits, op)
+      this.#check(node, context.principal, path, seeBits, op)
       throw new NineError({ kind: 'exists', op, path, message: `${path} exists` })
     }
     if (node === undefined) {
@@ -103,8 +111,8 @@ export class Handles {
       this.#checkMakeable(context, path, flags, op)
     } else {
       if (node.kind !== 'file') throw notAFile(node, op, path)
-      if (flags.read === true || flags.write !== true) this.#check(node, context, path, readBit, op)
-      if (flags.write === true) this.#check(node, context, path, writeBit, op)
+      if (flags.read === true || flags.write !== true) this.#check(node, context.principal, path, readBit, op)
+      if (flags.write === true) this.#check(node, context.principal, path, writeBit, op)
       if (flags.ifMatch !== undefined) checkMatch(node, flags.ifMatch, op, path)
     }
     const handle: Handle = {
@@ -127,9 +135,10 @@ export class Handles {
     return { handle: handle.id, stat: this.#statOf(handle, context), position: this.#core.newest().position }
   }
 
-  #isFull(session: number): boolean {
+  #checkRoom(session: number, op: string, path: Path): void {
     const ofSession = (this.#ofSession.get(session)?.size ?? 0) + (this.#openings.get(session)?.size ?? 0)
-    return ofSession >= limits.session_handles_max || this.#handles.size + this.#openingCount >= limits.handles_max
+    if (ofSession < limits.session_handles_max && this.#handles.size + this.#openingCount < limits.handles_max) return
+    throw new NineError({ kind: 'overloaded', op, path, message: 'too many files are open: close some' })
   }
 
   /** O3 */
@@ -173,6 +182,7 @@ export class Handles {
     } catch (error) {
       if (flags.exclusive === true || !isNineError(error, 'exists')) throw error
     }
+    // Answered here, so applied here: whoever made it, this state has it.
     const made = nodeAt(this.#core.tree.newest, path)
     if (made !== undefined) return made
     throw new NineError({ kind: 'not_found', op, path, message: `${path} was removed while it was opened` })
@@ -186,6 +196,8 @@ export class Handles {
     checkRange(offset, 0, op)
     const count = Math.min(length, limits.read_bytes_max)
     if (!(Number.isSafeInteger(count) && count >= 0)) throw new NineError({ kind: 'invalid', op, path: handle.path, message: 'no length' })
+    const current = this.#current(context, handle, op)
+    if (current !== undefined) await current
     if (handle.shared !== undefined) {
       const bytes = await handle.shared.read(offset, count)
       return { bytes, end: offset + bytes.length >= handle.shared.size() }
@@ -220,7 +232,7 @@ export class Handles {
     }
     if (at !== 'append') checkRange(at, bytes.length, op)
     if (handle.shared !== undefined) return { written: bytes.length, size: await handle.shared.write(handle.principal, bytes, at) }
-    return { written: bytes.length, size: await this.#edit(handle, op, (staged) => staged.write(bytes, at)) }
+    return { written: bytes.length, size: await this.#edit(context, handle, op, (staged) => staged.write(bytes, at)) }
   }
 
   async truncate(context: Context, id: HandleId, size: number): Promise<void> {
@@ -228,11 +240,14 @@ export class Handles {
     const handle = this.#writable(context, id, op)
     checkRange(size, 0, op)
     if (handle.shared !== undefined) handle.shared.truncate(handle.principal, size)
-    else await this.#edit(handle, op, (staged) => staged.truncate(size))
+    else await this.#edit(context, handle, op, (staged) => staged.truncate(size))
   }
 
   async stat(context: Context, id: HandleId): Promise<StatResult> {
-    const handle = this.#get(context, id, 'store.statHandle')
+    const op = 'store.statHandle'
+    const handle = this.#get(context, id, op)
+    const current = this.#current(context, handle, op)
+    if (current !== undefined) await current
     return { stat: this.#statOf(handle, context), position: this.#core.newest().position }
   }
 
@@ -292,8 +307,32 @@ export class Handles {
 
   /** O1 */
   async #publish(context: Context, handle: Handle, staged: StagedValue, op: string): Promise<MutationResult> {
-    const { path, flags } = handle
     const built = await staged.finish()
+    const result = this.#keep(handle, built, op) ?? (await this.#propose(context, handle, built, op))
+    if (!isInline(built)) staged.committed(built)
+    if (handle.ino === 0) {
+      handle.ino = result.qid.path
+      this.#count(handle.ino, 1)
+    }
+    if (handle.ifMatch !== undefined) handle.ifMatch = { path: result.qid.path, version: result.qid.version }
+    handle.staged = undefined
+    await this.#drop(staged)
+    return result
+  }
+
+  /** The value of a file that was unlinked; undefined: it was not, as far as is known here. */
+  #keep(handle: Handle, built: BuiltValue, op: string): MutationResult | undefined {
+    const node = handle.ino === 0 ? undefined : this.#core.file(handle.ino)
+    if (node === undefined || !isUnlinked(this.#core.tree.newest, node)) return undefined
+    const { principal, path, ifMatch } = handle
+    this.#check(node, principal, path, writeBit, op)
+    if (ifMatch !== undefined) checkMatch(node, ifMatch, op, path)
+    const kept = this.#core.unlinked.put(node, built, principal, this.#core.clock.now())
+    return { ...kept, position: this.#core.newest().position }
+  }
+
+  async #propose(context: Context, handle: Handle, built: BuiltValue, op: string): Promise<MutationResult> {
+    const { path, flags } = handle
     const command: TreeCommand = {
       op: 'write',
       target: handle.ino === 0 ? { path } : { path, ino: handle.ino },
@@ -306,28 +345,31 @@ export class Handles {
       lease: flags.lease,
       ttl: ttlFields(this.#core.random, flags.ttlMs, op, path),
     }
-    const result = await this.#core.mutate({ ...context, principal: handle.principal }, op, path, command)
-    if (!isInline(built)) staged.committed(built)
-    if (handle.ino === 0) {
-      handle.ino = result.qid.path
-      this.#count(handle.ino, 1)
+    // What it was made from may have been replaced since: nothing of it is known to be kept elsewhere.
+    await this.#core.replicateChunks(context, op, path, built, undefined)
+    try {
+      return await this.#core.mutate({ ...context, principal: handle.principal }, op, path, command)
+    } catch (error) {
+      // It may have been unlinked on the way.
+      const kept = isNineError(error, 'not_found') ? this.#keep(handle, built, op) : undefined
+      if (kept === undefined) throw error
+      return kept
     }
-    if (handle.ifMatch !== undefined) handle.ifMatch = { path: result.qid.path, version: result.qid.version }
-    handle.staged = undefined
-    await this.#drop(staged)
-    return result
   }
 
+  /** Nothing was written: there is nothing that others have to know, and the position tells what this shows. */
   #unchanged(handle: Handle): MutationResult {
-    const node = handle.ino === 0 ? undefined : this.#core.tree.newest.node(handle.ino)
+    const node = handle.ino === 0 ? undefined : this.#core.file(handle.ino)
     const { position } = this.#core.newest()
     if (node === undefined) return { qid: { type: 0, path: 0, version: 0 }, revision: 0, created: false, size: 0, position }
     return { qid: qidOf(node), revision: node.revision, created: false, size: sizeOf(node), position }
   }
 
   /** Change the staged value, and keep count of its memory. */
-  #edit<T>(handle: Handle, op: string, change: (staged: StagedValue) => Promise<T>): Promise<T> {
+  #edit<T>(context: Context, handle: Handle, op: string, change: (staged: StagedValue) => Promise<T>): Promise<T> {
     return inTurn(handle, async () => {
+      const current = this.#current(context, handle, op)
+      if (current !== undefined) await current
       const staged = this.#stage(handle, op)
       const before = staged.memory
       try {
@@ -391,13 +433,18 @@ export class Handles {
   }
 
   #node(handle: Handle, op: string): NodeRecord {
-    const node = this.#core.tree.newest.node(handle.ino)
+    const node = this.#core.file(handle.ino)
     if (node !== undefined) return node
     throw new NineError({ kind: 'not_found', op, path: handle.path, message: `${handle.path} was removed and is no longer kept` })
   }
 
-  #check(node: NodeRecord, context: Context, path: Path, bit: number, op: string): void {
-    if ((maskAt(this.#core.tree.newest, node, context.principal, this.#core.owner) & bit) === 0) throw denied(op, path)
+  #check(node: NodeRecord, principal: Principal, path: Path, bit: number, op: string): void {
+    if ((maskAt(this.#core.tree.newest, node, principal, this.#core.owner) & bit) === 0) throw denied(op, path)
+  }
+
+  /** Behind it, what others have changed of the file is seen; a value being written, and a file not made yet, are the handle's own. */
+  #current(context: Context, handle: Handle, op: string): Promise<void> | undefined {
+    return handle.ino === 0 || handle.staged !== undefined ? undefined : this.#core.current(context, op, handle.path)
   }
 
   /** O3 */
@@ -440,7 +487,10 @@ export class Handles {
   #count(ino: Ino, by: number): void {
     const count = (this.#ofIno.get(ino) ?? 0) + by
     if (count > 0) this.#ofIno.set(ino, count)
-    else this.#ofIno.delete(ino)
+    else {
+      this.#ofIno.delete(ino)
+      this.#core.unlinked.forget(ino)
+    }
   }
 }
 

@@ -1,9 +1,10 @@
 /**
  * Mutations whose new value is too large for a record: its chunks are made first, then the change that names them.
  *
- * V1 Chunks are durable before the command is proposed, and pinned until it is applied.
+ * V1 Chunks are durable, on a majority's disks where there are others, before the command is proposed, and pinned until it is applied.
  * V2 A change at an offset is made from the value as it stands and names the version it was made from; when the file has
- *    moved on meanwhile, it is made again. Changes of one file made this way wait for each other.
+ *    moved on meanwhile, it is made again. Changes of one file made this way wait for each other. A replica that lags makes one
+ *    try in vain at most: `needs_chunks` is answered here when the state here is the one that gave it.
  */
 import { nodeAt } from '../apply/walk.ts'
 import { isInline, ValueBuilder, type BuiltValue } from '../blob/value-builder.ts'
@@ -34,7 +35,9 @@ export class LargeValues {
     try {
       await builder.write(0, bytes)
       const built = await builder.finish()
-      return await this.#core.propose(context, op, command.target.path, { ...command, content: contentOf(built, undefined) })
+      const { path } = command.target
+      await this.#core.replicateChunks(context, op, path, built, undefined)
+      return await this.#core.propose(context, op, path, { ...command, content: contentOf(built, undefined) })
     } catch (error) {
       throw isNineError(error) ? error.at(command.target.path, op) : error
     } finally {
@@ -54,6 +57,7 @@ export class LargeValues {
           if (command.op === 'setStat') await builder.truncate(command.size ?? builder.size)
           else await applyContent(builder, command.content)
           const built = await builder.finish()
+          await this.#core.replicateChunks(context, op, path, built, node?.content)
           const outcome = await this.#core.propose(context, op, path, rewritten(command, node, built))
           if (outcome.kind !== 'needs_chunks') return outcome
         } catch (error) {
@@ -73,8 +77,8 @@ export class LargeValues {
       try {
         const made = {
           ...command,
-          then: await this.#withChunks(command.then, attempt > 0, builders),
-          else: await this.#withChunks(command.else, attempt > 0, builders),
+          then: await this.#withChunks(context, command.then, attempt > 0, builders),
+          else: await this.#withChunks(context, command.else, attempt > 0, builders),
         }
         const outcome = await this.#core.propose(context, op, '', made)
         if (outcome.kind !== 'needs_chunks') return outcome
@@ -88,7 +92,12 @@ export class LargeValues {
   }
 
   /** `partly`: changes of part of a file too, made from the file as it is before the transaction. */
-  async #withChunks(operations: TxnCommand['then'], partly: boolean, builders: ValueBuilder[]): Promise<TxnCommand['then']> {
+  async #withChunks(
+    context: Context,
+    operations: TxnCommand['then'],
+    partly: boolean,
+    builders: ValueBuilder[],
+  ): Promise<TxnCommand['then']> {
     const made: TxnCommand['then'][number][] = []
     const touched = new Set<string>()
     for (const operation of operations) {
@@ -113,7 +122,9 @@ export class LargeValues {
       builders.push(builder)
       if (operation.op === 'setStat') await builder.truncate(operation.size ?? builder.size)
       else await applyContent(builder, operation.content)
-      const content = contentOf(await builder.finish(), isWhole ? undefined : baseOf(node))
+      const built = await builder.finish()
+      await this.#core.replicateChunks(context, 'store.txn', path, built, isWhole ? undefined : node?.content)
+      const content = contentOf(built, isWhole ? undefined : baseOf(node))
       if (operation.op === 'write') made.push({ ...operation, content })
       else made.push(resizing(operation, content))
     }

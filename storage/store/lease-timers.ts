@@ -2,11 +2,12 @@
  * Lease timers and the waiters of advisory locks.
  *
  * A lease is in the store's state; its time is not: it runs here, by the monotonic clock, and starts anew when the
- * store is opened or the lease renewed. When it is over, a command ends the lease and its files.
+ * store is opened, when its node begins to lead, or when the lease is renewed. When it is over, a command ends the lease and its files.
  *
  * T1 One timer serves all leases of a store: it is set for the earliest, from a heap.
  * T2 A lease that was renewed stays in the heap where it was; only when its old time comes is it moved.
  * T3 Whoever waits for a lock is served in turn.
+ * T4 A lease whose end was proposed, and may yet happen, is not renewed.
  */
 import type { Clock } from '../../namespace/clock.ts'
 
@@ -17,6 +18,8 @@ interface Timed {
   ends: number
   /** Its key in the heap: not after `ends`. */
   key: number
+  /** T4 */
+  isEnding: boolean
 }
 
 /** Longest setTimeout of Node, milliseconds. */
@@ -39,8 +42,9 @@ export class LeaseTimers {
     return this.#leases.size
   }
 
+  /** Whether its time is running. */
   has(lease: string): boolean {
-    return this.#leases.has(lease)
+    return this.#leases.get(lease)?.isEnding === false
   }
 
   /** A lease begins, or its time starts anew. */
@@ -48,11 +52,12 @@ export class LeaseTimers {
     const ends = this.#clock.monotonic() + ttlMs
     const known = this.#leases.get(lease)
     if (known !== undefined && ends >= known.key) {
+      known.isEnding = false
       known.ttlMs = ttlMs
       known.ends = ends // T2
       return
     }
-    const timed = { lease, ttlMs, ends, key: ends }
+    const timed = { lease, ttlMs, ends, key: ends, isEnding: false }
     this.#leases.set(lease, timed)
     this.#push(timed)
     this.#arm()
@@ -61,7 +66,7 @@ export class LeaseTimers {
   /** Milliseconds of its ttl, or undefined when it has ended. */
   renew(lease: string): number | undefined {
     const known = this.#leases.get(lease)
-    if (known === undefined) return undefined
+    if (known === undefined || known.isEnding) return undefined
     known.ends = this.#clock.monotonic() + known.ttlMs
     return known.ttlMs
   }
@@ -71,18 +76,20 @@ export class LeaseTimers {
     this.#leases.delete(lease)
   }
 
-  /** Try again later to end a lease: the command that ends it failed. */
-  retry(lease: string, ttlMs: number, afterMs: number): void {
+  /** Try again later to end a lease: the command that ends it failed, or `mayHaveHappened`. T4 */
+  retry(lease: string, ttlMs: number, afterMs: number, mayHaveHappened: boolean): void {
     if (this.#leases.has(lease)) return
     const ends = this.#clock.monotonic() + afterMs
-    const timed = { lease, ttlMs, ends, key: ends }
+    const timed = { lease, ttlMs, ends, key: ends, isEnding: mayHaveHappened }
     this.#leases.set(lease, timed)
     this.#push(timed)
     this.#arm()
   }
 
-  close(): void {
+  /** Forget all of them. */
+  clear(): void {
     clearTimeout(this.#timer)
+    this.#timerKey = Infinity
     this.#leases.clear()
     this.#heap.length = 0
   }

@@ -31,19 +31,21 @@ const nothing = new Uint8Array(0)
 export class Reads {
   readonly #core: StoreCore
   readonly #shared: SharedFiles
+  readonly #isAlone: boolean
   readonly #turns = new Turns()
   readonly #show = (node: NodeRecord, name: string): Stat => this.#shared.statOf(node, name)
 
   constructor(core: StoreCore, shared: SharedFiles) {
     this.#core = core
     this.#shared = shared
+    this.#isAlone = core.replication === undefined
   }
 
   async stat(context: Context, path: Path, options: ReadOptions | undefined): Promise<StatResult> {
     const op = 'store.stat'
     checkDeadline(context, op, path)
     if (this.#turns.isOver()) await this.#turns.next()
-    const shown = isPlain(options) ? this.#core.newest() : await this.#core.show(context, options!, op, path)
+    const shown = this.#isHere(options) ? this.#core.newest() : await this.#core.show(context, options ?? {}, op, path)
     const node = this.#find(shown, context, path, seeBits, op)
     return { stat: this.#statOf(shown, node), position: shown.position }
   }
@@ -52,7 +54,7 @@ export class Reads {
     const op = 'store.read'
     checkDeadline(context, op, path)
     if (this.#turns.isOver()) await this.#turns.next()
-    const shown = isPlain(options) ? this.#core.newest() : await this.#core.show(context, options!, op, path)
+    const shown = this.#isHere(options) ? this.#core.newest() : await this.#core.show(context, options ?? {}, op, path)
     const node = this.#find(shown, context, path, readBit, op)
     if (node.kind !== 'file') throw notAFile(node, op, path)
     const offset = options?.offset ?? 0
@@ -87,7 +89,7 @@ export class Reads {
     const op = 'store.readlink'
     checkDeadline(context, op, path)
     if (this.#turns.isOver()) await this.#turns.next()
-    const shown = isPlain(options) ? this.#core.newest() : await this.#core.show(context, options!, op, path)
+    const shown = this.#isHere(options) ? this.#core.newest() : await this.#core.show(context, options ?? {}, op, path)
     const node = this.#find(shown, context, path, seeBits, op)
     if (node.kind !== 'symlink') throw new NineError({ kind: 'invalid', op, path, message: `${path} is no symbolic link` })
     return { target: targetOf(node), position: shown.position }
@@ -97,16 +99,17 @@ export class Reads {
     const op = 'store.list'
     checkDeadline(context, op, path)
     if (this.#turns.isOver()) await this.#turns.next()
-    let shown = isPlain(options) ? this.#core.newest() : await this.#core.show(context, options!, op, path)
+    let shown: Shown
     let after = options?.after ?? ''
     if (options?.cursor !== undefined) {
       const cursor = decodeCursor(options.cursor)
       if (cursor.incarnation !== this.#core.positions.incarnation) {
         throw new NineError({ kind: 'compacted', op, path, message: 'the store has been restored since this list began' })
       }
-      shown = this.#core.showRevision(cursor.revision, op, path)
+      const at = this.#core.positions.exactly(cursor.revision, 0)
+      shown = await this.#core.show(context, { ...options, at }, op, path)
       after = cursor.after
-    }
+    } else shown = this.#isHere(options) ? this.#core.newest() : await this.#core.show(context, options ?? {}, op, path)
     const node = this.#find(shown, context, path, listBit, op)
     if (node.kind !== 'directory') throw new NineError({ kind: 'not_directory', op, path, message: `${path} is a ${node.kind}` })
     const { principal } = context
@@ -123,6 +126,7 @@ export class Reads {
     const op = 'store.getRights'
     checkDeadline(context, op, path)
     if (this.#turns.isOver()) await this.#turns.next()
+    if (!this.#isAlone) await this.#core.current(context, op, path)
     const shown = this.#core.newest()
     const node = this.#find(shown, context, path, 0, op)
     const mask = this.#core.rights(shown, node, context.principal)
@@ -130,6 +134,12 @@ export class Reads {
     const { record, on } = rightsAt(shown.view, node.ino, context.principal, this.#core.owner)
     const mine = allRights.filter((right) => (mask & rightBit(right)) !== 0)
     return { record, on, mine, position: shown.position }
+  }
+
+  /** Whether a read shows the state that is the newest here, without waiting for anything. */
+  #isHere(options: ReadOptions | undefined): boolean {
+    if (options === undefined) return this.#isAlone
+    return options.at === undefined && options.minPosition === undefined && (this.#isAlone || options.consistency === 'stale')
   }
 
   #statOf(shown: Shown, node: NodeRecord): Stat {
@@ -146,11 +156,6 @@ export class Reads {
     }
     return node
   }
-}
-
-/** Whether a read shows the newest state, as far as its options say. */
-function isPlain(options: ReadOptions | undefined): boolean {
-  return options === undefined || (options.at === undefined && options.minPosition === undefined)
 }
 
 /** Bytes of an inline value; the record's own where all of them are asked for. */

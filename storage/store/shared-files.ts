@@ -1,6 +1,6 @@
 /**
  * Files that shared handles have open: what they wrote is seen at once by every reader of this node, and published as
- * changes of byte ranges.
+ * changes of byte ranges. Other replicas see it when it is published; two nodes that append at once write to the same place.
  *
  * H1 What was written stays in a layer until the change that holds it has been applied, in the same turn: a reader sees
  *    it once, from the layer or from the store.
@@ -8,10 +8,11 @@
  * H3 A layer is published at sync, close, disconnect, limits.handle_publish_ms after its first byte, or when it is full.
  * H4 A change by path (a new value, a size, a time) is proposed behind what was written before it, so that no layer undoes it.
  */
+import { maskAt, writeBit } from '../apply/rights.ts'
 import { readAhead, readRange } from '../blob/chunk-tree.ts'
 import { isInline, ValueBuilder } from '../blob/value-builder.ts'
 import type { Context } from '../../namespace/context.ts'
-import { NineError, toNineError } from '../../namespace/errors.ts'
+import { isNineError, NineError, toNineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { Principal } from '../../namespace/rights.ts'
@@ -27,9 +28,11 @@ import {
   type TreeCommand,
   type WriteContent,
 } from '../model.ts'
+import { denied } from './absent.ts'
 import { answeredError, sizeOf, statOf } from './answers.ts'
 import type { StoreCore } from './core.ts'
 import { Layer, overlay, sizeUnder } from './layers.ts'
+import { isUnlinked } from './unlinked.ts'
 
 const op = 'store.syncHandle'
 /** Changes of one publication: its ranges and at most two changes of size. */
@@ -117,7 +120,7 @@ export class SharedFile {
 
   /** @throws NineError `not_found` once an unlinked file is collected */
   node(): NodeRecord {
-    const node = this.#files.core.tree.newest.node(this.ino)
+    const node = this.#files.core.file(this.ino)
     if (node !== undefined) return node
     throw new NineError({ kind: 'not_found', op, path: this.path, message: `${this.path} was removed and is no longer kept` })
   }
@@ -252,13 +255,33 @@ export class SharedFile {
   async #propose(layer: Layer, context: Context): Promise<StoredMutation | undefined> {
     const target: Target = { path: this.path, ino: this.ino }
     for (;;) {
+      // On a replica that lags this node may be old: then the value made from it is refused, and by then the state here is newer.
       const node = this.node()
+      if (isUnlinked(this.#files.core.tree.newest, node)) return this.#keep(layer, node)
       const size = layer.sizeOver(sizeOf(node))
       const isSmall = node.content.kind !== 'blob' && size <= limits.inline_bytes_max && layer.ranges.length <= ranges_per_txn
-      const outcome = isSmall
-        ? await this.#proposeRanges(layer, context, target, node)
-        : await this.#proposeValue(layer, context, target, node)
-      if (outcome !== undefined || !this.#layers.includes(layer)) return outcome
+      try {
+        const outcome = isSmall
+          ? await this.#proposeRanges(layer, context, target, node)
+          : await this.#proposeValue(layer, context, target, node)
+        if (outcome !== undefined || !this.#layers.includes(layer)) return outcome
+      } catch (error) {
+        if (!isNineError(error, 'not_found') || !isUnlinked(this.#files.core.tree.newest, this.node())) throw error
+      }
+    }
+  }
+
+  /** The file was unlinked: the layer becomes what this node's handles see of it. */
+  async #keep(layer: Layer, node: NodeRecord): Promise<StoredMutation> {
+    const { core } = this.#files
+    if ((maskAt(core.tree.newest, node, layer.principal, core.owner) & writeBit) === 0) throw denied(op, this.path)
+    const builder = await this.#build(layer, node)
+    try {
+      const kept = core.unlinked.put(node, await builder.finish(), layer.principal, core.clock.now())
+      this.#remove(layer)
+      return kept
+    } finally {
+      await builder.release()
     }
   }
 
@@ -290,14 +313,10 @@ export class SharedFile {
   /** A large file: a new value that shares every chunk the ranges do not touch. */
   async #proposeValue(layer: Layer, context: Context, target: Target, node: NodeRecord): Promise<StoredMutation | undefined> {
     const { core } = this.#files
-    const { content } = node
-    const base = content.kind === 'blob' ? content.blob : content.kind === 'inline' ? content.bytes : undefined
-    const builder = new ValueBuilder({ store: core.blobs, pins: core.pins, base })
+    const builder = await this.#build(layer, node)
     try {
-      if (layer.cut < builder.size) await builder.truncate(layer.cut)
-      for (const range of layer.ranges) await builder.write(range.offset, range.buffer.subarray(0, range.length))
-      if (layer.extend > builder.size) await builder.truncate(layer.extend)
       const built = await builder.finish()
+      await core.replicateChunks(context, op, this.path, built, node.content)
       const at = { path: node.ino, version: node.version }
       const content: WriteContent = isInline(built)
         ? { kind: 'replace', bytes: built.inline, base: at }
@@ -306,6 +325,22 @@ export class SharedFile {
       return this.#resultOf(await core.propose(context, op, this.path, command, () => this.#remove(layer)))
     } finally {
       await builder.release()
+    }
+  }
+
+  /** Release it. */
+  async #build(layer: Layer, { content }: NodeRecord): Promise<ValueBuilder> {
+    const { blobs, pins } = this.#files.core
+    const base = content.kind === 'blob' ? content.blob : content.kind === 'inline' ? content.bytes : undefined
+    const builder = new ValueBuilder({ store: blobs, pins, base })
+    try {
+      if (layer.cut < builder.size) await builder.truncate(layer.cut)
+      for (const range of layer.ranges) await builder.write(range.offset, range.buffer.subarray(0, range.length))
+      if (layer.extend > builder.size) await builder.truncate(layer.extend)
+      return builder
+    } catch (error) {
+      await builder.release()
+      throw error
     }
   }
 

@@ -42,6 +42,7 @@ import { limits } from '../../namespace/limits.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { RightsRecord } from '../../namespace/rights.ts'
 import type { NodeRecord, Outcome, StoredTxn } from '../model.ts'
+import type { Tree } from '../tree/tree.ts'
 import { answeredError, statOf } from './answers.ts'
 import { createCommand, renameCommand, setStatCommand, symlinkCommand, txnCommand, writeCommand } from './commands.ts'
 import { StoreCore, type CoreParts } from './core.ts'
@@ -120,7 +121,7 @@ export class Store implements FileServer {
     const op = 'store.write'
     checkDeadline(context, op, path)
     const command = writeCommand(this.#core.random, path, bytes, options)
-    if (!this.#shared.isEmpty) await this.#settle(path)
+    if (!this.#shared.isEmpty) await this.#settle(context, op, path)
     let outcome: Outcome
     if (bytes.length > limits.inline_bytes_max) {
       const isWhole = command.content.kind === 'replace'
@@ -157,7 +158,7 @@ export class Store implements FileServer {
     const op = 'store.setStat'
     checkDeadline(context, op, path)
     const command = setStatCommand(path, changes, options)
-    if (!this.#shared.isEmpty) await this.#settle(path)
+    if (!this.#shared.isEmpty) await this.#settle(context, op, path)
     let outcome = await this.#core.propose(context, op, path, command)
     if (outcome.kind === 'needs_chunks') outcome = await this.#large.change(context, op, command)
     if (outcome.kind !== 'txn') return this.#core.mutationOf(outcome, op, path)
@@ -166,7 +167,9 @@ export class Store implements FileServer {
     throw new NineError({ kind: 'invalid', op, path, message: 'this client has used the same sequence number for another operation' })
   }
 
-  async #settle(path: Path): Promise<void> {
+  /** Files that handles have open here are settled under the names they have for everybody. */
+  async #settle(context: Context, op: string, path: Path): Promise<void> {
+    await this.#core.current(context, op, path)
     const node = nodeAt(this.#core.tree.newest, path)
     if (node !== undefined) await this.#shared.settle(node.ino)
   }
@@ -212,6 +215,11 @@ export class Store implements FileServer {
 
   revokeLease(context: Context, lease: string): Promise<MutationResult> {
     return this.#leases.revoke(context, lease)
+  }
+
+  /** For whoever replicates this store: another replica asks its leader. Gives the ttl, milliseconds. @throws NineError `not_found`, `denied`, `unavailable` (not the leader) */
+  renewAsLeader(context: Context, lease: string): Promise<number> {
+    return this.#leases.renewAsLeader(context, lease)
   }
 
   lock(context: Context, path: Path, lease: string): Promise<LockResult> {
@@ -273,6 +281,22 @@ export class Store implements FileServer {
     if (leases.length > 0) this.#leases.changed(leases)
   }
 
+  /** For whoever replicates this store: this node leads in `term`, the opening entry of which is applied; 0: it leads no longer. */
+  leading(term: number): void {
+    this.#leases.leading(term)
+  }
+
+  /**
+   * For whoever replicates this store: a snapshot took the place of the state, in one turn with this call. Watches go on from history
+   * where it reaches back far enough, else they end with `compacted`.
+   */
+  replaced(tree: Tree, leaseTable: LeaseTable, revision: number): void {
+    const next = this.#core.revision + 1
+    this.#core.replaced(tree, revision)
+    this.#watches.replaced(next)
+    this.#leases.replaced(leaseTable)
+  }
+
   /** For collection: whether a handle holds this file, unlinked or not. */
   isOpen(ino: number): boolean {
     return this.#handles.isOpen(ino)
@@ -290,18 +314,20 @@ export class Store implements FileServer {
 }
 
 function watchSource(core: StoreCore): WatchSource {
-  const { tree, owner } = core
+  const { owner } = core
   const mask = (principal: Context['principal'], node: NodeRecord): number => {
-    let rights = maskAt(tree.newest, node, principal, owner)
-    const now = node.kind === 'directory' ? tree.newest.node(node.ino) : undefined
-    if (now !== undefined) rights &= maskAt(tree.newest, now, principal, owner)
+    const { newest } = core.tree
+    let rights = maskAt(newest, node, principal, owner)
+    const now = node.kind === 'directory' ? newest.node(node.ino) : undefined
+    if (now !== undefined) rights &= maskAt(newest, now, principal, owner)
     return rights
   }
   return {
     positions: core.positions,
     revision: () => core.revision,
-    firstKept: () => tree.history.floor + 1,
-    readHistory: (from, max) => tree.history.read(from, max),
+    firstKept: () => core.tree.history.floor + 1,
+    readHistory: (from, max) => core.tree.history.read(from, max),
+    current: (context, op, path) => core.current(context, op, path),
     maySee: (principal, node) => principal.name === owner || (mask(principal, node) & seeBits) !== 0,
     mayRead: (principal, node) => principal.name === owner || (mask(principal, node) & readBit) !== 0,
   }

@@ -7,6 +7,9 @@
  *    first event that was not.
  * W3 Rights are checked as they are when an event is delivered: by the records above the node, wherever it was moved.
  * W4 The first batch comes at once, without events when there are none yet: from it on a watcher knows where to go on.
+ * W5 On a replica a watch without `from` begins behind all that was acknowledged anywhere when it was asked for, and one from a
+ *    revision that is not here yet waits for it if the cluster has it.
+ * W6 When a snapshot took the place of the state, live watchers read history again from where they were.
  */
 import type { Context } from '../../namespace/context.ts'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -30,6 +33,8 @@ export interface WatchSource {
   firstKept(): number
   /** Revisions from `from` on, in order, at most `max`; fewer only at the end. */
   readHistory(from: number, max: number): readonly Revision[]
+  /** Resolves when the state here is the newest there was when it was called; undefined: it always is. */
+  current(context: Context, op: string, path: string): Promise<void> | undefined
   /** Whether the principal may see the node, which may be removed, and its bytes. */
   maySee(principal: Principal, node: NodeRecord): boolean
   mayRead(principal: Principal, node: NodeRecord): boolean
@@ -65,28 +70,29 @@ export class WatchHub {
    */
   watch(context: Context, path: Path, options: WatchOptions): AsyncIterable<WatchBatch> {
     const now = this.source.revision() + 1
-    return { [Symbol.asyncIterator]: () => this.#start(context, path, options, now) }
+    const current = this.#isHere(options.from) ? undefined : this.source.current(context, op, path) // W5
+    // Told by the first next(); until then nobody has asked.
+    current?.catch(ignore)
+    return { [Symbol.asyncIterator]: () => this.#start(context, path, options, now, current) }
   }
 
-  #start(context: Context, path: Path, options: WatchOptions, now: number): AsyncIterator<WatchBatch> {
+  /** Whether a watch from there needs to know of nothing that is not here. */
+  #isHere(from: WatchOptions['from']): boolean {
+    if (from === undefined) return false
+    const { store, incarnation } = this.source.positions
+    const revision = typeof from === 'number' ? from : from.find((at) => at.store === store && at.incarnation === incarnation)?.revision
+    return revision === undefined || revision <= this.source.revision() + 1
+  }
+
+  #start(context: Context, path: Path, options: WatchOptions, now: number, current: Promise<void> | undefined): AsyncIterator<WatchBatch> {
     const watcher = new Watcher(this, context, path, options)
     try {
       if (this.#started >= limits.watches_max) {
         throw new NineError({ kind: 'overloaded', op, path, message: `this node serves at most ${limits.watches_max} watches` })
       }
-      const from = options.from
-      if (from === undefined) watcher.revision = now
-      else if (typeof from === 'number') watcher.revision = from
-      else {
-        const element = this.source.positions.own(from, this.source.revision(), op, path)
-        watcher.revision = element.revision
-        watcher.ordinal = element.ordinal
-      }
-      if (!Number.isSafeInteger(watcher.revision) || watcher.revision < 0 || watcher.revision > this.source.revision() + 1) {
-        const message = `revision ${watcher.revision} is not one of this store, which is at ${this.source.revision()}`
-        throw new NineError({ kind: 'invalid', op, path, message })
-      }
-      watcher.revision = Math.max(1, watcher.revision)
+      if (current === undefined) this.#place(watcher, options.from ?? now)
+      else watcher.placed = current.then(() => this.#place(watcher, options.from ?? this.source.revision() + 1))
+      watcher.placed?.catch(ignore)
     } catch (error) {
       watcher.fail(toNineError(error, op, path))
       return watcher
@@ -95,6 +101,24 @@ export class WatchHub {
     watcher.isStarted = true
     this.#progress ??= setInterval(() => this.#tellProgress(), limits.watch_progress_ms).unref()
     return watcher
+  }
+
+  /** @throws NineError `compacted`, `invalid` */
+  #place(watcher: Watcher, from: Position | number): void {
+    const { path } = watcher
+    const now = this.source.revision()
+    let revision: number
+    if (typeof from === 'number') revision = from
+    else {
+      const element = this.source.positions.own(from, now, op, path)
+      revision = element.revision
+      watcher.ordinal = element.ordinal
+    }
+    if (!Number.isSafeInteger(revision) || revision < 0 || revision > now + 1) {
+      const message = `revision ${revision} is not one of this store, which is at ${now}`
+      throw new NineError({ kind: 'invalid', op, path, message })
+    }
+    watcher.revision = Math.max(1, revision)
   }
 
   /** Deliver what a revision did. Called in order, each revision once. */
@@ -141,6 +165,14 @@ export class WatchHub {
     else known.add(watcher)
   }
 
+  /** A snapshot took the place of the state, of which watchers have seen everything before revision `next`. W6 */
+  replaced(next: number): void {
+    for (const watcher of [...this.#all]) {
+      this.#part(watcher)
+      watcher.fallBehind(next)
+    }
+  }
+
   leave(watcher: Watcher): void {
     if (watcher.isStarted) {
       watcher.isStarted = false
@@ -149,6 +181,11 @@ export class WatchHub {
         this.#progress = undefined
       }
     }
+    this.#part(watcher)
+  }
+
+  /** The opposite of join. */
+  #part(watcher: Watcher): void {
     if (!this.#all.delete(watcher)) return
     const index = watcher.isRecursive ? this.#recursive : this.#direct
     const known = index.get(watcher.path)
@@ -222,6 +259,8 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
   ordinal = 0
   stamp = 0
   isStarted = false
+  /** When `revision` is known; undefined: it is. */
+  placed: Promise<void> | undefined
   readonly #hub: WatchHub
   readonly #principal: Principal
   readonly #withBytes: boolean
@@ -230,8 +269,9 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
   #isLive = false
   /** Whether a batch was given before it was live. */
   #hasTold = false
-  /** Calls of next() before the watch is live, one after the other. */
+  /** Calls of next() while the watch is not live, one after the other. */
   #turn: Promise<unknown> = Promise.resolve()
+  #tellEnd: (() => void) | undefined
 
   constructor(hub: WatchHub, context: Context, path: Path, options: WatchOptions) {
     this.#hub = hub
@@ -241,7 +281,12 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
     this.#withBytes = options.statsOnly !== true
     this.#withPrevious = options.previous === true
     const position = hub.source.positions.exactly(hub.source.revision() + 1, 0)
-    this.#queue = new WatchQueue({ op, path, position, signal: context.signal, onEnd: () => hub.leave(this) })
+    this.#queue = new WatchQueue({ op, path, position, signal: context.signal, onEnd: () => this.#end() })
+  }
+
+  #end(): void {
+    this.#hub.leave(this)
+    this.#tellEnd?.()
   }
 
   [Symbol.asyncIterator](): this {
@@ -250,8 +295,8 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
 
   next(): Promise<IteratorResult<WatchBatch>> {
     if (this.#isLive || this.#queue.isEnded) return this.#queue.next()
-    const turn = this.#turn.then(() => this.#catchUp())
-    this.#turn = turn.catch(() => undefined)
+    const turn = this.#turn.then(() => this.#next())
+    this.#turn = turn.catch(ignore)
     return turn
   }
 
@@ -279,8 +324,46 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
     this.#queue.progress(position)
   }
 
-  /** W1 */
-  async #catchUp(): Promise<IteratorResult<WatchBatch>> {
+  /** No longer live: everything before revision `next` was offered to it. W6 */
+  fallBehind(next: number): void {
+    this.#isLive = false
+    this.#hasTold = true
+    this.revision = next
+    this.ordinal = 0
+    const turn = this.#turn.then(() => this.#feed())
+    this.#turn = turn.catch(ignore)
+  }
+
+  /** Who waits in the queue since the watch was live gets what history has; who comes later reads it himself. */
+  async #feed(): Promise<void> {
+    while (this.#queue.readers > 0) {
+      const batch = await this.#catchUp()
+      if (batch === undefined) return
+      this.#queue.push(batch.events, batch.position)
+      // Readers are woken behind this turn.
+      await nextTurn()
+    }
+  }
+
+  async #next(): Promise<IteratorResult<WatchBatch>> {
+    if (this.placed !== undefined) await this.#waitForPlace(this.placed)
+    const value = this.#queue.isEmpty ? await this.#catchUp() : undefined
+    return value === undefined ? this.#queue.next() : { done: false, value }
+  }
+
+  /** W5; also ends when the watch does. */
+  async #waitForPlace(placed: Promise<void>): Promise<void> {
+    const ended = new Promise<void>((resolve) => (this.#tellEnd = resolve))
+    try {
+      if (!this.#queue.isEnded) await Promise.race([placed, ended])
+    } catch (error) {
+      this.fail(toNineError(error, op, this.path))
+    }
+    this.placed = undefined
+  }
+
+  /** W1: the next batch that history has; undefined once the watch is live, or has ended. */
+  async #catchUp(): Promise<WatchBatch | undefined> {
     const { source } = this.#hub
     while (!this.#isLive && !this.#queue.isEnded) {
       if (this.revision > source.revision()) {
@@ -288,14 +371,13 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
         const position = source.positions.exactly(this.revision, 0)
         this.#queue.progress(position)
         this.#hub.join(this)
-        if (!this.#hasTold) return { done: false, value: { events: [], position } } // W4
-        break
+        return this.#hasTold ? undefined : { events: [], position } // W4
       }
       try {
         const events = this.#readHistory()
         if (events.length > 0) {
           this.#hasTold = true
-          return { done: false, value: { events, position: source.positions.exactly(this.revision, this.ordinal) } }
+          return { events, position: source.positions.exactly(this.revision, this.ordinal) }
         }
         // Nothing in all of these was for this watch: others have their turn before the next ones.
         await nextTurn()
@@ -303,7 +385,7 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
         this.fail(toNineError(error, op, this.path))
       }
     }
-    return this.#queue.next()
+    return undefined
   }
 
   #readHistory(): WatchEvent[] {
@@ -345,4 +427,8 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
     if (seesNow) return { ...whole, type: 'create', from: undefined, previous: undefined }
     return { ...whole, type: 'remove', path: from, from: undefined, stat: statOf(previous) }
   }
+}
+
+function ignore(): void {
+  // Whoever asks next is told.
 }

@@ -63,7 +63,7 @@ describe('lease timers', () => {
           expect([...rung].sort()).toEqual([...expected].sort())
           expect(timers.count).toBe(table.size)
         }
-        timers.close()
+        timers.clear()
         expect(vi.getTimerCount()).toBe(0)
       }),
       { numRuns: 500 },
