@@ -1,0 +1,139 @@
+/** What only our own cluster is asked: how soon a full node is back, how fast an empty one catches up, what idle groups cost. */
+import { setTimeout } from 'node:timers/promises'
+import { contextFor } from '../namespace/context.ts'
+import { joinName, parsePath } from '../namespace/path.ts'
+import type { Session } from '../sdk/session.ts'
+import { OwnCluster } from './cluster-nodes.ts'
+import { leaderOf } from './cluster-state.ts'
+import { cpuSecondsOf, residentMebibytes } from './peers/cluster-process.ts'
+
+export interface RecoverySizes {
+  /** Values in the store, 256 B each. */
+  readonly keys: number
+  readonly groups: number
+  readonly idleSeconds: number
+}
+
+export interface RecoveryFigures {
+  readonly keys: number
+  /** From the start of the process of a follower that was killed until its ready file is there, and until it answers a linearizable read. */
+  readonly restartReadySeconds: number
+  readonly restartReadSeconds: number
+  /** Of a node whose disk is empty, from its start until it has the last value. Bytes of keys and values. */
+  readonly catchUpSeconds: number
+  readonly catchUpMegabytesPerSecond: number
+  readonly groups: number
+  /** Of each node while nothing happens, of one core. */
+  readonly idlePercent: readonly number[]
+  readonly idleMebibytes: readonly number[]
+}
+
+const value = Buffer.alloc(256, 'abcdefghijklmnopqrstuvwxyz')
+const batch = 500
+const patience_ms = 300_000
+const folder = parsePath('/data/many')
+const marker = joinName(folder, 'marker')
+
+export async function measureRecovery(sizes: RecoverySizes): Promise<RecoveryFigures> {
+  return { ...(await full(sizes)), ...(await idle(sizes)) }
+}
+
+async function full({ keys }: RecoverySizes): Promise<Omit<RecoveryFigures, 'groups' | 'idlePercent' | 'idleMebibytes'>> {
+  const cluster = await OwnCluster.start()
+  try {
+    const sessions = await connectAll(cluster)
+    const leader = await leaderOf(sessions)
+    const follower = (leader + 1) % cluster.size
+    const bytes = await load(sessions[leader]!, keys)
+    await cluster.driver.ask({ do: 'settled' })
+    await sessions[follower]!.close()
+
+    await cluster.processes.end(follower)
+    let begun = performance.now()
+    await cluster.restart(follower)
+    const restartReadySeconds = since(begun)
+    const back = await cluster.connect(follower)
+    await back.client.stat(marker)
+    const restartReadSeconds = since(begun)
+    await back.close()
+
+    await cluster.processes.end(follower)
+    cluster.loseDisk(follower)
+    begun = performance.now()
+    cluster.begin(follower)
+    await hasMarker(cluster, follower)
+    const catchUpSeconds = since(begun)
+
+    for (const session of sessions) await session.close()
+    return { keys, restartReadySeconds, restartReadSeconds, catchUpSeconds, catchUpMegabytesPerSecond: bytes / 1e6 / catchUpSeconds }
+  } finally {
+    await cluster.stop()
+  }
+}
+
+/** @returns bytes of keys and values written */
+async function load({ client }: Session, keys: number): Promise<number> {
+  const context = contextFor(client.principal, Infinity)
+  await client.mkdir(folder)
+  let next = 0
+  let bytes = 0
+  const worker = async (): Promise<void> => {
+    for (let at = (next += batch) - batch; at < keys; at = (next += batch) - batch) {
+      const then = Array.from({ length: Math.min(batch, keys - at) }, (_, i) => {
+        const path = joinName(folder, `key-${at + i}`)
+        bytes += path.length + value.length
+        return { op: 'write' as const, path, bytes: value }
+      })
+      await client.server.txn(context, { if: [], then, else: [] })
+    }
+  }
+  await Promise.all(Array.from({ length: 8 }, worker))
+  await client.write(marker, 'all are there')
+  return bytes
+}
+
+/** Resolves when the node itself, asking no other, has what was written last. It serves no session before it belongs to the cluster. */
+async function hasMarker(cluster: OwnCluster, node: number): Promise<void> {
+  await cluster.ready(node)
+  const session = await cluster.connect(node)
+  for (const end = performance.now() + patience_ms; ;) {
+    if (await session.client.exists(marker, { consistency: 'stale' }).catch(() => false)) break
+    if (performance.now() > end) throw new Error(`an empty node has not caught up in ${patience_ms / 1000} s`)
+    await setTimeout(20)
+  }
+  await session.close()
+}
+
+/** Groups are what stores of services are. */
+async function idle({ groups, idleSeconds }: RecoverySizes): Promise<Pick<RecoveryFigures, 'groups' | 'idlePercent' | 'idleMebibytes'>> {
+  const cluster = await OwnCluster.start()
+  try {
+    const session = await cluster.connect(0)
+    for (let group = 0; group < groups; group++) await session.control('service.store', { service: `idle-${group}` })
+    await session.close()
+    // An idle client is none of the cost.
+    await cluster.driver.stop()
+    // Until what followed the last of them (elections, checkpoints, the rest that quiet groups come to) is over.
+    await setTimeout(idleSeconds * 1000)
+    const pids = Array.from({ length: cluster.size }, (_, node) => cluster.processes.pid(node))
+    const before = pids.map(cpuSecondsOf)
+    const begun = performance.now()
+    await setTimeout(idleSeconds * 1000)
+    const seconds = since(begun)
+    return {
+      groups,
+      idlePercent: pids.map((pid, node) => ((cpuSecondsOf(pid) - before[node]!) / seconds) * 100),
+      idleMebibytes: pids.map(residentMebibytes),
+    }
+  } finally {
+    await cluster.stop()
+  }
+}
+
+function connectAll(cluster: OwnCluster): Promise<Session[]> {
+  return Promise.all(Array.from({ length: cluster.size }, (_, node) => cluster.connect(node)))
+}
+
+function since(begun: number): number {
+  return (performance.now() - begun) / 1000
+}
