@@ -11,12 +11,15 @@ import type { ChunkHash } from '../../storage/blob/store.ts'
 import { openEngine, type Engine, type EngineOptions } from '../../storage/engine/engine.ts'
 import type { StoreRow } from '../../storage/engine/folder.ts'
 import type { Peers, RequestOptions } from '../../storage/replica/peers.ts'
+import type { WalFiles } from '../../storage/wal/files.ts'
 import type { Store } from '../../storage/store/store.ts'
 
 export interface ClusterOptions {
   readonly names?: readonly string[]
   readonly tickMs?: number
   readonly tuning?: EngineOptions['tuning']
+  /** The disk below a node's log; the real one where undefined. */
+  readonly walFiles?: (id: string) => WalFiles | undefined
 }
 
 export class LocalNode {
@@ -60,7 +63,7 @@ export class LocalCluster {
     node.life += 1
     const member = { id, life: node.life, peers: this.#peersOf(id), tickMs: this.#options.tickMs ?? 20 }
     const { tuning } = this.#options
-    node.engine = await openEngine({ dir: node.dir, owner: 'glenda', member, tuning })
+    node.engine = await openEngine({ dir: node.dir, owner: 'glenda', member, tuning, walFiles: this.#options.walFiles?.(id) })
     await node.engine.openStore(this.row)
     return node
   }

@@ -1,0 +1,80 @@
+/** Disks that fail below a node of a cluster. */
+import { afterEach, describe, expect, it } from 'vitest'
+import { contextFor } from '../../namespace/context.ts'
+import { parsePath } from '../../namespace/path.ts'
+import { SimDisk } from '../wal/disk.ts'
+import { startCluster, type LocalCluster, type LocalNode } from './cluster.ts'
+
+let cluster: LocalCluster
+afterEach(() => cluster.close())
+
+const glenda = { name: 'glenda', groups: [] }
+const path = parsePath('/file')
+const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString()
+
+async function startOnDisks(): Promise<{ disks: Map<string, SimDisk>; leader: LocalNode }> {
+  const disks = new Map(['n1', 'n2', 'n3'].map((id) => [id, new SimDisk()]))
+  cluster = await startCluster({ walFiles: (id) => disks.get(id) })
+  const leader = await cluster.leader()
+  await leader.store.write(contextFor(glenda), path, Buffer.from('first'))
+  return { disks, leader }
+}
+
+async function leaderBesides(id: string): Promise<LocalNode> {
+  for (;;) {
+    for (const node of cluster.nodes.values()) if (node.id !== id && (node.engine?.member?.replica(1)?.term ?? 0) > 0) return node
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
+
+describe('an I/O error below the log', () => {
+  it('ends the leader, which acknowledges nothing more, and another takes over', async () => {
+    const { disks, leader } = await startOnDisks()
+    const disk = disks.get(leader.id)!
+    disk.faults.push({ op: 'writeDurable', code: 'EIO' }, { op: 'write', code: 'EIO' })
+    const lost = leader.store.write(contextFor(glenda), path, Buffer.from('second'))
+    await expect(lost).rejects.toMatchObject({ kind: 'unavailable', outcome: 'unknown' })
+    expect(leader.engine!.status().isWritable).toBe(false)
+    await expect(leader.store.read(contextFor(glenda), path)).rejects.toMatchObject({ kind: 'unavailable' })
+    const next = await leaderBesides(leader.id)
+    await next.store.write(contextFor(glenda), path, Buffer.from('third'))
+    expect(text((await next.store.read(contextFor(glenda), path)).bytes)).toBe('third')
+  })
+
+  it('ends a follower, and the others go on without it', async () => {
+    const { disks, leader } = await startOnDisks()
+    const follower = [...cluster.nodes.values()].find(({ id }) => id !== leader.id)!
+    disks.get(follower.id)!.faults.push({ op: 'writeDurable', code: 'EIO' }, { op: 'write', code: 'EIO' })
+    for (let i = 0; i < 5; i++) await leader.store.write(contextFor(glenda), path, Buffer.from(`${i}`))
+    await expect(follower.store.read(contextFor(glenda), path)).rejects.toMatchObject({ kind: 'unavailable' })
+    expect(text((await leader.store.read(contextFor(glenda), path)).bytes)).toBe('4')
+  })
+})
+
+describe('a full disk', () => {
+  it('of the leader: what was asked for is agreed on by the others or refused, and all goes on when there is room', async () => {
+    const { disks, leader } = await startOnDisks()
+    const disk = disks.get(leader.id)!
+    disk.room = 0
+    const value = Buffer.alloc(100 * 1024, 1)
+    const outcomes = new Set<string>()
+    for (let i = 0; i < 40; i++) {
+      await leader.store.write(contextFor(glenda, 2_000), parsePath(`/big${i}`), value).then(
+        () => outcomes.add('done'),
+        (error: { kind: string }) => outcomes.add(error.kind),
+      )
+    }
+    for (const outcome of outcomes) expect(['done', 'no_space', 'deadline']).toContain(outcome)
+    expect(outcomes).toContain('no_space')
+    disk.room = Infinity
+    let done = false
+    while (!done) {
+      await leader.store.write(contextFor(glenda, 2_000), path, Buffer.from('room')).then(
+        () => (done = true),
+        (error: unknown) => expect(error).toMatchObject({ kind: 'no_space', outcome: 'none' }),
+      )
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+    expect(text((await leader.store.read(contextFor(glenda), path)).bytes)).toBe('room')
+  })
+})
