@@ -4,7 +4,8 @@
  * D1 Any bytes give items or a WireError: nothing is allocated by a claimed count or length that the packet has no bytes for.
  * D2 The data of entries and the bodies of requests are views of the packet.
  */
-import { Reader, WireError } from '../../proto/protobuf.ts'
+import { WireError } from '../../proto/protobuf.ts'
+import type { Reader } from '../../proto/protobuf.ts'
 import type { GroupId, PeerItem } from '../../raft/driver/ports.ts'
 import type { Configuration, Entry, Message, NodeId } from '../../raft/model.ts'
 import { entryHas, itemKind } from './codec.ts'

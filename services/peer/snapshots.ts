@@ -8,7 +8,7 @@
  * S4 A receiver has at most one transfer of a group, the newest: an older one is closed before its sink is opened.
  */
 import { crc32c } from '@node-rs/crc32'
-import { NineError } from '../../namespace/errors.ts'
+import { NineError, toNineError } from '../../namespace/errors.ts'
 import { bytesKey, Reader, varintKey, WireError, Writer } from '../../proto/protobuf.ts'
 import type { GroupId } from '../../raft/driver/ports.ts'
 import type { Install, NodeId } from '../../raft/model.ts'
@@ -107,7 +107,7 @@ export class SnapshotSender {
     }
     if (offset > source.size) throw new NineError({ kind: 'invalid', op: 'peer.snapshot', message: `${to} has more than there is` })
     progress.sentBytes = offset
-    let failure: unknown
+    let failure: NineError | undefined
     const under = new Set<Promise<void>>()
     while (offset < source.size && failure === undefined) {
       const bytes = await source.read(offset, Math.min(part_bytes, source.size - offset))
@@ -119,7 +119,7 @@ export class SnapshotSender {
           under.delete(part)
         },
         (error: unknown) => {
-          failure ??= error
+          failure ??= toNineError(error, 'peer.snapshot')
           under.delete(part)
         },
       )
