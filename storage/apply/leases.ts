@@ -47,7 +47,7 @@ const noChanges: readonly LeaseChange[] = []
 const noInos: readonly Ino[] = []
 
 export class LeaseTable {
-  readonly #leases = new Map<string, Lease>()
+  #leases = new Map<string, Lease>()
   readonly #dirty = new DirtyKeys()
   #journal: Undo[] = []
 
@@ -156,6 +156,12 @@ export class LeaseTable {
 
   exportSaved(): void {
     this.#dirty.saved()
+  }
+
+  /** Take over the leases of another table, which is done for: all of them are saved. */
+  adopt(other: LeaseTable): void {
+    this.#leases = other.#leases
+    this.#dirty.clear()
   }
 
   /** @throws NineError `corrupt` */

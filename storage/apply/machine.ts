@@ -43,7 +43,7 @@ const noLeases: readonly LeaseChange[] = []
 export class Machine {
   readonly owner: string
   readonly leases = new LeaseTable()
-  readonly #clients = new ClientTable()
+  #clients = new ClientTable()
   readonly #writer = new ByteWriter()
   #index = 0
   #revision = 0
@@ -165,13 +165,31 @@ export class Machine {
 
   /** Take over a state that was exported, into a new machine. @throws NineError `corrupt` */
   import(entries: Iterable<readonly [string, Uint8Array | undefined]>): void {
+    this.importPart(entries)
+    this.imported()
+  }
+
+  /** As import, for a state that comes in parts; call `imported` after the last. @throws NineError `corrupt` */
+  importPart(entries: Iterable<readonly [string, Uint8Array | undefined]>): void {
     for (const [key, bytes] of entries) {
       if (bytes === undefined) continue
       if (key === clockKey) this.#decodeClock(bytes)
       else if (isClientKey(key)) this.#clients.import(key, bytes)
       else if (key.startsWith(leasePrefix)) this.leases.import(key.slice(leasePrefix.length), bytes)
     }
+  }
+
+  imported(): void {
     this.#clients.imported()
+  }
+
+  /** Take over the state of another machine, which is done for: all of it is saved. Times given to proposals are not forgotten. */
+  adopt(other: Machine): void {
+    this.#clients = other.#clients
+    this.leases.adopt(other.leases)
+    this.#index = other.#index
+    this.#revision = other.#revision
+    this.#time = other.#time
   }
 
   #encodeClock(): Uint8Array {

@@ -19,7 +19,7 @@ import type { BlobRef, Revision } from '../model.ts'
 import { ByteWriter } from '../tree/bytes.ts'
 import { folderError } from '../engine/folder.ts'
 import { encodeRevision, header_bytes, type StoredImage, type StoredRevision } from './format.ts'
-import { Segment } from './segment.ts'
+import { Segment, type SegmentFile } from './segment.ts'
 
 export interface HistoryOptions {
   readonly dir: string
@@ -79,6 +79,8 @@ export class History {
   #isFolderDirty = true
   #isClosed = false
   #retry: NodeJS.Timeout | undefined
+  /** Who needs all that is kept to stay. */
+  #holds = 0
   /** H6 */
   #failure: NineError | undefined
 
@@ -206,7 +208,7 @@ export class History {
   /** H4. Resolves to the number of segments dropped. */
   async compact(options: CompactOptions): Promise<number> {
     let dropped = 0
-    while (this.#segments.length > 1) {
+    while (this.#segments.length > 1 && this.#holds === 0) {
       const [oldest, next] = this.#segments as [Segment, Segment]
       const isOld = next.count > 0 && this.#use(next).firstTime() <= options.olderThan
       if (!isOld && this.size <= options.bytesMax) break
@@ -220,6 +222,20 @@ export class History {
     }
     if (dropped > 0) this.#syncFolder()
     return dropped
+  }
+
+  /** Nothing is compacted until the returned function is called, once. */
+  hold(): () => void {
+    this.#holds++
+    return () => this.#holds--
+  }
+
+  /**
+   * Files that hold the revisions up to `revision`, the oldest first. They are complete once a sync after that revision has answered, and
+   * stay while history is held. @throws NineError `corrupt`
+   */
+  files(revision: number): SegmentFile[] {
+    return this.#segments.filter(({ first }) => first <= revision).map((segment) => this.#use(segment).fileUpTo(revision))
   }
 
   /** The tree has a checkpoint at this revision: it is what history is opened at next. */

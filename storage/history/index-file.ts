@@ -64,3 +64,10 @@ export function decodeIndex(bytes: Buffer, first: number, count: number, blobs: 
     throw error
   }
 }
+
+/** Bytes of the segment that an index, which `decodeIndex` has taken, was made for. */
+export function sizeInIndex(bytes: Buffer): number {
+  const reader = new ByteReader(bytes, 4)
+  reader.varint()
+  return reader.varint()
+}

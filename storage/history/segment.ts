@@ -5,7 +5,19 @@
  * S2 A record whose checksum does not hold is `corrupt` when it is read; the others stay readable.
  * S3 A sealed segment never changes. Its index file can be made again from it at any time.
  */
-import { closeSync, fdatasync, ftruncateSync, fstatSync, openSync, readFileSync, readSync, unlinkSync, write, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  fdatasync,
+  ftruncateSync,
+  fstatSync,
+  openSync,
+  readFileSync,
+  readSync,
+  unlinkSync,
+  write,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { NineError, isNineError } from '../../namespace/errors.ts'
 import type { Micros } from '../../namespace/stat.ts'
@@ -22,7 +34,7 @@ import {
   type RecordHeader,
   type StoredRevision,
 } from './format.ts'
-import { BlobSet, decodeIndex, encodeIndex } from './index-file.ts'
+import { BlobSet, decodeIndex, encodeIndex, sizeInIndex } from './index-file.ts'
 import { scanSegment } from './scan.ts'
 
 const slab_bytes_min = 16 * 1024
@@ -35,6 +47,17 @@ interface Slab {
   readonly buffer: Buffer
   length: number
   written: number
+}
+
+/** What a copy of a segment is made of. */
+export interface SegmentFile {
+  readonly path: string
+  readonly first: number
+  readonly count: number
+  /** Bytes of the file that are part of it. */
+  readonly bytes: number
+  /** What goes into the index file beside it; it may name blobs of later revisions as well. */
+  readonly index: Buffer
 }
 
 export class Segment implements RecordFinder {
@@ -87,7 +110,7 @@ export class Segment implements RecordFinder {
   /** Open for appending after revision `last`: what stands behind it is cut off. @throws NineError `corrupt` when it ends before */
   openLast(last: number): void {
     this.#fd = openSync(this.path, 'r+')
-    this.#scan(last)
+    if (!this.#openIndexed(last)) this.#scan(last)
     this.#size = Math.min(this.#size, fstatSync(this.#fd).size)
     ftruncateSync(this.#fd, this.#size)
     unlinkQuietly(indexPath(this.path))
@@ -101,6 +124,18 @@ export class Segment implements RecordFinder {
   openSealed(last: number, size: number): void {
     this.#count = last - this.first + 1
     this.#size = size
+  }
+
+  /** The part of it up to a revision that it holds, or all. @throws NineError `corrupt` */
+  fileUpTo(revision: number): SegmentFile {
+    this.#load()
+    const { path, first } = this
+    const count = Math.min(revision, this.last) - first + 1
+    const offsets = this.#offsets!
+    // Where the next one is damaged, it is before the tree's last checkpoint: such a segment is copied as a whole.
+    const next = count < this.#count ? offsets[count]! : this.#size
+    const bytes = next === damaged ? this.#size : next
+    return { path, first, count, bytes, index: Buffer.from(encodeIndex(first, bytes, offsets.subarray(0, count), this.#blobs)) }
   }
 
   append(bytes: Buffer): void {
@@ -272,6 +307,23 @@ export class Segment implements RecordFinder {
     this.#blobs = blobs
   }
 
+  /** Whether an index that was made for exactly this end is there: then it need not be scanned. */
+  #openIndexed(last: number): boolean {
+    const count = last - this.first + 1
+    const path = indexPath(this.path)
+    if (count <= 0 || !existsSync(path)) return false
+    const index = readFileSync(path)
+    const blobs = new BlobSet()
+    const offsets = decodeIndex(index, this.first, count, blobs)
+    const size = offsets === undefined ? undefined : sizeInIndex(index)
+    if (offsets === undefined || size === undefined || size > fstatSync(this.#fd!).size) return false
+    this.#offsets = offsets
+    this.#blobs = blobs
+    this.#count = count
+    this.#size = size
+    return true
+  }
+
   #scan(last: number): void {
     const { offsets, end, blobRevisions } = scanSegment(this.#open(), this.first, last)
     this.#offsets = new Uint32Array(Math.max(1024, offsets.length))
@@ -288,12 +340,13 @@ export class Segment implements RecordFinder {
   }
 }
 
-export function segmentPath(dir: string, first: number): string {
-  return join(dir, `${String(first).padStart(16, '0')}.history`)
+/** The index file beside a segment. */
+export function indexPath(path: string): string {
+  return path.replace(/\.history$/, '.index')
 }
 
-function indexPath(path: string): string {
-  return path.replace(/\.history$/, '.index')
+export function segmentPath(dir: string, first: number): string {
+  return join(dir, `${String(first).padStart(16, '0')}.history`)
 }
 
 function unlinkQuietly(path: string): void {

@@ -12,7 +12,9 @@ import { NineError, type ErrorKind } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import { folderError } from '../engine/folder.ts'
 import { checkDatabaseFile } from './database-file.ts'
-import { rowKeyEncoder, type RangeOptions, type RowKey, type Rows, type Tables } from './rows.ts'
+import { rowKeyEncoder, type RangeOptions, type ReadTransaction, type RowKey, type Rows, type Tables } from './rows.ts'
+import { Slots } from './slots.ts'
+import { dropSlot, Staged } from './staged.ts'
 import { openTree, type Tree, type TreeOptions } from './tree.ts'
 
 export interface EnvironmentOptions {
@@ -41,7 +43,9 @@ export async function openEnvironment(options: EnvironmentOptions): Promise<Envi
       // Writes are batches already; what this adds are promises that nobody can handle when a commit fails.
       eventTurnBatching: false,
     })
-    return new Environment(root, options.dir, options.historyDir ?? join(options.dir, '..', 'history'))
+    const environment = new Environment(root, options.dir, options.historyDir ?? join(options.dir, '..', 'history'))
+    environment.sweep()
+    return environment
   } catch (error) {
     throw databaseError(error, options.dir)
   }
@@ -56,7 +60,14 @@ export class Environment {
   readonly #dir: string
   readonly #historyDir: string
   readonly #trees = new Map<number, Tree>()
+  readonly #slots: Slots
+  /** Slots being put together. */
+  readonly #staged = new Set<number>()
   #writing: Promise<unknown> = Promise.resolve()
+  /** Loads under way, which do not wait for each other. */
+  readonly #loading = new Set<Promise<void>>()
+  #sweeping: Promise<void> | undefined
+  #sweepAgain = false
   #isClosed = false
 
   /** Use openEnvironment. */
@@ -72,6 +83,7 @@ export class Environment {
       fallen: this.#table('fallen'),
       meta: this.#table('meta'),
     }
+    this.#slots = new Slots(this.tables)
   }
 
   /**
@@ -80,7 +92,7 @@ export class Environment {
    */
   async tree(group: number, options: TreeOptions): Promise<Tree> {
     if (this.#trees.has(group)) throw new NineError({ kind: 'internal', op: 'tree.open', message: `group ${group} is open already` })
-    const tree = openTree(this, group, join(this.#historyDir, String(group)), options)
+    const tree = openTree(this, group, options)
     this.#trees.set(group, tree)
     return tree
   }
@@ -95,18 +107,101 @@ export class Environment {
     return written
   }
 
+  /** As write, without waiting for the writes before: for rows that nothing else puts. Several may become one transaction. */
+  load(puts: () => void): Promise<void> {
+    const written = this.#write(puts)
+    const ended: Promise<void> = written.catch(() => undefined).finally(() => this.#loading.delete(ended))
+    this.#loading.add(ended)
+    return written
+  }
+
   /** Reads from here on see everything committed. */
   refresh(): void {
     this.#root.resetReadTxn()
+  }
+
+  /** The newest committed state, held until `done`: what is overwritten meanwhile takes room in the file. */
+  reading(): ReadTransaction {
+    this.refresh()
+    return this.#root.useReadTransaction()
+  }
+
+  /** Under which number the rows of a group stand. */
+  slotOf(group: number): number {
+    return this.#slots.of(group)
+  }
+
+  historyDirOf(slot: number): string {
+    return join(this.#historyDir, String(slot))
+  }
+
+  /** Begin to put together a state that is to replace a group's. @throws NineError as write */
+  async stage(group: number): Promise<Staged> {
+    const { slot, run } = this.#slots.begin()
+    this.#staged.add(slot)
+    try {
+      await this.write(run)
+      return new Staged(this, group, slot, this.historyDirOf(slot))
+    } catch (error) {
+      this.#staged.delete(slot)
+      throw error
+    }
+  }
+
+  /** For Staged only. */
+  async take({ group, slot }: Staged, puts: () => void): Promise<void> {
+    const { run, done } = this.#slots.take(group, slot)
+    await this.write(() => {
+      puts()
+      run()
+    })
+    done()
+    this.#staged.delete(slot)
+    await this.#trees.get(group)?.reload()
+    this.sweep()
+  }
+
+  /** For Staged only: what was put there goes. */
+  abandon(slot: number): void {
+    this.#staged.delete(slot)
+    this.sweep()
+  }
+
+  /** Take away, in the background, what no group's slot holds. What fails is tried again after the next opening. */
+  sweep(): void {
+    this.#sweepAgain = true
+    this.#sweeping ??= this.#sweep()
+      .catch(() => undefined)
+      .finally(() => (this.#sweeping = undefined))
+  }
+
+  /** Nothing is left to take away. */
+  async swept(): Promise<void> {
+    await this.#sweeping
   }
 
   /** Does not checkpoint: the log has what the trees have not written. */
   async close(): Promise<void> {
     if (this.#isClosed) return
     this.#isClosed = true
+    await this.#sweeping
+    await Promise.all(this.#loading)
     await this.#writing
     for (const tree of this.#trees.values()) await tree.history.close()
     await this.#root.close()
+  }
+
+  async #sweep(): Promise<void> {
+    while (this.#sweepAgain && !this.#isClosed) {
+      this.#sweepAgain = false
+      for (const slot of this.#slots.dropped) {
+        if (this.#staged.has(slot)) continue
+        if (!(await dropSlot(this, slot, this.historyDirOf(slot), () => this.#isClosed))) return
+        const { run, done } = this.#slots.forget(slot)
+        await this.write(run)
+        done()
+      }
+    }
   }
 
   async #write(puts: () => void): Promise<void> {
@@ -155,6 +250,14 @@ class CheckedRows implements Rows {
   getRange(options: RangeOptions): { readonly key: Uint8Array; readonly value: Buffer }[] {
     try {
       return Array.from(this.#rows.getRange(options))
+    } catch (error) {
+      throw databaseError(error, 'the tree')
+    }
+  }
+
+  getKeys(options: RangeOptions): Uint8Array[] {
+    try {
+      return Array.from(this.#rows.getKeys(options) as Iterable<Uint8Array>)
     } catch (error) {
       throw databaseError(error, 'the tree')
     }

@@ -33,10 +33,21 @@ export function readMeta(tables: Tables, group: number): OpenedMeta {
     if (text === treeMetaText) tree = decodeTreeMeta(bytes, group)
     else meta.push([text.slice(machinePrefix.length), bytes])
   }
-  const [tomb] = tables.tombs.getRange({ start: rowKey(group), end: rowKey(group + 1), limit: 1 })
   const isNew = tree === undefined
   if (isNew && meta.length > 0) throw damagedRow(`the state of store ${group}`)
-  return { tree: tree ?? { appliedIndex: 0, revision: 0, nextIno: rootIno + 1 }, isNew, hasTombs: tomb !== undefined, meta }
+  return { tree: tree ?? { appliedIndex: 0, revision: 0, nextIno: rootIno + 1 }, isNew, hasTombs: hasTombs(tables, group), meta }
+}
+
+/** As readMeta of a tree that is there, without the state machine's rows. @throws NineError `corrupt` */
+export function readTreeMeta(tables: Tables, group: number): { readonly tree: TreeMeta; readonly hasTombs: boolean } {
+  const key = rowKey(group, -1, -1, treeMetaText)
+  const value = tables.meta.getBinary(key)
+  if (value === undefined) throw damagedRow(`the state of store ${group}`)
+  return { tree: decodeTreeMeta(checkRow(key, value, `the state of store ${group}`), group), hasTombs: hasTombs(tables, group) }
+}
+
+function hasTombs(tables: Tables, group: number): boolean {
+  return Array.from(tables.tombs.getRange({ start: rowKey(group), end: rowKey(group + 1), limit: 1 })).length > 0
 }
 
 export function encodeTreeMeta(writer: ByteWriter, meta: TreeMeta): void {
@@ -46,7 +57,7 @@ export function encodeTreeMeta(writer: ByteWriter, meta: TreeMeta): void {
   writer.varint(meta.nextIno)
 }
 
-function decodeTreeMeta(bytes: Buffer, group: number): TreeMeta {
+export function decodeTreeMeta(bytes: Buffer, group: number): TreeMeta {
   try {
     const reader = new ByteReader(bytes)
     if (reader.u8() !== format) throw new DamagedBytes('unknown format')

@@ -1,7 +1,7 @@
 /**
  * Rows of the LMDB environment: their keys, and values under a checksum.
  *
- * Key: u32 group · up to two u48 numbers · text as UTF-8 (big-endian, so that byte order is the order of numbers and of
+ * Key: u32 slot (slots.ts; a group's own number at first) · up to two u48 numbers · text as UTF-8 (big-endian, so that byte order is the order of numbers and of
  * compareNames). Value: bytes and a u32 CRC-32C over key and bytes.
  *
  *   nodes      group ino                   record (record.ts)
@@ -31,6 +31,13 @@ export interface RangeOptions {
   readonly end: RowKey
   readonly limit: number
   readonly exclusiveStart?: boolean
+  /** Default: the newest state. */
+  readonly transaction?: ReadTransaction | undefined
+}
+
+/** One state of the database, which stays readable until `done`, whatever is written meanwhile. */
+export interface ReadTransaction {
+  done(): void
 }
 
 /** What is used of LMDB's binding, with keys of our own encoding, which its types do not know. */
@@ -38,6 +45,8 @@ export interface Rows {
   getBinary(key: RowKey | Uint8Array): Buffer | undefined
   /** At most `limit` rows, which are all fetched at once. */
   getRange(options: RangeOptions): Iterable<{ readonly key: Uint8Array; readonly value: Buffer }>
+  /** Their keys alone. */
+  getKeys(options: RangeOptions): readonly Uint8Array[]
   /** Queued for the transaction of Environment.write, which tells how it went: inside a batch the binding's own promise never rejects. */
   put(key: RowKey | Uint8Array, value: Uint8Array): void
   remove(key: RowKey | Uint8Array): void

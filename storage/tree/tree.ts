@@ -20,11 +20,11 @@ import type { Environment } from './environment.ts'
 import { encodeFlush } from './flush.ts'
 import { LookupCache } from './lookup-cache.ts'
 import { MergedEntries, OverlaySource, RowSource, type EntrySource } from './merge.ts'
-import { readMeta, type OpenedMeta, type TreeMeta } from './meta.ts'
+import { readMeta, readTreeMeta, type OpenedMeta, type TreeMeta } from './meta.ts'
 import { Generation } from './overlay.ts'
 import { nodeAt, PastView, type PresentState } from './past.ts'
 import { decodeNode, namesBlob, type ContentSource } from './record.ts'
-import { checkRow, damagedRow, decodeEntry, rowKey, type RowKey, type Tables } from './rows.ts'
+import { checkRow, damagedRow, decodeEntry, rowKey, type ReadTransaction, type RowKey, type Tables } from './rows.ts'
 import { Transaction, type TransactionTree } from './transaction.ts'
 
 export interface TreeOptions {
@@ -47,11 +47,18 @@ export interface CheckpointState {
   readonly meta: Iterable<readonly [string, Uint8Array | undefined]>
 }
 
+export interface TreeReading {
+  readonly slot: number
+  readonly tables: Tables
+  readonly transaction: ReadTransaction
+}
+
 /** Use Environment.tree. @throws NineError `corrupt` */
-export function openTree(environment: Environment, group: number, historyDir: string, options: TreeOptions): Tree {
-  const opened = readMeta(environment.tables, group)
+export function openTree(environment: Environment, group: number, options: TreeOptions): Tree {
+  const slot = environment.slotOf(group)
+  const opened = readMeta(environment.tables, slot)
   const { revision } = opened.tree
-  const history = openHistory({ dir: historyDir, revision, segmentBytes: options.historySegmentBytes })
+  const history = openHistory({ dir: environment.historyDirOf(slot), revision, segmentBytes: options.historySegmentBytes })
   return new Tree(environment, group, history, opened, options)
 }
 
@@ -65,7 +72,6 @@ const scan_rows = 512
 
 export class Tree implements TransactionTree, PresentState, ContentSource {
   readonly group: number
-  readonly history: History
   readonly newest: TreeView
   readonly apartOver: number
   active = new Generation()
@@ -73,7 +79,13 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
   readonly #environment: Environment
   readonly #tables: Tables
   readonly #isHeld: (ino: Ino) => boolean
+  readonly #historySegmentBytes: number | undefined
   readonly #cache: LookupCache
+  /** Number under which its rows stand: slots.ts. */
+  #slot: number
+  #history: History
+  /** Snapshots being written. */
+  #holds = 0
   #flushing: Generation | undefined
   /** Nodes from this number on are in the active generation only. */
   #firstActiveIno: number
@@ -90,7 +102,9 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
   /** Use Environment.tree. */
   constructor(environment: Environment, group: number, history: History, opened: OpenedMeta, options: TreeOptions) {
     this.group = group
-    this.history = history
+    this.#slot = environment.slotOf(group)
+    this.#history = history
+    this.#historySegmentBytes = options.historySegmentBytes
     this.apartOver = options.apartOver ?? apart_over_bytes
     this.nextIno = opened.tree.nextIno
     this.#environment = environment
@@ -102,10 +116,14 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
     this.#saved = opened.tree
     this.#revision = opened.tree.revision
     this.#mayHaveTombs = opened.hasTombs
-    this.#nodeKey = rowKey(group, 0)
-    this.#entryKey = rowKey(group, 0)
+    this.#nodeKey = rowKey(this.#slot, 0)
+    this.#entryKey = rowKey(this.#slot, 0)
     this.newest = new NewestView(this)
     if (opened.isNew) this.active.putNode(newRoot(options), undefined)
+  }
+
+  get history(): History {
+    return this.#history
   }
 
   /** Revision of the last commit, or of the last checkpoint when nothing was applied since opening. */
@@ -178,7 +196,7 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
     this.#firstActiveIno = this.nextIno
     try {
       await this.history.sync() // R4
-      const flush = await encodeFlush(this.#tables, this.group, frozen, meta, pending, this.apartOver)
+      const flush = await encodeFlush(this.#tables, this.#slot, frozen, meta, pending, this.apartOver)
       if (flush.hasTombs) this.#mayHaveTombs = true
       await this.#environment.write(flush.run)
     } catch (error) {
@@ -200,14 +218,16 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
    * Looks at no more than about `rowsMax` rows. Resolves to the number of changes made; 0: nothing is left to do now.
    */
   async collect(rowsMax: number): Promise<number> {
+    if (this.#holds > 0) return 0
     const floor = Math.min(this.history.floor, this.#saved.revision)
+    const slot = this.#slot
     return collectFallen(
       {
         tables: this.#tables,
-        group: this.group,
+        group: slot,
         floor,
         atFloor: new PastView(this, floor),
-        isFlushing: () => this.#flushing !== undefined,
+        isFlushing: () => this.#flushing !== undefined || this.#holds > 0 || this.#slot !== slot,
         isHeld: (ino) => this.#isHeld(ino) || this.active.nodes.has(ino),
         node: (ino) => this.newestNode(ino),
         forgetNode: (ino) => this.#cache.forgetNode(ino),
@@ -227,8 +247,8 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
       if (generation === undefined) continue
       for (const { content } of [...generation.nodes.values()]) if (content.kind === 'blob') yield content.blob
     }
-    const end = rowKey(this.group + 1)
-    for (let start: RowKey | Uint8Array | undefined = rowKey(this.group), isFirst = true; start !== undefined; isFirst = false) {
+    const end = rowKey(this.#slot + 1)
+    for (let start: RowKey | Uint8Array | undefined = rowKey(this.#slot), isFirst = true; start !== undefined; isFirst = false) {
       const rows: { readonly key: Uint8Array; readonly value: Buffer }[] = Array.from(
         this.#tables.nodes.getRange({ start, end, limit: scan_rows, exclusiveStart: !isFirst }),
       )
@@ -240,6 +260,57 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
       start = rows.length < scan_rows ? undefined : rows[rows.length - 1]!.key
     }
     yield* this.history.blobRefs()
+  }
+
+  /**
+   * Until the returned function is called nothing is forgotten: neither history, nor what only history shows, nor large values of
+   * either. For whoever copies the state while changes go on.
+   */
+  hold(): () => void {
+    this.#holds++
+    const release = this.#history.hold()
+    let isHeld = true
+    return () => {
+      if (!isHeld) return
+      isHeld = false
+      this.#holds--
+      release()
+    }
+  }
+
+  /** Rows as of the last checkpoint, for a copy of them. `transaction.done()` ends it. */
+  reading(): TreeReading {
+    return { slot: this.#slot, tables: this.#tables, transaction: this.#environment.reading() }
+  }
+
+  /** A tree that was never saved has no rows: make them, where it has no revision yet. */
+  async ensureSaved(): Promise<void> {
+    const isSaved = this.#tables.meta.getBinary(rowKey(this.#slot)) !== undefined
+    if (!isSaved && this.#revision === 0 && this.#flushing === undefined) await this.checkpoint({ appliedIndex: 0, revision: 0, meta: [] })
+  }
+
+  /** The group's rows and history are others by now (Environment.take): begin anew with them. Views made before show the new state. */
+  async reload(): Promise<void> {
+    if (this.#flushing !== undefined || this.#transaction?.isOpen === true) throw internal('tree.reload', 'the tree is being changed')
+    const slot = this.#environment.slotOf(this.group)
+    const { tree, hasTombs } = readTreeMeta(this.#tables, slot)
+    const dir = this.#environment.historyDirOf(slot)
+    const history = openHistory({ dir, revision: tree.revision, segmentBytes: this.#historySegmentBytes })
+    const before = this.#history
+    this.#slot = slot
+    this.#nodeKey.group = slot
+    this.#entryKey.group = slot
+    this.#history = history
+    this.active = new Generation()
+    this.nextIno = tree.nextIno
+    this.#firstActiveIno = tree.nextIno
+    this.#saved = tree
+    this.#revision = tree.revision
+    this.#mayHaveTombs = hasTombs
+    this.#pendingMeta = new Map()
+    this.#opened = undefined
+    this.#cache.clear()
+    await before.close()
   }
 
   newestNode(ino: Ino): NodeRecord | undefined {
@@ -300,7 +371,7 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
 
   /** The value of a record read earlier: from its row, or from history when the file has changed since. */
   contentOf(ino: Ino, since: number): Uint8Array {
-    const key = rowKey(this.group, ino, since)
+    const key = rowKey(this.#slot, ino, since)
     const value = this.#tables.contents.getBinary(key)
     if (value !== undefined) return checkRow(key, value, `the value of node ${ino}`)
     const newest = this.newestNode(ino)
@@ -339,8 +410,8 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
     }
     if (parent < this.#firstActiveIno) {
       const rows = Math.max(1, Math.min(limit, range_rows_max))
-      sources.push(new RowSource(this.#tables.entries, this.group, parent, after, rows))
-      if (withTombs) sources.push(new RowSource(this.#tables.tombs, this.group, parent, after, rows))
+      sources.push(new RowSource(this.#tables.entries, this.#slot, parent, after, rows))
+      if (withTombs) sources.push(new RowSource(this.#tables.tombs, this.#slot, parent, after, rows))
     }
     return new MergedEntries(sources)
   }
