@@ -202,6 +202,8 @@ export const limits = {
   cluster_ask_again_ms: 300,
   /** How often a leader looks whether the members of its group are those of the cluster. */
   cluster_reconcile_ms: 250,
+  /** How often a member that knows no leader asks whether it was removed. */
+  cluster_removed_ask_ms: 1_000,
   /** Removed members that a cluster remembers, so that they are told; the oldest are forgotten. */
   cluster_removed_max: 256,
   /** A node that ends waits this long at most for others to take over what it leads. */
@@ -210,6 +212,10 @@ export const limits = {
   // Replicas
   /** What waits for the cluster and has no deadline of its own; past it: `deadline`. */
   replica_wait_ms_max: 60_000,
+  /** Of a snapshot being received, so much may wait for the disk. */
+  replica_snapshot_sync_bytes: 16 * 1024 * 1024,
+  /** While a snapshot is sent, so many entries behind it stay in memory for whoever gets it. */
+  raft_transfer_kept_entries_max: 1_000_000,
   /** Chunks pushed to a peer with one call. */
   replica_push_chunks_max: 64,
   /** A tick is the unit of Raft's time. */
@@ -344,6 +350,16 @@ export const limits = {
   blob_value_pins_max: 2_048,
   /** A chunk that nothing refers to is collected when it is older than this. */
   blob_grace_ms: 10 * 60 * 1000,
+  /** Chunks being fetched from other nodes at once; others wait in turn. */
+  blob_fetches_max: 8,
+  /** Values that wait to have their chunks fetched; past it all values that stand are gone through instead. */
+  blob_fill_values_max: 65_536,
+  /** Chunks of one value that are looked for at once in the background. */
+  blob_fill_chunks_max: 4,
+  /** What could not be fetched in the background is tried again after this long. */
+  blob_fill_again_ms: 2_000,
+  /** What no node had is looked for again after this long, if it still stands. */
+  blob_fill_scan_ms: 60_000,
 
   // Namespaces
   /** Mounts and binds of one namespace; more: `too_large`. */

@@ -18,10 +18,10 @@ import { limits } from '../../namespace/limits.ts'
 import { parseName } from '../../namespace/path.ts'
 import { systemRandom, type Random } from '../../namespace/random.ts'
 import type { Micros } from '../../namespace/stat.ts'
-import type { SnapshotMeta } from '../../raft/index.ts'
 import { Machine } from '../apply/machine.ts'
 import type { BlobRef, Ino } from '../model.ts'
 import { Member, type MemberOptions } from '../replica/member.ts'
+import { Transfers } from '../replica/transfers.ts'
 import { Store } from '../store/store.ts'
 import { openEnvironment, type Environment } from '../tree/environment.ts'
 import type { WalFiles } from '../wal/files.ts'
@@ -119,6 +119,8 @@ export class Engine {
   readonly clock: Clock = { now: () => this.#now(), monotonic: () => this.#clock.monotonic() }
   /** Of a folder that belongs to a cluster: the node's part in it. */
   readonly member: Member | undefined
+  /** Snapshots to and from other nodes. */
+  readonly transfers: Transfers | undefined
   readonly #options: EngineOptions
   readonly #clock: Clock
   readonly #random: Random
@@ -170,8 +172,22 @@ export class Engine {
     if (member === undefined) this.#writer = new Pipeline(this.#clock, options.dir, progressed)
     else {
       const { dir, clock } = this
-      const install = (lane: Lane, meta: SnapshotMeta): Promise<void> => this.#install(lane, meta)
-      const parts = { dir, clock, random: this.#random, blobs: () => this.#blobs, install, progressed, warn: this.#warn }
+      const shared = { dir, clock, random: this.#random }
+      const transfers = new Transfers({
+        ...shared,
+        environment: () => this.#environment,
+        lane: (group) => this.#lanes.get(group),
+        row: (group) => this.#rows.find((row) => row.group === group),
+      })
+      this.transfers = transfers
+      const parts = {
+        ...shared,
+        blobs: () => this.#blobs,
+        install: transfers.install.bind(transfers),
+        keepFrom: transfers.sendingFrom.bind(transfers),
+        progressed,
+        warn: this.#warn,
+      }
       this.#writer = this.member = new Member(member, parts)
     }
   }
@@ -220,6 +236,11 @@ export class Engine {
 
   stores(): readonly Store[] {
     return [...this.#stores.values()]
+  }
+
+  /** The stores of this folder, as it lists them. */
+  rows(): readonly StoreRow[] {
+    return this.#rows
   }
 
   /**
@@ -384,11 +405,6 @@ export class Engine {
     return store
   }
 
-  /** Make a lane what a snapshot says that came from another node. */
-  async #install(lane: Lane, meta: SnapshotMeta): Promise<void> {
-    throw new NineError({ kind: 'unsupported', op: 'storage.install', message: `snapshot ${meta.index} of store ${lane.name}` })
-  }
-
   #watchOverlay(): void {
     const bytes = this.#overlayBytes()
     if (bytes < this.#tuning.overlayBytesMax) return
@@ -459,6 +475,7 @@ export class Engine {
       failure = error // The log still has it: opening again replays it.
     }
     for (const store of this.stores()) store.close()
+    await this.transfers?.close()
     await this.#environment.close()
     await this.#blobs.close()
     await this.#lock.release()

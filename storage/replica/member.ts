@@ -32,6 +32,7 @@ export interface MemberOptions {
   readonly peers: Peers
   /** For tests. */
   readonly tickMs?: number | undefined
+  readonly keptEntriesMax?: number | undefined
 }
 
 export interface MemberParts {
@@ -40,8 +41,10 @@ export interface MemberParts {
   readonly clock: Clock
   readonly random: Random
   readonly blobs: () => ChunkSource
-  /** Make a lane what the snapshot of this meta, which is on the disk, says. */
-  readonly install: (lane: Lane, meta: SnapshotMeta) => Promise<void>
+  /** Make a lane what the snapshot of this meta, which is on the disk, says; `rows`: of its checkpoint. */
+  readonly install: (lane: Lane, meta: SnapshotMeta, rows: Iterable<readonly [string, Uint8Array]>) => Promise<void>
+  /** Index from which on the log of a group is to stay in memory. */
+  readonly keepFrom: (group: number) => number
   /** Entries were applied. */
   readonly progressed: () => void
   /** Background work failed; it is tried again. */
@@ -88,7 +91,7 @@ export class Member implements Writer {
       campaign_soon_ticks: limits.raft_campaign_soon_ticks,
       apply_entries_max: limits.raft_apply_entries_max,
       apply_bytes_max: limits.raft_apply_bytes_max,
-      keep_entries_max: limits.raft_kept_entries_max,
+      keep_entries_max: options.keptEntriesMax ?? limits.raft_kept_entries_max,
       keep_bytes_max: limits.raft_kept_bytes_max,
       dropped: (from, what) => parts.warn(new NineError({ kind: 'invalid', op: 'raft.receive', message: `${from} sent ${what}` })),
     })
@@ -154,8 +157,8 @@ export class Member implements Writer {
     const { clock, install, progressed } = this.#parts
     const missing = recovered?.install ?? null
     if (missing !== null && missing.index > lane.appliedIndex) {
-      await install(lane, missing)
-      place.replace(missing)
+      await install(lane, missing, place.replace(missing))
+      place.installed(missing.index)
     }
     const replica = new Replica({
       self: this.#options.id,
@@ -167,8 +170,9 @@ export class Member implements Writer {
       place,
       logEnd: () => this.#wal!.durableLsn,
       install: async (meta) => {
-        await install(lane, meta)
-        place.replace(meta)
+        await lane.save()
+        await install(lane, meta, place.replace(meta))
+        place.installed(meta.index)
       },
       progressed,
     })
@@ -183,11 +187,15 @@ export class Member implements Writer {
     const opened = this.#driver.open(group, restored, replica)
     replica.attach(opened)
     // M2
+    const installed = (appliedIndex: number, hardLsn: number): void => this.#log.saved(group, { appliedIndex, hardLsn })
     place.parts = {
       hardState: () => this.#log.hardStateOf(group),
+      installed,
       saved: (appliedIndex, hardLsn) => {
-        this.#log.saved(group, { appliedIndex, hardLsn })
-        opened.checkpointed(appliedIndex)
+        installed(appliedIndex, hardLsn)
+        const keepFrom = this.#parts.keepFrom(group)
+        const isKept = appliedIndex - keepFrom < limits.raft_transfer_kept_entries_max
+        opened.checkpointed(isKept ? Math.min(appliedIndex, keepFrom) : appliedIndex)
       },
     }
     this.#replicas.set(group, replica)

@@ -12,6 +12,17 @@ import type { LaneRows } from '../engine/lane.ts'
 const placeKey = 'raft'
 const format = 1
 
+export function isPlaceRow(key: string): boolean {
+  return key === placeKey
+}
+
+/** Term and configuration as of a checkpoint, from its rows. @throws NineError `corrupt`, `unavailable` (there is none yet) */
+export function placeOf(rowOf: (key: string) => Uint8Array | undefined, store: string): Pick<SavedPlace, 'term' | 'configuration'> {
+  const bytes = rowOf(placeKey)
+  if (bytes === undefined) throw new NineError({ kind: 'unavailable', op: 'replica.place', message: `store ${store} is not saved yet` })
+  return parsePlace(bytes, store)
+}
+
 /** A hard state and the number in the node's log of the record that made it durable. */
 export interface DurableHardState {
   readonly hard: HardState
@@ -23,6 +34,8 @@ export interface PlaceParts {
   readonly hardState: () => DurableHardState
   /** A checkpoint holds everything up to here. */
   readonly saved: (appliedIndex: number, hardLsn: number) => void
+  /** It does since a snapshot took the place of everything. */
+  readonly installed: (appliedIndex: number, hardLsn: number) => void
 }
 
 interface SavedPlace {
@@ -41,6 +54,8 @@ export class Place implements LaneRows {
   hardLsn: number
   parts: PlaceParts | undefined
   #exported = 0
+  /** A checkpoint has its row. */
+  #isSaved = false
 
   /** Where a group begins: at index 0, or where an alone node was, whose entries are all of term 1. */
   constructor(appliedIndex: number, voters: readonly string[]) {
@@ -54,11 +69,8 @@ export class Place implements LaneRows {
   import(rows: Iterable<readonly [string, Uint8Array]>, store: string): void {
     for (const [key, bytes] of rows) {
       if (key !== placeKey) continue
-      const saved = parse(bytes)
-      if (saved === undefined) {
-        const message = `the place of store ${store} in its group's log is damaged`
-        throw new NineError({ kind: 'corrupt', op: 'storage.open', message })
-      }
+      const saved = parsePlace(bytes, store)
+      this.#isSaved = true
       this.term = saved.term
       this.configuration = saved.configuration
       this.hard = saved.hard
@@ -70,14 +82,15 @@ export class Place implements LaneRows {
     return { index: appliedIndex, term: this.term, configuration: this.configuration }
   }
 
-  /** A snapshot took the place of everything. */
-  replace({ term, configuration }: SnapshotMeta): void {
+  /** A snapshot takes the place of everything: where the lane will be, as rows of its checkpoint. */
+  replace({ term, configuration }: SnapshotMeta): Iterable<readonly [string, Uint8Array]> {
     this.term = term
     this.configuration = configuration
+    return this.export()
   }
 
   get isDirty(): boolean {
-    return this.parts !== undefined && this.parts.hardState().lsn > this.hardLsn
+    return !this.#isSaved || (this.parts !== undefined && this.parts.hardState().lsn > this.hardLsn)
   }
 
   export(): Iterable<readonly [string, Uint8Array]> {
@@ -88,9 +101,23 @@ export class Place implements LaneRows {
   }
 
   saved(appliedIndex: number): void {
+    this.#isSaved = true
     this.hardLsn = this.#exported
-    this.parts?.saved(appliedIndex, this.#exported)
+    this.parts?.saved(appliedIndex, this.hardLsn)
   }
+
+  installed(appliedIndex: number): void {
+    this.#isSaved = true
+    this.hardLsn = this.#exported
+    this.parts?.installed(appliedIndex, this.hardLsn)
+  }
+}
+
+function parsePlace(bytes: Uint8Array, store: string): SavedPlace {
+  const saved = parse(bytes)
+  if (saved !== undefined) return saved
+  const message = `the place of store ${store} in its group's log is damaged`
+  throw new NineError({ kind: 'corrupt', op: 'storage.open', message })
 }
 
 function parse(bytes: Uint8Array): SavedPlace | undefined {

@@ -19,7 +19,7 @@ import type { BlobRef, Command, Outcome } from '../model.ts'
 import type { Proposer } from '../store/core.ts'
 import type { Replication } from '../store/replication.ts'
 import type { ChunkSource } from '../blob/chunk-tree.ts'
-import type { OwnClient} from './own-client.ts';
+import type { OwnClient } from './own-client.ts'
 import { type OwnNumber } from './own-client.ts'
 import type { Peers } from './peers.ts'
 import type { Place } from './place.ts'

@@ -17,6 +17,7 @@ import type { Store } from '../../storage/store/store.ts'
 export interface ClusterOptions {
   readonly names?: readonly string[]
   readonly tickMs?: number
+  readonly keptEntriesMax?: number
   readonly tuning?: EngineOptions['tuning']
   /** The disk below a node's log; the real one where undefined. */
   readonly walFiles?: (id: string) => WalFiles | undefined
@@ -41,6 +42,9 @@ export class LocalNode {
 export class LocalCluster {
   readonly nodes = new Map<string, LocalNode>()
   readonly row: StoreRow
+  /** Snapshots that were brought to a node, and why others were not. */
+  snapshots = 0
+  readonly snapshotFailures: unknown[] = []
   readonly #options: ClusterOptions
   readonly #dir: string
   /** `from>to` of links that carry nothing. */
@@ -61,8 +65,8 @@ export class LocalCluster {
   async start(id: string): Promise<LocalNode> {
     const node = this.node(id)
     node.life += 1
-    const member = { id, life: node.life, peers: this.#peersOf(id), tickMs: this.#options.tickMs ?? 20 }
-    const { tuning } = this.#options
+    const { tuning, keptEntriesMax, tickMs = 20 } = this.#options
+    const member = { id, life: node.life, peers: this.#peersOf(id), tickMs, keptEntriesMax }
     node.engine = await openEngine({ dir: node.dir, owner: 'glenda', member, tuning, walFiles: this.#options.walFiles?.(id) })
     await node.engine.openStore(this.row)
     return node
@@ -146,8 +150,21 @@ export class LocalCluster {
     }
   }
 
-  #sendSnapshot(_self: string, _group: number, _message: Install): Promise<boolean> {
-    return Promise.resolve(false)
+  async #sendSnapshot(self: string, group: number, message: Install): Promise<boolean> {
+    const from = this.node(self).engine
+    try {
+      const source = await from!.transfers!.open(group, message)
+      const sink = await this.#hears(self, message.to)!.transfers!.receive(group, source)
+      while (sink.offset < source.size) await sink.write(await source.read(sink.offset, 100_000))
+      await sink.finish()
+      await source.close()
+      this.snapshots++
+      this.#hears(self, message.to)?.member?.inbound.receive(self, { kind: 'raft', group, message: { ...message, meta: source.meta } })
+      return true
+    } catch (error) {
+      this.snapshotFailures.push(error)
+      return false
+    }
   }
 }
 
