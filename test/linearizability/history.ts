@@ -1,0 +1,204 @@
+/**
+ * Histories: what clients asked of a store, when, and what they were told. The recorder is the one clock of a history: each
+ * beginning and end of an operation gets the next number, so that "before" is certain whatever the machine's clocks do.
+ *
+ * H1 An operation that failed and did not happen (`outcome: none`, for a reason that says nothing of the state) is not part of a history.
+ * H2 One whose outcome is unknown stays open for ever: it may take effect at any later time, or never.
+ */
+import { createWriteStream, readFileSync } from 'node:fs'
+import type { WriteStream } from 'node:fs'
+
+export type Key = string
+
+/** Which file, and how many changes it has seen: qid.path and qid.version. */
+export interface At {
+  readonly life: number
+  readonly version: number
+}
+
+/** `none`: nothing is there. `exists`: something is. At: that life and version. */
+export type Match = 'none' | 'exists' | At
+
+export type Step =
+  | { readonly do: 'read'; readonly key: Key }
+  | { readonly do: 'write' | 'append'; readonly key: Key; readonly value: string; readonly match?: Match }
+  | { readonly do: 'delete'; readonly key: Key; readonly match?: Match }
+
+export interface Txn {
+  readonly do: 'txn'
+  readonly if: readonly { readonly key: Key; readonly is: Match }[]
+  readonly then: readonly Step[]
+  readonly else: readonly Step[]
+}
+
+/** A read that any replica may answer from what it has, at least as new as revision `min`. */
+export interface StaleRead {
+  readonly do: 'stale'
+  readonly key: Key
+  readonly min?: number
+}
+
+export type Request = Step | Txn | StaleRead
+
+/** `missing`: there was nothing to read. `at`: of the file read; after a write; of the file removed as it last was. */
+export type StepResult =
+  | { readonly was: 'read'; readonly value: string; readonly at?: At; readonly changed?: number }
+  | { readonly was: 'missing' }
+  | { readonly was: 'done'; readonly at?: At }
+
+/** `revision`: of the position the answer shows; of a change, the one that it made. */
+export type Result =
+  | (StepResult & { readonly revision?: number })
+  | { readonly was: 'refused'; readonly kind: 'conflict' | 'not_found'; readonly revision?: number }
+  | { readonly was: 'branch'; readonly branch: 'then' | 'else'; readonly results: readonly StepResult[]; readonly revision?: number }
+
+export interface Operation {
+  readonly id: number
+  readonly client: string
+  /** Which replica was asked, and which run of it: what a stale read shows never goes back within one. */
+  readonly session?: string
+  readonly request: Request
+  /** Number of its beginning, and of its end: Infinity while nothing is known of it. */ // H2
+  readonly start: number
+  readonly end: number
+  readonly result?: Result
+  /** Milliseconds since the history began, for people. */
+  readonly startMs?: number
+  readonly endMs?: number
+  /** Why nothing is known. */
+  readonly note?: string
+}
+
+/** A change as a watch tells it. */
+export interface Told {
+  readonly type: 'create' | 'change' | 'remove'
+  readonly key: Key
+  readonly revision: number
+  readonly ordinal: number
+  readonly at: At
+  readonly value?: string
+  /** Number of its arrival among the beginnings and ends of the operations. */
+  readonly tick: number
+}
+
+/** One watcher's story, over all its connections. */
+export interface WatchStory {
+  readonly name: string
+  /** Revision it began at. */
+  readonly from: number
+  /** It saw everything up to and with this revision. */
+  upTo: number
+  readonly told: Told[]
+}
+
+export interface History {
+  readonly operations: Operation[]
+  readonly watches: WatchStory[]
+}
+
+/** What becomes of an operation that was begun. One of them is called, once. */
+export interface Begun {
+  complete(result: Result): void
+  /** H2 */
+  unknown(note: string): void
+  /** H1 */
+  never(): void
+}
+
+export class Recorder {
+  readonly history: History = { operations: [], watches: [] }
+  readonly #began = performance.now()
+  readonly #open = new Map<number, Operation>()
+  readonly #file: WriteStream | undefined
+  #tick = 0
+  #lastId = 0
+
+  /** @param file a line of JSON for each operation that ended, as it ends */
+  constructor(file?: string) {
+    this.#file = file === undefined ? undefined : createWriteStream(file)
+  }
+
+  /** Number of the next event. */
+  tick(): number {
+    return ++this.#tick
+  }
+
+  invoke(client: string, request: Request, session?: string): Begun {
+    const begun: Operation = { id: ++this.#lastId, client, session, request, start: this.tick(), end: Infinity, startMs: this.#now() }
+    this.#open.set(begun.id, begun)
+    const close = (rest: Partial<Operation>): void => {
+      if (!this.#open.delete(begun.id)) throw new Error(`operation ${begun.id} ended twice`)
+      this.#add({ ...begun, ...rest })
+    }
+    return {
+      complete: (result) => close({ result, end: this.tick(), endMs: this.#now() }),
+      unknown: (note) => close({ note, endMs: this.#now() }),
+      never: () => {
+        if (!this.#open.delete(begun.id)) throw new Error(`operation ${begun.id} ended twice`)
+      },
+    }
+  }
+
+  watch(name: string, from: number): WatchStory {
+    const story: WatchStory = { name, from, upTo: from - 1, told: [] }
+    this.history.watches.push(story)
+    return story
+  }
+
+  /** The whole history; what is still under way is of unknown outcome. */
+  end(): History {
+    for (const operation of this.#open.values()) this.#add({ ...operation, note: 'not answered when the history ended' })
+    this.#open.clear()
+    for (const story of this.history.watches) this.#file?.write(`${JSON.stringify({ watch: story })}\n`)
+    this.#file?.end()
+    return this.history
+  }
+
+  #add(operation: Operation): void {
+    this.history.operations.push(operation)
+    this.#file?.write(`${lineOf(operation)}\n`)
+  }
+
+  #now(): number {
+    return Math.round(performance.now() - this.#began)
+  }
+}
+
+/** One line a watch or operation; an end that is missing is Infinity. */
+export function toLines(history: History): string {
+  return [...history.operations.map(lineOf), ...history.watches.map((watch) => JSON.stringify({ watch }))].join('\n')
+}
+
+export function fromLines(text: string): History {
+  const history: History = { operations: [], watches: [] }
+  for (const line of text.split('\n')) {
+    if (line === '') continue
+    const row = JSON.parse(line) as { watch?: WatchStory } & Operation
+    if (row.watch !== undefined) history.watches.push(row.watch)
+    else history.operations.push({ ...row, end: (row.end as number | null) ?? Infinity })
+  }
+  return history
+}
+
+export function loadHistory(file: string): History {
+  return fromLines(readFileSync(file, 'utf8'))
+}
+
+/** Keys that an operation looks at or changes. */
+export function keysOf(request: Request): readonly Key[] {
+  if (request.do !== 'txn') return [request.key]
+  return [...new Set([...request.if, ...request.then, ...request.else].map(({ key }) => key))]
+}
+
+/** Steps that were taken, with what each answered where that is known; none when nothing was done. */
+export function stepsTaken({ request, result }: Operation): readonly { readonly step: Step; readonly result: StepResult | undefined }[] {
+  if (request.do === 'stale' || result?.was === 'refused') return []
+  if (request.do !== 'txn') return [{ step: request, result: result === undefined || result.was === 'branch' ? undefined : result }]
+  if (result?.was !== 'branch') return []
+  return request[result.branch].map((step, index) => ({ step, result: result.results[index] }))
+}
+
+/** JSON has no Infinity: it is left as null. */
+function lineOf(operation: Operation): string {
+  return JSON.stringify(operation)
+}

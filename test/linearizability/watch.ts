@@ -1,0 +1,178 @@
+/**
+ * Watches against the history they were part of: each change once, in order, none left out, none made up, over every connection.
+ *
+ * W1 Places (revision, ordinal) only grow.
+ * W2 Every change that was answered is told, at its revision, unless it is outside of what the watcher saw.
+ * W3 Everything that is told was asked for before: by an operation answered with that revision, or by one that was not answered,
+ *    each for one revision, and then all of it.
+ * W4 Versions of a file leave nothing out: each is one more than that told before it, and a new file begins at 1.
+ * W5 Watchers agree on every revision.
+ * W6 What a watcher that saw all was told adds up to what reads show at the end.
+ */
+import { keysOf, stepsTaken } from './history.ts'
+import type { History, Key, Operation, Step, Told, WatchStory } from './history.ts'
+import { printTimeline } from './print.ts'
+
+/** @param final what reads show after the last change; keys that are not there are missing */
+export function checkWatches(history: History, final?: ReadonlyMap<Key, string>): string[] {
+  const problems: string[] = []
+  const byRevision = new Map<number, string>()
+  for (const watch of history.watches) {
+    problems.push(
+      ...checkOrder(watch),
+      ...checkVersions(watch),
+      ...checkTold(watch, history.operations),
+      ...checkAsked(watch, history.operations),
+    )
+    for (const [revision, text] of textsOf(watch)) {
+      const known = byRevision.get(revision)
+      if (known === undefined) byRevision.set(revision, text)
+      else if (known !== text) problems.push(`watchers were told two things of revision ${revision}: ${known} and ${text} (${watch.name})`) // W5
+    }
+    if (final !== undefined && watch.from <= 1) problems.push(...checkFinal(watch, final))
+  }
+  return problems
+}
+
+/** W1 */
+function checkOrder({ name, from, told }: WatchStory): string[] {
+  return told.flatMap((event, index) => {
+    const before = told[index - 1]
+    if (event.revision < from) return [`watch ${name} from ${from} was told of ${print(event)}`]
+    const isAfter =
+      before === undefined || event.revision > before.revision || (event.revision === before.revision && event.ordinal > before.ordinal)
+    return isAfter ? [] : [`watch ${name} was told of ${print(event)} after ${print(before)}`]
+  })
+}
+
+/** W4 */
+function checkVersions({ name, from, told }: WatchStory): string[] {
+  const last = new Map<Key, Told>()
+  return told.flatMap((event) => {
+    const before = last.get(event.key)
+    last.set(event.key, event)
+    if (before === undefined && from > 1) return []
+    const isThere = before !== undefined && before.type !== 'remove'
+    const { life, version } = event.at
+    const fits =
+      event.type === 'create'
+        ? !isThere && version === 1 && before?.at.life !== life
+        : isThere && before.at.life === life && version === before.at.version + (event.type === 'change' ? 1 : 0)
+    return fits ? [] : [`watch ${name} was told of ${print(event)} ${before === undefined ? 'first' : `after ${print(before)}`}`]
+  })
+}
+
+/** W2 */
+function checkTold({ name, from, upTo, told }: WatchStory, operations: readonly Operation[]): string[] {
+  const places = new Map(told.map((event) => [`${event.revision} ${event.key}`, event]))
+  return operations.flatMap((operation) => {
+    const revision = operation.result?.revision
+    if (revision === undefined || revision < from || revision > upTo) return []
+    return stepsTaken(operation).flatMap(({ step, result }) => {
+      if (step.do === 'read' || result?.was !== 'done') return []
+      const event = places.get(`${revision} ${step.key}`)
+      if (event === undefined) return [`watch ${name} was not told of\n${printTimeline([operation])}`]
+      const isSame = fits(event, step) && (result.at === undefined || sameAt(event, result.at))
+      return isSame ? [] : [`watch ${name} was told ${print(event)} of\n${printTimeline([operation])}`]
+    })
+  })
+}
+
+/** W3 */
+function checkAsked(watch: WatchStory, operations: readonly Operation[]): string[] {
+  const answered = new Map<number, Operation[]>()
+  const open = new Map<Key, Operation[]>()
+  for (const operation of operations) {
+    const revision = operation.result?.revision
+    // Answered, but not with a revision: it may be any.
+    if (revision === undefined) for (const key of keysOf(operation.request)) open.set(key, [...(open.get(key) ?? []), operation])
+    else if (stepsTaken(operation).some(({ step }) => step.do !== 'read'))
+      answered.set(revision, [...(answered.get(revision) ?? []), operation])
+  }
+  const problems: string[] = []
+  const spent = new Set<Operation>()
+  for (const [revision, events] of groupsOf(watch)) {
+    const known = answered.get(revision)
+    if (known !== undefined) {
+      if (known.length > 1) problems.push(`two changes were answered with revision ${revision}:\n${printTimeline(known)}`)
+      const asked = known.flatMap((operation) => stepsTaken(operation))
+      for (const event of events) {
+        if (!asked.some(({ step }) => fits(event, step)))
+          problems.push(`watch ${watch.name} was told of ${print(event)}, which no change of that revision made`)
+        if (known.every(({ start }) => start > event.tick))
+          problems.push(`watch ${watch.name} was told of ${print(event)} before it was asked for`)
+      }
+      continue
+    }
+    const maker = open
+      .get(events[0]!.key)
+      ?.find((operation) => !spent.has(operation) && operation.start < events[0]!.tick && makes(operation, events))
+    if (maker === undefined)
+      problems.push(`watch ${watch.name} was told of ${events.map(print).join(', ')}, which nobody asked for (any more)`)
+    else spent.add(maker)
+  }
+  return problems
+}
+
+/** Whether one branch of an unanswered operation makes exactly these changes. */
+function makes({ request, result }: Operation, events: readonly Told[]): boolean {
+  if (request.do === 'stale' || request.do === 'read' || result?.was === 'refused') return false
+  const branches = request.do === 'txn' ? [request.then, request.else] : [[request]]
+  return branches.some((steps) => {
+    const changes = steps.filter(({ do: verb }) => verb !== 'read')
+    return changes.length === events.length && changes.every((step) => events.some((event) => fits(event, step)))
+  })
+}
+
+/** Whether this step may have been told so. */
+function fits(event: Told, step: Step): boolean {
+  if (step.do === 'read' || event.key !== step.key) return false
+  if (typeof step.match === 'object') {
+    const before = event.type === 'remove' ? event.at.version : event.at.version - 1
+    if (event.at.life !== step.match.life || before !== step.match.version) return false
+  }
+  if (step.do === 'delete') return event.type === 'remove'
+  if (event.type === 'remove' || (step.match === 'none' && event.type !== 'create')) return false
+  if (event.value === undefined) return true
+  return step.do === 'write' ? event.value === step.value : event.value.endsWith(step.value)
+}
+
+/** W6 */
+function checkFinal(watch: WatchStory, final: ReadonlyMap<Key, string>): string[] {
+  const state = new Map<Key, Told>()
+  for (const event of watch.told) {
+    if (event.type === 'remove') state.delete(event.key)
+    else state.set(event.key, event)
+  }
+  const keys = new Set([...state.keys(), ...final.keys()])
+  return [...keys].flatMap((key) => {
+    const event = state.get(key)
+    const value = final.get(key)
+    const isSame = event === undefined ? value === undefined : value !== undefined && (event.value === undefined || event.value === value)
+    return isSame
+      ? []
+      : [`watch ${watch.name} ends with ${event === undefined ? `no ${key}` : print(event)}; a read shows ${value ?? 'nothing'}`]
+  })
+}
+
+function groupsOf({ told }: WatchStory): Map<number, Told[]> {
+  const groups = new Map<number, Told[]>()
+  for (const event of told) groups.set(event.revision, [...(groups.get(event.revision) ?? []), event])
+  return groups
+}
+
+function textsOf(watch: WatchStory): [number, string][] {
+  return [...groupsOf(watch)].map(([revision, events]) => [
+    revision,
+    JSON.stringify(events.map(({ type, key, at, value, ordinal }) => [ordinal, type, key, at.life, at.version, value])),
+  ])
+}
+
+function sameAt(event: Told, at: Told['at']): boolean {
+  return event.at.life === at.life && event.at.version === at.version
+}
+
+function print({ type, key, revision, ordinal, at, value }: Told): string {
+  const shown = value === undefined ? '' : ` ${JSON.stringify(value.slice(-40))}`
+  return `${type} ${key}${shown} (file ${at.life} v${at.version}) at ${revision}.${ordinal}`
+}
