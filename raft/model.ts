@@ -203,7 +203,7 @@ export interface Lost {
   readonly first: number
   readonly last: number
   readonly term: number
-  /** `never`: another entry is committed in its place. `unknown`: a snapshot came over it, which may or may not hold it. */
+  /** `never`: an entry of another term is committed in its place or before it. `unknown`: a snapshot came over it, which may or may not hold it. */
   readonly fate: 'never' | 'unknown'
 }
 

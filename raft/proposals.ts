@@ -3,8 +3,9 @@
  * (a client must learn whether its command may still happen).
  *
  * B1 Uncommitted data is at most `uncommitted_bytes_max`, or one proposal.
- * B2 Of each entry taken, exactly one is told: it is handed out for applying under its term and index, or it is `lost`; until one
- *    of both is, it may still happen, whoever leads.
+ * B2 Of each entry taken, exactly one is told: it is handed out for applying under its term and index, or it is `lost`, or a snapshot is
+ *    handed out that goes past it; until then it may still happen, whoever leads.
+ * B3 It is `lost` for ever once an entry of a later term is committed at its index or before it: terms never fall in a log.
  */
 import { append, bytesOf, entryAt, lastIndex, termAt } from './log.ts'
 import type { Refusal } from './model.ts'
@@ -37,7 +38,7 @@ export function noteTaken(raft: Raft, first: number, last: number): void {
   else raft.taken.push({ term: raft.term, first, last })
 }
 
-/** Tell of taken entries in whose place something else is committed by now (B2). */
+/** Tell of taken entries in whose place, or before it, something else is committed by now (B2, B3). */
 export function settleTaken(raft: Raft): void {
   if (raft.taken.length === 0) return
   let done = 0
@@ -45,7 +46,10 @@ export function settleTaken(raft: Raft): void {
     const end = Math.min(open.last, raft.commit)
     // What is committed beyond a leader's own term was taken by it; so while it leads, there is nothing to compare.
     if (raft.role === 'leader' && open.term === raft.term) open.first = Math.max(open.first, end + 1)
-    else for (; open.first <= end; open.first++) settle(raft, open.first, open.term)
+    else {
+      for (; open.first <= end; open.first++) settle(raft, open.first, open.term)
+      if (open.first <= open.last && termAt(raft.log, raft.commit) > open.term) loseRest(raft, open)
+    }
     if (open.first > open.last) done++
   }
   if (done > 0) raft.taken = raft.taken.filter((open) => open.first <= open.last)
@@ -68,6 +72,13 @@ export function releaseUncommitted(raft: Raft, commit: number): void {
 function dataBytes(raft: Raft, index: number): number {
   const entry = entryAt(raft.log, index)
   return entry.data === null ? 0 : bytesOf(entry)
+}
+
+/** B3 */
+function loseRest(raft: Raft, open: { readonly term: number; first: number; readonly last: number }): void {
+  const { first, last, term } = open
+  raft.out.lost.push({ first, last, term, fate: 'never' })
+  open.first = last + 1
 }
 
 function settle(raft: Raft, index: number, term: number): void {

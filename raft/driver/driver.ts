@@ -75,7 +75,7 @@ export class Driver<P> implements Inbound {
       sendSnapshot: (group: GroupId, message: Install) => options.transport.sendSnapshot(group, message),
       queue: (member) => this.#queueTurn(member),
       queueApply: (member) => this.#queueApply(member),
-      rest: (member) => this.#toRest(member),
+      rest: (member, leaderLife) => this.#toRest(member, leaderLife),
       wake: (member) => this.#toWake(member),
       drop: (member) => this.#forget(member),
       dropped: (from, what) => options.dropped?.(from, what),
@@ -214,10 +214,10 @@ export class Driver<P> implements Inbound {
     this.#options.host.defer(this.#turn)
   }
 
-  #toRest(member: Member<P>): void {
+  #toRest(member: Member<P>, leaderLife: number | null): void {
     member.isResting = true
     this.#awake.delete(member)
-    this.#rest.begin(member)
+    this.#rest.begin(member, leaderLife)
   }
 
   #toWake(member: Member<P>): void {

@@ -16,7 +16,7 @@ import type { Fate, GroupId, PeerItem, StateMachine } from './ports.ts'
 import { Reads } from './reads.ts'
 import { Refused } from './refused.ts'
 import { Requests } from './requests.ts'
-import { mayFollowerRest, mayLeaderRest } from './rest.ts'
+import { isCampaignOfStranger, mayFollowerRest, mayLeaderRest } from './rest.ts'
 import type { Sleeper } from './rest.ts'
 import { step } from '../step.ts'
 import { lastIndex } from '../log.ts'
@@ -24,6 +24,8 @@ import { configurationOf } from '../state.ts'
 import type { Raft } from '../state.ts'
 import { membersOf } from '../quorum.ts'
 import type { Answer, Effects, Entry, Input, Install, MembershipChange, Message, NodeId, Persist, SnapshotMeta, Ticket } from '../model.ts'
+
+export type Quiesce = Extract<PeerItem, { readonly kind: 'quiesce' }>
 
 /** What a group needs of its node. */
 export interface Node<P> {
@@ -39,7 +41,7 @@ export interface Node<P> {
   queue(member: Member<P>): void
   /** It has entries to apply. */
   queueApply(member: Member<P>): void
-  rest(member: Member<P>): void
+  rest(member: Member<P>, leaderLife: number | null): void
   wake(member: Member<P>): void
   /** It failed. */
   drop(member: Member<P>): void
@@ -75,6 +77,7 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
   #idle = 0
   /** Ticks of this turn. */
   #ticks = 0
+  #restAsked: { readonly from: NodeId; readonly item: Quiesce } | null = null
 
   constructor(id: GroupId, raft: Raft, machine: StateMachine<P>, node: Node<P>) {
     this.id = id
@@ -155,8 +158,10 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
   }
 
   receive(message: Message): void {
+    const isStranger = isCampaignOfStranger(this.raft, message)
+    if (isStranger && this.isResting) return
     this.#inputs.push({ kind: 'message', message })
-    if (message.kind === 'heartbeat_reply' && !this.isResting) this.#node.queue(this)
+    if (message.kind === 'heartbeat_reply' || isStranger) this.#node.queue(this)
     else this.#stir()
   }
 
@@ -166,12 +171,10 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
     this.#node.queue(this)
   }
 
-  /** The leader says that nothing is under way. */
-  restWith(from: NodeId, item: { readonly term: number; readonly index: number }): void {
-    const isQuiet =
-      this.#inputs.length + this.#data.length === 0 && this.#persisted === null && !this.#reads.isOpen && this.#requests.isIdle
-    if (isQuiet && mayFollowerRest(this.raft, from, item)) this.#node.rest(this)
-    else this.#node.send(from, { kind: 'awake', group: this.id })
+  /** The leader says that nothing is under way. It is seen to after what came before it. */
+  restWith(from: NodeId, item: Quiesce): void {
+    this.#restAsked = { from, item }
+    this.#node.queue(this)
   }
 
   wake(): void {
@@ -280,12 +283,14 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
     }
     const ticks = this.#ticks
     this.#ticks = 0
-    if (inputs.length === 0) return
-    const effects = step(this.raft, inputs)
-    inputs.length = 0
-    this.#carryOut(effects, proposals)
-    this.#requests.look(this.raft, ticks)
-    if (ticks > 0) this.#mayRest()
+    if (inputs.length > 0) {
+      const effects = step(this.raft, inputs)
+      inputs.length = 0
+      this.#carryOut(effects, proposals)
+      this.#requests.look(this.raft, ticks)
+    }
+    if (ticks > 0) this.#mayLeadRest()
+    if (this.#restAsked !== null) this.#mayFollowRest()
   }
 
   #carryOut(effects: Effects, proposals: P[]): void {
@@ -347,16 +352,30 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
     this.#node.queue(this)
   }
 
-  #mayRest(): void {
+  #mayLeadRest(): void {
     const { quiesce_ticks, life, id } = this.#node
     if (quiesce_ticks === 0 || this.#idle < quiesce_ticks || this.isResting) return
-    if (this.#inputs.length > 0 || !this.#requests.isIdle || !mayLeaderRest(this.raft)) return
+    if (!this.#isQuiet || !mayLeaderRest(this.raft)) return
     const { term } = this.raft
     const index = lastIndex(this.raft.log)
     for (const to of this.raft.leading!.peers.keys()) {
       if (to !== id) this.#node.send(to, { kind: 'quiesce', group: this.id, life, term, index })
     }
-    this.#node.rest(this)
+    this.#node.rest(this, null)
+  }
+
+  #mayFollowRest(): void {
+    const { from, item } = this.#restAsked!
+    this.#restAsked = null
+    if (this.isResting || !this.isRunning) return
+    if (this.#isQuiet && mayFollowerRest(this.raft, from, item.term, item.index)) this.#node.rest(this, item.life)
+    else this.#node.send(from, { kind: 'awake', group: this.id })
+  }
+
+  /** Nothing waits for the next step. */
+  get #isQuiet(): boolean {
+    const waits = this.#inputs.length + this.#data.length > 0 || this.#persisted !== null || this.#reads.isOpen
+    return !waits && this.#requests.isIdle && this.#applying.isDone
   }
 
   /** Something is asked of it. */

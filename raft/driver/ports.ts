@@ -64,7 +64,7 @@ export type Fate =
   | 'not_leader'
   /** Refused for its bytes: it did not and will not happen. */
   | 'overloaded'
-  /** Something else is committed in its place: it did not and will not happen. */
+  /** Something else is committed in its place, or before it by a later leader: it did not and will not happen. */
   | 'never'
   /** It may have happened. */
   | 'unknown'

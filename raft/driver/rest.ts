@@ -12,12 +12,13 @@
  *    a leader that is cut off wakes, hears no quorum and steps down.
  * Z4 A follower that is not at rest (the word was lost, or its log differs) says so or campaigns, with a pre-vote; either wakes the leader,
  *    whose heartbeats wake the others. None gives its vote for it, for the clock of its loyalty stood still too.
+ *    Not so who is no member: it was removed and did not learn of it; it asks in vain for ever (section 4.2.3 of the thesis).
  * Z5 Who stops doing a group's work while its node lives on says `awake` to its members, for the node's beats do not speak for it any more.
  * Z6 A tick costs as much as there are neighbours and groups awake, whatever number rests.
  */
 import { currentConfiguration, lastIndex } from '../log.ts'
-import type { NodeId } from '../model.ts'
-import { isJoint } from '../quorum.ts'
+import type { Message, NodeId } from '../model.ts'
+import { isJoint, membersOf } from '../quorum.ts'
 import type { Raft } from '../state.ts'
 import type { PeerItem } from './ports.ts'
 
@@ -60,11 +61,15 @@ export class Rest {
     this.#random = random
   }
 
-  /** The group's clock stands from now on. */
-  begin(group: Sleeper): void {
+  /** The group's clock stands from now on; `life` is that of the leader that a follower rests on. */
+  begin(group: Sleeper, life: number | null): void {
     for (const id of neighboursOf(group.raft)) {
       const neighbour = this.#neighbour(id)
-      if (neighbour.resting.size === 0) neighbour.silent = 0
+      if (neighbour.resting.size === 0) {
+        neighbour.silent = 0
+        neighbour.life = -1 // nobody looked for its beats until now
+      }
+      if (life !== null) neighbour.life = life
       neighbour.resting.add(group)
     }
   }
@@ -133,14 +138,16 @@ export function mayLeaderRest({ leading, log, out, commit, applied, reads, optio
 }
 
 /** Z1, of a follower that is told to. */
-export function mayFollowerRest(
-  { role, leader, term, log, commit, applied, reads, election, options }: Raft,
-  from: NodeId,
-  item: { readonly term: number; readonly index: number },
-): boolean {
-  if (role !== 'follower' || leader !== from || term !== item.term || options.lease_ticks > 0) return false
-  if (lastIndex(log) !== item.index || commit !== item.index || applied !== item.index) return false
+export function mayFollowerRest(raft: Raft, from: NodeId, term: number, index: number): boolean {
+  const { log, commit, applied, reads, election, options } = raft
+  if (raft.role !== 'follower' || raft.leader !== from || raft.term !== term || options.lease_ticks > 0) return false
+  if (lastIndex(log) !== index || commit !== index || applied !== index) return false
   return election.loyal > 0 && reads.waiting.length + reads.confirmed.length === 0 // Z4
+}
+
+/** Z4: it wakes nobody, and does not keep a group from resting. */
+export function isCampaignOfStranger({ log }: Raft, { kind, from }: Message): boolean {
+  return (kind === 'pre_vote' || kind === 'vote') && !membersOf(currentConfiguration(log)).has(from)
 }
 
 /** Z3: on whom a group rests. */

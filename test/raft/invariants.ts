@@ -39,6 +39,8 @@ export class Invariants implements Watch {
   private readonly hashes: number[] = [0]
   private readonly taken = new Map<string, 'open' | 'done'>()
   private readonly views = new Map<string, { commit: number; leading: { term: number; last: number; lastTerm: number } | null }>()
+  /** Index and term of what was lost for ever. */
+  private readonly never = new Set<string>()
   private readonly begun = new Map<string, number>()
 
   started(member: Member): void {
@@ -62,8 +64,8 @@ export class Invariants implements Watch {
     for (const { first, last, term, fate } of effects.lost) {
       if (fate !== 'never') continue
       for (let index = first; index <= last; index++) {
-        const there = this.committed[index]
-        expectThat(there !== undefined && there.entry.term !== term, `fates: ${index} of term ${term} is lost and may yet happen`)
+        expectThat(this.committed[index]?.entry.term !== term, `fates: ${index} of term ${term} is lost and committed`)
+        this.never.add(`${index} ${term}`)
         this.lostNever++
       }
     }
@@ -139,6 +141,7 @@ export class Invariants implements Watch {
       const entry = entryAt(raft.log, index)
       const there = this.committed[index]
       if (there === undefined) {
+        expectThat(!this.never.has(`${index} ${entry.term}`), `fates: ${index} of term ${entry.term} was lost and is committed`)
         this.committed[index] = { entry, by: raft.term }
         if (entry.configuration !== null) this.changes++
       } else expectThat(there.entry === entry, `state machine safety: ${member.id} commits another entry at ${index}`)
