@@ -252,7 +252,7 @@ export const limits = {
   peer_send_bytes_max: 32 * 1024 * 1024,
   /** Requests of one peer connection without an answer; more: `overloaded`. */
   peer_requests_max: 16_384,
-  /** Bytes of requests of one peer connection being served at once; past it the connection is not read. */
+  /** Bytes of requests of one peer connection being served at once; past it they are `overloaded`. */
   peer_serving_bytes_max: 32 * 1024 * 1024,
   /** How often deadlines and silence of peers are looked at. */
   peer_tick_ms: 100,

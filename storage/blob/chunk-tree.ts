@@ -69,6 +69,29 @@ export async function* chunksOf(source: ChunkSource, ref: BlobRef): AsyncIterabl
   yield* chunksBelow(source, hashAt(ref.root), ref.depth)
 }
 
+/** A chunk, and the level at which it was reached. */
+export interface Reached {
+  readonly hash: ChunkHash
+  /** 0: a data chunk. */
+  readonly level: number
+}
+
+/**
+ * Chunks of a value that are stored and that `base` does not have at the same place, index chunks before what they name. What lies below
+ * an index chunk that `isKnown` is passed over with it.
+ */
+export async function* chunksBeyond(
+  source: ChunkSource,
+  ref: BlobRef,
+  base: BlobRef | undefined,
+  isKnown: (chunk: Reached) => boolean = () => false,
+): AsyncIterable<Reached> {
+  checkRef(ref)
+  let under: Reached | undefined = base === undefined ? undefined : { hash: hashAt(base.root), level: base.depth }
+  while (under !== undefined && under.level > ref.depth) under = childOf(under, await indexOf(source, under), 0)
+  yield* beyond(source, { hash: hashAt(ref.root), level: ref.depth }, under, isKnown)
+}
+
 /** Levels of index chunks over so many data chunks. T1 */
 export function depthFor(chunks: number): number {
   let depth = 0
@@ -183,6 +206,39 @@ async function* chunksBelow(source: ChunkSource, hash: ChunkHash, level: number)
     if (level > 1) yield* chunksBelow(source, child, level - 1)
     else if (child !== zeroHash) yield child
   }
+}
+
+/** `base` stands at the same place of another tree, or below its first child where that tree is less deep. */
+async function* beyond(
+  source: ChunkSource,
+  chunk: Reached,
+  base: Reached | undefined,
+  isKnown: (chunk: Reached) => boolean,
+): AsyncIterable<Reached> {
+  const { hash, level } = chunk
+  if (hash === zeroHash || (base?.level === level && base.hash === hash) || isKnown(chunk)) return
+  yield chunk
+  if (level === 0) return
+  const hashes = decodeIndex(await source.get(hash), level, hash)
+  const baseIndex = base?.level === level ? await indexOf(source, base) : undefined
+  for (let slot = 0; slot * hash_bytes < hashes.length; slot++) {
+    const below = base?.level === level ? childOf(base, baseIndex, slot) : slot === 0 ? base : undefined
+    yield* beyond(source, { hash: slotHash(hashes, slot), level: level - 1 }, below, isKnown)
+  }
+}
+
+/** Hashes of an index chunk to compare with; what cannot be read is compared with nothing. */
+async function indexOf(source: ChunkSource, { hash, level }: Reached): Promise<Uint8Array | undefined> {
+  if (hash === zeroHash) return undefined
+  try {
+    return decodeIndex(await source.get(hash), level, hash)
+  } catch {
+    return undefined
+  }
+}
+
+function childOf(parent: Reached, index: Uint8Array | undefined, slot: number): Reached | undefined {
+  return index === undefined ? undefined : { hash: slotHash(index, slot), level: parent.level - 1 }
 }
 
 /** Wait for all, then fail with the first failure: nothing goes on behind the caller's back. */

@@ -104,6 +104,19 @@ class FileBlobs implements BlobStore {
     }
   }
 
+  async touch(hash: ChunkHash): Promise<boolean> {
+    if (this.#puts.has(hash)) return true
+    await this.#deletes.get(hash)
+    try {
+      const now = this.#clock.now() / 1e6
+      await setTimesOf(this.#path(hash), now, now)
+      return true
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') return false
+      throw systemFailure(error, 'blob.touch', `cannot look for chunk ${hash}`)
+    }
+  }
+
   delete(hash: ChunkHash): Promise<boolean> {
     const joined = this.#deletes.get(hash)
     if (joined !== undefined) return joined
@@ -125,7 +138,7 @@ class FileBlobs implements BlobStore {
   }
 
   stats(): BlobStats {
-    return { ...this.#counts, cacheBytes: this.#cache.bytes, pending: this.#puts.size }
+    return { ...this.#counts, fetched: 0, cacheBytes: this.#cache.bytes, pending: this.#puts.size }
   }
 
   async close(): Promise<void> {
@@ -285,6 +298,7 @@ const removeFile = promisify(fs.unlink)
 const statFile = promisify(fs.stat)
 const statOpen = promisify(fs.fstat)
 const setTimes = promisify(fs.futimes)
+const setTimesOf = promisify(fs.utimes)
 const readSome = promisify(fs.read)
 const writeSome = promisify(fs.write)
 

@@ -27,6 +27,8 @@ export interface BlobStore {
   get(hash: ChunkHash): Promise<Uint8Array>
   /** Whether there is a chunk under this hash; says nothing of its bytes. */
   has(hash: ChunkHash): Promise<boolean>
+  /** As `has`; a chunk that is there is as young as if it had been put now. For chunks that a change yet to come counts on. */
+  touch(hash: ChunkHash): Promise<boolean>
   /** Whether it was taken away. Only collection calls this, and only for what is neither reachable nor pinned. */
   delete(hash: ChunkHash): Promise<boolean>
   /** Every chunk that is there during the whole iteration, in no stated order; others may appear or not. */
@@ -57,6 +59,8 @@ export interface BlobStats {
   readonly deletes: number
   /** Chunks that failed their check. */
   readonly corrupt: number
+  /** Chunks that were missing or damaged here and came from another node. */
+  readonly fetched: number
   /** Puts waiting or under way now. */
   readonly pending: number
 }

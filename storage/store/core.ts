@@ -4,20 +4,24 @@
  * S1 `revision` is the newest applied one; the tree's newest view shows exactly that state.
  * S2 A store that is one replica of many shows its newest state only behind `current`, or where `stale` was asked for; of
  *    the past, a state that is not here yet is looked for behind `current` before it is called one that is not.
+ * S3 A command that names large values is proposed when their chunks are on a majority's disks and, of each node, younger there than half
+ *    of what collection leaves alone: what took longer is looked at again, which is quick. A command whose outcome is unknown keeps
+ *    its chunks for as long again.
  */
 import { maskAt } from '../apply/rights.ts'
 import type { BlobPins } from '../blob/pins.ts'
 import type { BlobStore } from '../blob/store.ts'
-import type { BuiltValue } from '../blob/value-builder.ts'
+import { isInline, type BuiltValue } from '../blob/value-builder.ts'
 import type { Clock } from '../../namespace/clock.ts'
 import { checkDeadline, type Context } from '../../namespace/context.ts'
-import { NineError } from '../../namespace/errors.ts'
+import { isNineError, NineError } from '../../namespace/errors.ts'
 import type { MutationResult, ReadOptions } from '../../namespace/file-server.ts'
+import { limits } from '../../namespace/limits.ts'
 import type { Path } from '../../namespace/path.ts'
 import { encodePosition, type Position } from '../../namespace/position.ts'
 import type { Random } from '../../namespace/random.ts'
 import { everyRight, type Principal, type RightsMask } from '../../namespace/rights.ts'
-import type { BlobRef, Command, Content, Ino, NodeRecord, Outcome, StoredMutation, TreeView } from '../model.ts'
+import type { Command, Content, Ino, NodeRecord, Outcome, StoredMutation, TreeView } from '../model.ts'
 import type { Tree } from '../tree/tree.ts'
 import { answeredError, Positions } from './answers.ts'
 import type { Replication } from './replication.ts'
@@ -53,6 +57,13 @@ export interface Shown {
   readonly position: Position
   /** Whether it is not the newest: then rights are those of then and of now. */
   readonly isPast: boolean
+}
+
+/** A value that a command is about to name. */
+export interface MadeValue {
+  readonly built: BuiltValue
+  /** What it was made from, where the command is conditional on that: what both share is kept already. */
+  readonly base: Content | undefined
 }
 
 interface RevisionWaiter {
@@ -206,13 +217,42 @@ export class StoreCore {
   }
 
   /**
-   * The chunks of a value that a command is about to name are where they outlive this node. They are pinned until it is applied.
-   * @param base the value it was made from, where the command is conditional on it
+   * Propose a command that names values made for it, whose chunks are pinned until this settles. S3
+   * @throws NineError as `propose`
    */
-  async replicateChunks(context: Context, op: string, path: string, built: BuiltValue, base: Content | undefined): Promise<void> {
-    if (this.replication === undefined || 'inline' in built) return
-    const shared: BlobRef | undefined = base?.kind === 'blob' ? base.blob : undefined
-    await this.replication.replicateChunks(context, op, path, built, shared)
+  async proposeValues(
+    context: Context,
+    op: string,
+    path: string,
+    command: Command,
+    made: readonly MadeValue[],
+    applied?: () => void,
+  ): Promise<Outcome> {
+    const { replication } = this
+    if (replication === undefined) return this.proposer.propose(context, op, path, command, applied)
+    for (;;) {
+      const began = this.clock.monotonic()
+      for (const { built, base } of made) {
+        if (!isInline(built)) await replication.replicateChunks(context, op, path, built, base?.kind === 'blob' ? base.blob : undefined)
+      }
+      if (this.clock.monotonic() - began < limits.blob_grace_ms / 2) break
+      checkDeadline(context, op, path)
+    }
+    try {
+      return await this.proposer.propose(context, op, path, command, applied)
+    } catch (error) {
+      if (!isNineError(error) || error.outcome === 'unknown') this.#keepWhileUnknown(made)
+      throw error
+    }
+  }
+
+  /** The command may be applied yet. */
+  #keepWhileUnknown(made: readonly MadeValue[]): void {
+    for (const { built } of made) {
+      if (isInline(built)) continue
+      const hold = this.pins.holdTree(built)
+      setTimeout(() => hold.release(), limits.blob_grace_ms).unref()
+    }
   }
 
   /** A command that answers as one mutation. */

@@ -333,6 +333,7 @@ export class Handles {
 
   async #propose(context: Context, handle: Handle, built: BuiltValue, op: string): Promise<MutationResult> {
     const { path, flags } = handle
+    checkDeadline(context, op, path)
     const command: TreeCommand = {
       op: 'write',
       target: handle.ino === 0 ? { path } : { path, ino: handle.ino },
@@ -346,9 +347,10 @@ export class Handles {
       ttl: ttlFields(this.#core.random, flags.ttlMs, op, path),
     }
     // What it was made from may have been replaced since: nothing of it is known to be kept elsewhere.
-    await this.#core.replicateChunks(context, op, path, built, undefined)
+    const made = [{ built, base: undefined }]
     try {
-      return await this.#core.mutate({ ...context, principal: handle.principal }, op, path, command)
+      const by = { ...context, principal: handle.principal }
+      return this.#core.mutationOf(await this.#core.proposeValues(by, op, path, command, made), op, path)
     } catch (error) {
       // It may have been unlinked on the way.
       const kept = isNineError(error, 'not_found') ? this.#keep(handle, built, op) : undefined

@@ -14,7 +14,7 @@ import type { IfMatch } from '../../namespace/file-server.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Command, Content, NodeRecord, Outcome, TreeCommand, WriteContent } from '../model.ts'
 import { sizeOf } from './answers.ts'
-import type { StoreCore } from './core.ts'
+import type { MadeValue, StoreCore } from './core.ts'
 
 type WriteCommand = Extract<TreeCommand, { op: 'write' }>
 type SetStatCommand = Extract<TreeCommand, { op: 'setStat' }>
@@ -36,8 +36,8 @@ export class LargeValues {
       await builder.write(0, bytes)
       const built = await builder.finish()
       const { path } = command.target
-      await this.#core.replicateChunks(context, op, path, built, undefined)
-      return await this.#core.propose(context, op, path, { ...command, content: contentOf(built, undefined) })
+      const made = [{ built, base: undefined }]
+      return await this.#core.proposeValues(context, op, path, { ...command, content: contentOf(built, undefined) }, made)
     } catch (error) {
       throw isNineError(error) ? error.at(command.target.path, op) : error
     } finally {
@@ -57,8 +57,8 @@ export class LargeValues {
           if (command.op === 'setStat') await builder.truncate(command.size ?? builder.size)
           else await applyContent(builder, command.content)
           const built = await builder.finish()
-          await this.#core.replicateChunks(context, op, path, built, node?.content)
-          const outcome = await this.#core.propose(context, op, path, rewritten(command, node, built))
+          const made = [{ built, base: node?.content }]
+          const outcome = await this.#core.proposeValues(context, op, path, rewritten(command, node, built), made)
           if (outcome.kind !== 'needs_chunks') return outcome
         } catch (error) {
           throw isNineError(error) ? error.at(path, op) : error
@@ -74,13 +74,14 @@ export class LargeValues {
     for (let attempt = 0; ; attempt++) {
       checkDeadline(context, op)
       const builders: ValueBuilder[] = []
+      const values: MadeValue[] = []
       try {
         const made = {
           ...command,
-          then: await this.#withChunks(context, command.then, attempt > 0, builders),
-          else: await this.#withChunks(context, command.else, attempt > 0, builders),
+          then: await this.#withChunks(command.then, attempt > 0, builders, values),
+          else: await this.#withChunks(command.else, attempt > 0, builders, values),
         }
-        const outcome = await this.#core.propose(context, op, '', made)
+        const outcome = await this.#core.proposeValues(context, op, '', made, values)
         if (outcome.kind !== 'needs_chunks') return outcome
         if (attempt > txn_attempts) {
           throw new NineError({ kind: 'overloaded', op, message: 'the large files of this transaction change faster than it can be made' })
@@ -93,10 +94,10 @@ export class LargeValues {
 
   /** `partly`: changes of part of a file too, made from the file as it is before the transaction. */
   async #withChunks(
-    context: Context,
     operations: TxnCommand['then'],
     partly: boolean,
     builders: ValueBuilder[],
+    values: MadeValue[],
   ): Promise<TxnCommand['then']> {
     const made: TxnCommand['then'][number][] = []
     const touched = new Set<string>()
@@ -123,7 +124,7 @@ export class LargeValues {
       if (operation.op === 'setStat') await builder.truncate(operation.size ?? builder.size)
       else await applyContent(builder, operation.content)
       const built = await builder.finish()
-      await this.#core.replicateChunks(context, 'store.txn', path, built, isWhole ? undefined : node?.content)
+      values.push({ built, base: isWhole ? undefined : node?.content })
       const content = contentOf(built, isWhole ? undefined : baseOf(node))
       if (operation.op === 'write') made.push({ ...operation, content })
       else made.push(resizing(operation, content))

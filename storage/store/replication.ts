@@ -15,7 +15,7 @@ import type { BlobRef, Command, Outcome } from '../model.ts'
 export interface Replication {
   /**
    * A linearizable read may begin once this resolves: the newest state here then shows every change that was acknowledged
-   * anywhere before the call. Ends with the context's deadline and signal. Calls of one turn share one round.
+   * anywhere before the call. Ends with the context's deadline and signal.
    * @throws NineError `unavailable` (no leader, or it cannot be asked), `deadline`; nothing has happened
    */
   linearize(context: Context, op: string, path: string): Promise<void>
@@ -39,9 +39,11 @@ export interface Replication {
   renewLease(context: Context, lease: string): Promise<number>
 
   /**
-   * Before a command that names `blob` is proposed: its chunks, all durable on this node, are durable on a majority's disks when it
-   * resolves, and young enough there not to be collected before the command is applied.
-   * @param base a value that stands in the store and that the command is conditional on: what both have in common is there already
+   * Before a command that names `blob` is proposed: its chunks, all durable and pinned on this node, are durable on a majority's disks when
+   * this resolves, and none of them there was last put or touched (BlobStore.touch) before the call: so those that a node has already
+   * are touched, not only looked for.
+   * @param base a value that stands in the store and that the command is conditional on: what both have in common (`chunksBeyond` of
+   *   blob/chunk-tree.ts leaves it out) is there already, and stays for as long as it stands
    * @throws NineError `unavailable` (no majority), `deadline`, `no_space`; nothing was proposed
    */
   replicateChunks(context: Context, op: string, path: string, blob: BlobRef, base: BlobRef | undefined): Promise<void>

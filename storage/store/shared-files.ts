@@ -316,13 +316,13 @@ export class SharedFile {
     const builder = await this.#build(layer, node)
     try {
       const built = await builder.finish()
-      await core.replicateChunks(context, op, this.path, built, node.content)
       const at = { path: node.ino, version: node.version }
       const content: WriteContent = isInline(built)
         ? { kind: 'replace', bytes: built.inline, base: at }
         : { kind: 'blob', blob: built, base: at }
       const command: TreeCommand = { op: 'write', target, content }
-      return this.#resultOf(await core.propose(context, op, this.path, command, () => this.#remove(layer)))
+      const made = [{ built, base: node.content }]
+      return this.#resultOf(await core.proposeValues(context, op, this.path, command, made, () => this.#remove(layer)))
     } finally {
       await builder.release()
     }

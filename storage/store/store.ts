@@ -7,6 +7,7 @@ import type { LeaseTable } from '../apply/leases.ts'
 import type { Applied } from '../apply/machine.ts'
 import { nodeAt } from '../apply/walk.ts'
 import { maskAt, readBit, seeBits } from '../apply/rights.ts'
+import type { BlobFill } from '../blob/fill.ts'
 import { checkDeadline, type Context } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
 import type {
@@ -55,6 +56,8 @@ import { WatchHub, type WatchSource } from './watches.ts'
 
 export interface StoreParts extends CoreParts {
   readonly leaseTable: LeaseTable
+  /** Told of every value that is put in place, where others have chunks that may be missing here. */
+  readonly fill?: BlobFill | undefined
 }
 
 export class Store implements FileServer {
@@ -66,6 +69,7 @@ export class Store implements FileServer {
   readonly #handles: Handles
   readonly #watches: WatchHub
   readonly #leases: Leases
+  readonly #fill: BlobFill | undefined
 
   /** `revision`: newest applied one of the tree. */
   constructor(parts: StoreParts, revision: number) {
@@ -77,6 +81,7 @@ export class Store implements FileServer {
     this.#handles = new Handles(this.#core, this.#shared)
     this.#watches = new WatchHub(watchSource(this.#core))
     this.#leases = new Leases(this.#core, parts.leaseTable)
+    this.#fill = parts.fill
   }
 
   /** Identity in positions. */
@@ -277,6 +282,7 @@ export class Store implements FileServer {
       this.#core.advance(revision.revision)
       this.#watches.publish(revision)
       this.#leases.published(revision)
+      this.#fill?.applied(revision)
     }
     if (leases.length > 0) this.#leases.changed(leases)
   }
@@ -295,6 +301,7 @@ export class Store implements FileServer {
     this.#core.replaced(tree, revision)
     this.#watches.replaced(next)
     this.#leases.replaced(leaseTable)
+    this.#fill?.scan()
   }
 
   /** For collection: whether a handle holds this file, unlinked or not. */

@@ -133,6 +133,7 @@ function interleaved(before: (chunk: ChunkInfo | undefined) => Promise<void>): B
     put: (bytes, hash) => store.put(bytes, hash),
     get: (hash) => store.get(hash),
     has: (hash) => store.has(hash),
+    touch: (hash) => store.touch(hash),
     delete: (hash) => store.delete(hash),
     stats: () => store.stats(),
     close: () => store.close(),
