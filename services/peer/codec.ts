@@ -36,8 +36,6 @@ export const itemKind = {
   request: 48,
   answer: 49,
   failure: 50,
-  ping: 64,
-  pong: 65,
 } as const
 
 /** What follows the term of an entry: nothing, data, a configuration. */
@@ -118,13 +116,6 @@ export class PacketWriter {
     this.#begin()
     this.#kind(kind, id)
     this.#bytes(body)
-  }
-
-  /** An item without fields. */
-  bare(kind: typeof itemKind.ping | typeof itemKind.pong): void {
-    this.#begin()
-    this.#ensure(1)
-    this.#buffer[this.#at++] = kind
   }
 
   /** @returns where to go back to when the item cannot be written */

@@ -17,7 +17,6 @@ export interface ItemSink {
   request(id: number, group: GroupId, timeLeft: number, verb: string, body: Buffer): void
   answer(id: number, body: Buffer): void
   failure(id: number, error: Buffer): void
-  ping(): void
 }
 
 /** All items between two places of a buffer. @throws WireError */
@@ -39,8 +38,6 @@ export function readItems(reader: Reader, from: NodeId, to: NodeId, sink: ItemSi
     } else if (kind === itemKind.failure) {
       const id = reader.uint()
       sink.failure(id, reader.bytes())
-    } else if (kind === itemKind.ping) {
-      sink.ping()
     } else if (kind === itemKind.quiesce) {
       const group = reader.uint()
       const life = reader.uint()
@@ -50,7 +47,7 @@ export function readItems(reader: Reader, from: NodeId, to: NodeId, sink: ItemSi
       sink.item({ kind: 'awake', group: reader.uint() })
     } else if (kind === itemKind.beat) {
       sink.item({ kind: 'beat', life: reader.uint() })
-    } else if (kind !== itemKind.pong) {
+    } else {
       throw new WireError(`${kind} is no kind of item`)
     }
   }

@@ -69,6 +69,11 @@ export class Dial {
     return this.#socket?.bytesRead ?? 0
   }
 
+  /** Ask for a sign of life. */
+  ping(): void {
+    if (this.#session?.destroyed === false) this.#session.ping(() => undefined)
+  }
+
   /** Close it, for this reason. */
   end(error: NineError, isNobody = false): void {
     if (this.#isEnded) return

@@ -109,19 +109,6 @@ export class GrpcStream {
     })
   }
 
-  /** Call `drained` once fewer bytes wait than the stream's own mark. */
-  onceDrained(drained: () => void): void {
-    this.#stream.once('drain', drained)
-  }
-
-  pause(): void {
-    this.#stream.pause()
-  }
-
-  resume(): void {
-    this.#stream.resume()
-  }
-
   /** End the stream: at the server with this status, at the client by cancelling the call. */
   end(code: number, message: string): void {
     if (this.#isEnded) return

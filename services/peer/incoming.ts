@@ -3,7 +3,8 @@
  *
  * I1 Until its proof was right a stream may say no more than a hello, and has limits.peer_dial_ms for it.
  * I2 Items are given on in order, and none after `close`: whoever opens a newer connection of the same member closes this one first.
- * I3 Bytes of requests being served, and of answers that wait, are bounded: past either the stream is not read.
+ * I3 Requests being served, their bytes, and bytes of answers that wait are bounded: past any of them requests are refused. The stream is
+ *    always read, so that no heartbeat waits behind a request.
  * I4 What cannot be read, or a node's part that throws, ends the stream; nothing escapes into the event loop.
  */
 import { randomBytes } from 'node:crypto'
@@ -63,7 +64,6 @@ export class Incoming {
   #silentTicks = 0
   #isFlushing = false
   #isEnded = false
-  #isPaused = false
   #serving = 0
   #servingBytes = 0
 
@@ -78,7 +78,6 @@ export class Incoming {
       request: (id, group, timeLeft, verb, body) => this.#request(id, group, timeLeft, verb, body),
       answer: refuseAnswer,
       failure: refuseAnswer,
-      ping: () => this.#pong(),
     }
     this.#stream = new GrpcStream(
       stream,
@@ -181,7 +180,8 @@ export class Incoming {
   #request(id: number, group: GroupId, timeLeft: number, verb: string, body: Buffer): void {
     if (this.#isEnded) return
     const { limits, clock } = this.#own
-    if (this.#serving >= limits.peer_requests_max) {
+    if (this.#serving >= limits.peer_requests_max || this.#servingBytes > limits.peer_serving_bytes_max) {
+      // I3
       return this.#fail(
         id,
         new NineError({ kind: 'overloaded', op: 'peer.request', message: `${this.#own.member} serves as many requests as it may` }),
@@ -194,41 +194,29 @@ export class Incoming {
       (answer) => this.#served(id, body.length, answer, undefined),
       (error: unknown) => this.#served(id, body.length, undefined, toNineError(error, `peer.${verb}`)),
     )
-    this.#balance()
   }
 
   #served(id: number, bytes: number, answer: Uint8Array | undefined, error: NineError | undefined): void {
     this.#serving--
     this.#servingBytes -= bytes
     if (this.#isEnded) return
+    const { peer_message_bytes_max, peer_send_bytes_max } = this.#own.limits
+    const room = peer_message_bytes_max - answer_overhead_bytes
     if (error !== undefined) this.#fail(id, error)
-    else if (answer!.length > this.#own.limits.peer_message_bytes_max - answer_overhead_bytes) {
-      this.#fail(
-        id,
-        new NineError({
-          kind: 'too_large',
-          op: 'peer.request',
-          message: `an answer of ${answer!.length} bytes fits no message`,
-          outcome: 'unknown',
-        }),
-      )
-    } else {
-      if (this.#writer.length + answer!.length > this.#own.limits.peer_message_bytes_max - answer_overhead_bytes) this.#flush()
+    else if (answer!.length > room) this.#fail(id, unanswered('too_large', `an answer of ${answer!.length} bytes fits no message`))
+    else if (this.#stream.waitingBytes > peer_send_bytes_max)
+      this.#fail(id, unanswered('overloaded', 'too many answers wait')) // I3
+    else {
+      if (this.#writer.length + answer!.length > room) this.#flush()
       this.#writer.answer(itemKind.answer, id, answer!)
       this.#written()
     }
-    this.#balance()
   }
 
   #fail(id: number, error: NineError): void {
     const writer = new Writer()
     writeError(writer, error)
     this.#writer.answer(itemKind.failure, id, writer.takeOne())
-    this.#written()
-  }
-
-  #pong(): void {
-    this.#writer.bare(itemKind.pong)
     this.#written()
   }
 
@@ -247,18 +235,6 @@ export class Incoming {
   #flush(): void {
     if (this.#writer.length === 0 || this.#isEnded) return
     this.#stream.write(this.#writer.take())
-    this.#balance()
-  }
-
-  /** I3 */
-  #balance(): void {
-    const { peer_serving_bytes_max, peer_send_bytes_max } = this.#own.limits
-    const isFull = this.#servingBytes > peer_serving_bytes_max || this.#stream.waitingBytes > peer_send_bytes_max
-    if (isFull === this.#isPaused) return
-    this.#isPaused = isFull
-    if (!isFull) return this.#stream.resume()
-    this.#stream.pause()
-    this.#stream.onceDrained(() => this.#balance())
   }
 
   #end(why: 'ended' | 'refused' | 'garbage' | 'fault', message: string, cause?: unknown): void {
@@ -271,6 +247,11 @@ export class Incoming {
 
 /** Of the item's other fields, with room to spare. */
 const answer_overhead_bytes = 512
+
+/** What was asked for was done, but its answer cannot be given. */
+function unanswered(kind: 'too_large' | 'overloaded', message: string): NineError {
+  return new NineError({ kind, op: 'peer.request', message, outcome: 'unknown' })
+}
 
 function refuseAnswer(): void {
   throw new WireError('an answer came on a call that asks')

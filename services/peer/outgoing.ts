@@ -4,15 +4,15 @@
  * O1 All that is given in one turn of the event loop leaves as one message, sooner when it grows past limits.peer_packet_bytes.
  * O2 What waits is bounded: past it items are dropped and requests refused.
  * O3 A request ends once: with its answer, its deadline, its signal, or the connection. When it may have left, its outcome is unknown.
- * O4 A connection on which nothing comes is asked whether it lives, and is over when it does not say so. Ticks are counted, not time: a
- *    process that was stopped hears what came meanwhile before it judges.
+ * O4 A connection on which nothing comes is asked whether it lives (HTTP/2's ping, which waits behind nothing), and is over when it does
+ *    not say so. Ticks are counted, not time: a process that was stopped hears what came meanwhile before it judges.
  */
 import { WireError, Reader, bytesKey } from '../../proto/protobuf.ts'
 import { NineError } from '../../namespace/errors.ts'
 import { readError } from '../../namespace/wire/fields.ts'
 import type { GroupId, PeerItem } from '../../raft/driver/ports.ts'
 import type { NodeId } from '../../raft/model.ts'
-import { itemKind, PacketWriter } from './codec.ts'
+import { PacketWriter } from './codec.ts'
 import { readItems } from './decode.ts'
 import type { ItemSink } from './decode.ts'
 import { Dial } from './dial.ts'
@@ -45,7 +45,6 @@ export class Outgoing {
   readonly #sink: ItemSink = {
     item: refuseItem,
     request: refuseItem,
-    ping: refuseItem,
     answer: (id, body) => this.#settle(id, undefined, body),
     failure: (id, error) => this.#settle(id, readError(new Reader(error))),
   }
@@ -133,8 +132,7 @@ export class Outgoing {
     if (silent_ms >= peer_silent_ms_max) {
       this.end(new NineError({ kind: 'unavailable', op: 'peer.connect', message: `peer ${this.#to}: nothing came for ${silent_ms} ms` }))
     } else if (silent_ms % peer_ping_ms < peer_tick_ms && silent_ms >= peer_ping_ms) {
-      this.#writer.bare(itemKind.ping)
-      this.#written()
+      this.#dial.ping()
     }
   }
 
