@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import { collect as collectBlobs, type Collected } from '../blob/collect.ts'
 import { openFileBlobs } from '../blob/files.ts'
 import { BlobPins } from '../blob/pins.ts'
-import type { BlobStats, BlobStore } from '../blob/store.ts'
+import type { BlobStore } from '../blob/store.ts'
 import { systemClock, type Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
@@ -21,15 +21,15 @@ import type { Micros } from '../../namespace/stat.ts'
 import { Machine } from '../apply/machine.ts'
 import type { BlobRef, Ino } from '../model.ts'
 import { Member, type MemberOptions } from '../replica/member.ts'
-import { Transfers } from '../replica/transfers.ts'
 import { Store } from '../store/store.ts'
 import { openEnvironment, type Environment } from '../tree/environment.ts'
 import type { WalFiles } from '../wal/files.ts'
-import { openWal, type Wal, type WalReport } from '../wal/wal.ts'
+import { openWal, type Wal } from '../wal/wal.ts'
 import { folderError, prepareFolder, readStores, writeStores, type StoreRow } from './folder.ts'
 import { Lane } from './lane.ts'
 import { lockFolder, type FolderLock } from './lock.ts'
 import { Pipeline } from './pipeline.ts'
+import type { EngineStatus } from './status.ts'
 import type { Writer } from './writer.ts'
 
 /** What the engine tells an operator; pino fits. */
@@ -64,31 +64,6 @@ export interface Tuning {
   readonly historyMsMax: number
 }
 
-export interface StoreStatus {
-  readonly name: string
-  readonly id: string
-  readonly incarnation: string
-  readonly revision: number
-  readonly appliedIndex: number
-  readonly overlayBytes: number
-  readonly handles: number
-  readonly watchers: number
-}
-
-export interface EngineStatus {
-  /** Whether mutations are taken. */
-  readonly isWritable: boolean
-  /** Why not. */
-  readonly failure: string | undefined
-  /** The last failure of background work, which is tried again. */
-  readonly warning: string | undefined
-  readonly waiting: number
-  readonly replayed: number
-  readonly wal: WalReport
-  readonly blobs: BlobStats
-  readonly stores: readonly StoreStatus[]
-}
-
 /**
  * Open the data folder, which is made if it is missing.
  * @throws NineError `unavailable` (another process has it: the message names the pid), `corrupt`, `unsupported` (newer
@@ -119,8 +94,6 @@ export class Engine {
   readonly clock: Clock = { now: () => this.#now(), monotonic: () => this.#clock.monotonic() }
   /** Of a folder that belongs to a cluster: the node's part in it. */
   readonly member: Member | undefined
-  /** Snapshots to and from other nodes. */
-  readonly transfers: Transfers | undefined
   readonly #options: EngineOptions
   readonly #clock: Clock
   readonly #random: Random
@@ -168,27 +141,17 @@ export class Engine {
       ...options.tuning,
     }
     const progressed = (): void => this.#watchOverlay()
-    const { member } = options
-    if (member === undefined) this.#writer = new Pipeline(this.#clock, options.dir, progressed)
+    if (options.member === undefined) this.#writer = new Pipeline(this.#clock, options.dir, progressed)
     else {
-      const { dir, clock } = this
-      const shared = { dir, clock, random: this.#random }
-      const transfers = new Transfers({
-        ...shared,
+      this.#writer = this.member = new Member(options.member, {
+        dir: this.dir,
+        clock: this.clock,
+        random: this.#random,
         environment: () => this.#environment,
-        lane: (group) => this.#lanes.get(group),
         row: (group) => this.#rows.find((row) => row.group === group),
-      })
-      this.transfers = transfers
-      const parts = {
-        ...shared,
-        blobs: () => this.#blobs,
-        install: transfers.install.bind(transfers),
-        keepFrom: transfers.sendingFrom.bind(transfers),
         progressed,
         warn: this.#warn,
-      }
-      this.#writer = this.member = new Member(member, parts)
+      })
     }
   }
 
@@ -196,7 +159,8 @@ export class Engine {
   async start(): Promise<void> {
     const { dir } = this
     this.#rows = readStores(dir)
-    this.#blobs = await openFileBlobs({ folder: join(dir, 'blobs'), clock: this.#clock })
+    const files = await openFileBlobs({ folder: join(dir, 'blobs'), clock: this.#clock })
+    this.#blobs = this.member?.blobsOver(files, () => this.#blobRoots()) ?? files
     this.#opened.push(this.#blobs)
     this.#environment = await openEnvironment({ dir: join(dir, 'tree'), historyDir: join(dir, 'history') })
     this.#opened.push(this.#environment)
@@ -475,7 +439,7 @@ export class Engine {
       failure = error // The log still has it: opening again replays it.
     }
     for (const store of this.stores()) store.close()
-    await this.transfers?.close()
+    await this.member?.ended()
     await this.#environment.close()
     await this.#blobs.close()
     await this.#lock.release()

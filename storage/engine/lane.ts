@@ -8,7 +8,7 @@
  */
 import { NineError } from '../../namespace/errors.ts'
 import type { Machine } from '../apply/machine.ts'
-import type { Entry, Outcome } from '../model.ts'
+import type { Entry, Outcome, Revision } from '../model.ts'
 import type { Store } from '../store/store.ts'
 import type { Tree } from '../tree/tree.ts'
 
@@ -34,6 +34,8 @@ export class Lane {
   /** Set once the log was replayed: until then nobody watches and no lease runs. */
   store: Store | undefined
   rows: LaneRows | undefined
+  /** Told of what each entry changed. */
+  onRevision: ((revision: Revision) => void) | undefined
   /** Index of the next entry proposed. */
   nextIndex: number
   appliedIndex: number
@@ -83,6 +85,7 @@ export class Lane {
       if (revision !== undefined) {
         this.revision = revision.revision
         this.tree.history.append(revision)
+        this.onRevision?.(revision)
       }
       this.store?.applied(applied)
       return outcome

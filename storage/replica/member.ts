@@ -9,12 +9,16 @@ import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Random } from '../../namespace/random.ts'
 import type { Principal } from '../../namespace/rights.ts'
-import { Driver, type Inbound, type SnapshotMeta } from '../../raft/index.ts'
+import { Driver, type Inbound } from '../../raft/index.ts'
 import { aloneEntry } from '../apply/entry.ts'
-import type { ChunkSource } from '../blob/chunk-tree.ts'
+import { FetchingBlobs } from '../blob/fetching.ts'
+import { BlobFill, type FillStatus } from '../blob/fill.ts'
+import type { BlobStore } from '../blob/store.ts'
 import type { StoreRow } from '../engine/folder.ts'
 import type { Lane } from '../engine/lane.ts'
 import type { Writer, WriterStatus } from '../engine/writer.ts'
+import type { BlobRef } from '../model.ts'
+import type { Environment } from '../tree/environment.ts'
 import { GroupLog } from '../wal/group-log.ts'
 import type { RecoveredGroup } from '../wal/group-recovery.ts'
 import type { Wal } from '../wal/wal.ts'
@@ -23,6 +27,7 @@ import type { Peers } from './peers.ts'
 import type { PendingCommand } from './pending.ts'
 import { Place } from './place.ts'
 import { Replica } from './replica.ts'
+import { Transfers } from './transfers.ts'
 
 export interface MemberOptions {
   /** Identity of this node in the cluster, made with its folder. */
@@ -40,11 +45,8 @@ export interface MemberParts {
   /** The engine's: later than any change of its stores. */
   readonly clock: Clock
   readonly random: Random
-  readonly blobs: () => ChunkSource
-  /** Make a lane what the snapshot of this meta, which is on the disk, says; `rows`: of its checkpoint. */
-  readonly install: (lane: Lane, meta: SnapshotMeta, rows: Iterable<readonly [string, Uint8Array]>) => Promise<void>
-  /** Index from which on the log of a group is to stay in memory. */
-  readonly keepFrom: (group: number) => number
+  readonly environment: () => Environment
+  readonly row: (group: number) => StoreRow | undefined
   /** Entries were applied. */
   readonly progressed: () => void
   /** Background work failed; it is tried again. */
@@ -53,14 +55,19 @@ export interface MemberParts {
 
 export class Member implements Writer {
   readonly inbound: Inbound
+  /** Snapshots to and from other nodes. */
+  readonly transfers: Transfers
   readonly #options: MemberOptions
   readonly #parts: MemberParts
   readonly #log = new GroupLog()
   readonly #driver: Driver<PendingCommand>
   readonly #ownClient: OwnClient
+  readonly #lanes = new Map<number, Lane>()
   readonly #places = new Map<number, Place>()
   readonly #replicas = new Map<number, Replica>()
   #wal: Wal | undefined
+  #blobs: FetchingBlobs | undefined
+  #fill: BlobFill | undefined
   #timer: NodeJS.Timeout | undefined
   #isHolding = false
   #refused: NineError | undefined
@@ -70,6 +77,7 @@ export class Member implements Writer {
     this.#options = options
     this.#parts = parts
     this.#ownClient = new OwnClient(parts.clock, parts.random)
+    this.transfers = new Transfers({ ...parts, lane: (group) => this.#lanes.get(group) })
     this.#driver = new Driver<PendingCommand>({
       id,
       life,
@@ -116,6 +124,34 @@ export class Member implements Writer {
     return { waiting, failure }
   }
 
+  /** The chunks of this node, and behind them those of the others. `roots`: every value that stands. */
+  blobsOver(files: BlobStore, roots: () => Iterable<BlobRef>): BlobStore {
+    const blobs = new FetchingBlobs(files, (hash) => this.#options.peers.fetchChunk(hash, this.#others()))
+    this.#blobs = blobs
+    this.#fill = new BlobFill({ store: blobs, roots })
+    return blobs
+  }
+
+  /** Chunks that are on this node's disk: what the others may ask for. */
+  get chunks(): BlobStore {
+    return this.#blobs!.files
+  }
+
+  /** How far this node is with chunks that it lacks. */
+  get fill(): FillStatus {
+    return this.#fill!.status
+  }
+
+  /** All other members of this node's groups. */
+  #others(): string[] {
+    const ids = new Set<string>()
+    for (const { configuration } of this.#places.values()) {
+      for (const id of [...configuration.voters, ...configuration.outgoing, ...configuration.learners]) ids.add(id)
+    }
+    ids.delete(this.#options.id)
+    return [...ids]
+  }
+
   replica(group: number): Replica | undefined {
     return this.#replicas.get(group)
   }
@@ -124,6 +160,8 @@ export class Member implements Writer {
     const place = new Place(lane.appliedIndex, row.voters ?? [])
     place.import(meta, row.name)
     lane.rows = place
+    lane.onRevision = (revision) => this.#fill!.applied(revision)
+    this.#lanes.set(lane.group, lane)
     this.#places.set(lane.group, place)
   }
 
@@ -143,6 +181,7 @@ export class Member implements Writer {
       throw new NineError({ kind: 'corrupt', op: 'storage.open', path: this.#parts.dir, message })
     }
     for (const lane of lanes.values()) await this.#open(lane, recovered.get(lane.group))
+    this.#fill!.scan()
     this.#timer = setInterval(this.#tick, this.#options.tickMs ?? limits.raft_tick_ms)
     return 0
   }
@@ -154,10 +193,11 @@ export class Member implements Writer {
   async #open(lane: Lane, recovered: RecoveredGroup | undefined): Promise<void> {
     const { group } = lane
     const place = this.#places.get(group)!
-    const { clock, install, progressed } = this.#parts
+    const { clock, progressed } = this.#parts
+    const install = this.transfers.install.bind(this.transfers, lane)
     const missing = recovered?.install ?? null
     if (missing !== null && missing.index > lane.appliedIndex) {
-      await install(lane, missing, place.replace(missing))
+      await install(missing, place.replace(missing))
       place.installed(missing.index)
     }
     const replica = new Replica({
@@ -166,13 +206,14 @@ export class Member implements Writer {
       clock,
       peers: this.#options.peers,
       ownClient: this.#ownClient,
-      blobs: { get: (hash) => this.#parts.blobs().get(hash) },
+      blobs: this.#blobs!,
       place,
       logEnd: () => this.#wal!.durableLsn,
       install: async (meta) => {
         await lane.save()
-        await install(lane, meta, place.replace(meta))
+        await install(meta, place.replace(meta))
         place.installed(meta.index)
+        this.#fill!.scan()
       },
       progressed,
     })
@@ -193,7 +234,7 @@ export class Member implements Writer {
       installed,
       saved: (appliedIndex, hardLsn) => {
         installed(appliedIndex, hardLsn)
-        const keepFrom = this.#parts.keepFrom(group)
+        const keepFrom = this.transfers.sendingFrom(group)
         const isKept = appliedIndex - keepFrom < limits.raft_transfer_kept_entries_max
         opened.checkpointed(isKept ? Math.min(appliedIndex, keepFrom) : appliedIndex)
       },
@@ -259,6 +300,12 @@ export class Member implements Writer {
   }
 
   settleAll(): void {}
+
+  /** Everything is saved. */
+  async ended(): Promise<void> {
+    await this.#fill?.close()
+    await this.transfers.close()
+  }
 }
 
 const nothing = new Uint8Array(0)

@@ -138,12 +138,12 @@ export class LocalCluster {
       pushChunks: async (to: string, chunks: readonly { readonly hash: ChunkHash }[]): Promise<void> => {
         const engine = this.#hears(self, to)
         if (engine === undefined) throw unreachable(to, 'none')
-        for (const { hash } of chunks) await engine.blobs.put(await this.node(self).engine!.blobs.get(hash), hash)
+        for (const { hash } of chunks) await engine.blobs.put(await this.node(self).engine!.member!.chunks.get(hash), hash)
       },
       fetchChunk: async (hash: ChunkHash, members: readonly string[]): Promise<Uint8Array> => {
         for (const to of members) {
           const engine = this.#hears(self, to)
-          if (engine !== undefined && (await engine.blobs.has(hash))) return engine.blobs.get(hash)
+          if (engine !== undefined && (await engine.blobs.has(hash))) return engine.member!.chunks.get(hash)
         }
         throw unreachable(members.join(', '), 'none')
       },
@@ -153,8 +153,8 @@ export class LocalCluster {
   async #sendSnapshot(self: string, group: number, message: Install): Promise<boolean> {
     const from = this.node(self).engine
     try {
-      const source = await from!.transfers!.open(group, message)
-      const sink = await this.#hears(self, message.to)!.transfers!.receive(group, source)
+      const source = await from!.member!.transfers.open(group, message)
+      const sink = await this.#hears(self, message.to)!.member!.transfers.receive(group, source)
       while (sink.offset < source.size) await sink.write(await source.read(sink.offset, 100_000))
       await sink.finish()
       await source.close()

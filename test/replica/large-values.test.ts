@@ -1,0 +1,85 @@
+/** Values of many chunks: on a majority's disks before they are agreed on, at every node after. */
+import { createHash } from 'node:crypto'
+import { afterEach, describe, expect, it } from 'vitest'
+import { contextFor } from '../../namespace/context.ts'
+import { parsePath } from '../../namespace/path.ts'
+import { startCluster, type LocalCluster, type LocalNode } from './cluster.ts'
+
+let cluster: LocalCluster
+afterEach(() => cluster.close())
+
+const glenda = { name: 'glenda', groups: [] }
+const path = parsePath('/large')
+const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
+
+function valueOf(seed: number): Buffer {
+  const value = Buffer.alloc(1_500_000)
+  for (let i = 0; i < value.length; i += 4) value.writeUInt32LE(Math.imul(i + seed, 2654435761) >>> 0, i)
+  return value
+}
+
+async function chunksAt(node: LocalNode): Promise<number> {
+  let chunks = 0
+  for await (const { hash: _hash } of node.engine!.member!.chunks.list()) chunks++
+  return chunks
+}
+
+const chunksAtAll = (): Promise<number[]> => Promise.all([...cluster.nodes.values()].map(chunksAt))
+
+describe('a large value', () => {
+  it('is on a majority of disks when its writer has its answer, and is read at each node', async () => {
+    cluster = await startCluster()
+    const leader = await cluster.leader()
+    const follower = [...cluster.nodes.values()].find(({ id }) => id !== leader.id)!
+    for (const [seed, node] of [leader, follower].entries()) {
+      const value = valueOf(seed)
+      const before = await chunksAtAll()
+      await node.store.write(contextFor(glenda), path, value)
+      const after = await chunksAtAll()
+      expect(after.filter((chunks, i) => chunks === before[i]! + 7).length).toBeGreaterThanOrEqual(2)
+      for (const { store } of cluster.nodes.values()) {
+        expect(hash((await store.read(contextFor(glenda), path)).bytes)).toBe(hash(value))
+      }
+    }
+  })
+
+  it('is refused while no majority can hold it', async () => {
+    cluster = await startCluster()
+    const leader = await cluster.leader()
+    cluster.isolate(leader.id)
+    const refused = leader.store.write(contextFor(glenda, 2_000), path, valueOf(1))
+    await expect(refused).rejects.toMatchObject({ kind: 'unavailable', outcome: 'none' })
+  })
+
+  it('comes to a node that was away, with the log or with a snapshot', async () => {
+    cluster = await startCluster({ keptEntriesMax: 10 })
+    const leader = await cluster.leader()
+    const away = [...cluster.nodes.values()].find(({ id }) => id !== leader.id)!
+    await cluster.stop(away.id)
+    await leader.store.write(contextFor(glenda), path, valueOf(1))
+    await cluster.start(away.id)
+    await away.store.stat(contextFor(glenda), path)
+    await filled(away)
+    expect(await chunksAt(away)).toBe(7)
+    await cluster.stop(away.id)
+    await leader.store.write(contextFor(glenda), path, valueOf(2))
+    for (let i = 0; i < 40; i++) await leader.store.write(contextFor(glenda), parsePath(`/f${i}`), Buffer.from('x'))
+    await leader.engine!.save()
+    await cluster.start(away.id)
+    await away.store.stat(contextFor(glenda), path)
+    expect(cluster.snapshots).toBe(1)
+    await filled(away)
+    expect(await chunksAt(away)).toBe(14)
+    cluster.isolate(away.id)
+    expect(hash((await away.store.read(contextFor(glenda), path, { consistency: 'stale' })).bytes)).toBe(hash(valueOf(2)))
+  })
+})
+
+/** Until it has every chunk. */
+async function filled(node: LocalNode): Promise<void> {
+  for (;;) {
+    const { waiting, isScanning } = node.engine!.member!.fill
+    if (waiting === 0 && !isScanning) return
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
