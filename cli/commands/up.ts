@@ -6,10 +6,13 @@ import { createSecureContext } from 'node:tls'
 import type { Command } from 'commander'
 import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
+import { clusterWarnings } from '../../services/node/cluster-options.ts'
+import type { ClusterFlags } from '../../services/node/cluster-options.ts'
 import { defaultAddresses, defaultDataDir } from '../../services/node/defaults.ts'
 import type { RunningNode } from '../../services/node/index.ts'
 import { giveHeapRoom } from '../heap.ts'
 import { standardOutput } from '../output.ts'
+import { printable } from '../render/long.ts'
 import type { Output } from '../output.ts'
 import type { GlobalOptions } from './command.ts'
 
@@ -24,7 +27,13 @@ export function upCommand(program: Command): void {
     .option('--9p-unix <file>', 'Unix socket to serve 9P on, open to your user alone (mode 0600)')
     .addOption(new Option('--9p-auth <how>', 'what 9P over TCP asks for').choices(['token', 'none']).default('token'))
     .option('--ready-file <file>', 'written once it serves: JSON {http, grpc, tokenFile, pid, data}, with 9p and 9pUnix when served')
-    .option('--name <name>', 'name of the node below /n', 'local')
+    .option('--name <name>', 'name of the node below /n; in a cluster it is that of --node', 'local')
+    .option('--node <name>', 'be a node of a cluster, under this name among --peers')
+    .option('--peers <list>', 'the nodes that found the cluster, this one among them: NAME=HOST:PORT,NAME=HOST:PORT,…')
+    .option('--peer-listen <host:port>', 'where to listen for the other nodes; default: the address of this node in --peers')
+    .option('--peer-tls-ca <file>', "authority that signs the nodes' certificates (PEM); beyond loopback nodes need it")
+    .option('--peer-tls-cert <file>', "this node's certificate for the other nodes (PEM)")
+    .option('--peer-tls-key <file>', 'its private key (PEM)')
     .option('--owner <name>', 'principal that owns a new data folder; default your user name')
     .option('--tls-cert <file>', 'certificate chain (PEM); needed to listen beyond loopback')
     .option('--tls-key <file>', 'its private key (PEM)')
@@ -33,7 +42,8 @@ export function upCommand(program: Command): void {
     .option('--log-file <file>', 'logs as JSON lines; default standard error')
     .addHelpText(
       'after',
-      '\nThe token file (--token-file, default DATA/identity/token) is made at first start and holds the token only.\n\nExamples:\n  nine up\n  nine up --data ./data --http 127.0.0.1:0 --grpc 127.0.0.1:0 --ready-file ready.json',
+      '\nThe token file (--token-file, default DATA/identity/token) is made at first start and holds the token only.\n\nExamples:\n  nine up\n  nine up --data ./data --http 127.0.0.1:0 --grpc 127.0.0.1:0 --ready-file ready.json' +
+        '\n\nA cluster of three; every node has the same token file:\n  nine up --node n1 --peers n1=127.0.0.1:7101,n2=127.0.0.1:7102,n3=127.0.0.1:7103 --token-file cluster.token --data ./n1',
     )
     .action(up)
 }
@@ -47,6 +57,12 @@ interface UpOptions extends GlobalOptions {
   readonly '9pAuth': 'token' | 'none'
   readonly readyFile?: string
   readonly name: string
+  readonly node?: string
+  readonly peers?: string
+  readonly peerListen?: string
+  readonly peerTlsCa?: string
+  readonly peerTlsCert?: string
+  readonly peerTlsKey?: string
   readonly owner?: string
   readonly tlsCert?: string
   readonly tlsKey?: string
@@ -61,6 +77,7 @@ async function up(this: void, _flags: unknown, command: Command): Promise<void> 
   checkName(options.name, '--name')
   if (options.owner !== undefined) checkName(options.owner, '--owner')
   options.corsOrigin?.forEach(checkOrigin)
+  const cluster = await clusterFlags(options)
   // Loaded here, so that no other command pays for a node.
   const { startNode } = await import('../../services/node/index.ts')
   giveHeapRoom()
@@ -78,22 +95,53 @@ async function up(this: void, _flags: unknown, command: Command): Promise<void> 
     corsOrigins: options.corsOrigin ?? [],
     logLevel: options.logLevel,
     logFile: options.logFile,
+    cluster,
+    waiting: (text) => process.stderr.write(`nine: ${printable(text)}\n`),
   })
   const asked = stopAsked()
   try {
-    const { http, grpc, ninep, ninepUnix, tokenFile, data } = node
+    const { http, grpc, ninep, ninepUnix, tokenFile, data, cluster: membership } = node
     // JSON leaves out what is undefined.
-    const ready = { http, grpc, '9p': ninep, '9pUnix': ninepUnix, tokenFile, pid: process.pid, data }
+    const ready = { http, grpc, '9p': ninep, '9pUnix': ninepUnix, tokenFile, pid: process.pid, data, cluster: membership }
     if (options.readyFile !== undefined) await replaceFile(resolve(options.readyFile), `${JSON.stringify(ready)}\n`)
     if (options['9pAuth'] === 'none' && ninep !== undefined) {
       process.stderr.write(`nine: warning: whoever can connect to ${ninep} acts as ${node.owner.name} (--9p-auth none)\n`)
     }
     if (output.isJson) await output.json(ready)
     else await banner(output, node, options.tlsCert)
-    await asked
+    const removed = await Promise.race([asked, node.ended])
+    if (removed !== undefined) throw removed
   } finally {
     // Also when the ready file cannot be written: a node that nobody can find does not serve on.
     await node.close()
+  }
+}
+
+/** The flags that make a node one of a cluster; undefined without any. */
+async function clusterFlags(options: UpOptions): Promise<ClusterFlags | undefined> {
+  const { node, peers, peerListen, peerTlsCa, peerTlsCert, peerTlsKey } = options
+  const files = [peerTlsCa, peerTlsCert, peerTlsKey]
+  if (node === undefined || peers === undefined) {
+    if ([node, peers, peerListen, ...files].every((flag) => flag === undefined)) return undefined
+    throw new NineError({ kind: 'invalid', op: 'cli.up', message: '--node and --peers go together, and the other --peer flags with them' })
+  }
+  for (const warning of clusterWarnings(peers)) process.stderr.write(`nine: warning: ${warning}\n`)
+  const tls = await readPeerTls(peerTlsCa, peerTlsCert, peerTlsKey)
+  return { node, peers, listen: peerListen, tls }
+}
+
+async function readPeerTls(ca: string | undefined, cert: string | undefined, key: string | undefined): Promise<ClusterFlags['tls']> {
+  if (ca === undefined && cert === undefined && key === undefined) return undefined
+  if (ca === undefined || cert === undefined || key === undefined) {
+    throw new NineError({ kind: 'invalid', op: 'cli.up', message: '--peer-tls-ca, --peer-tls-cert and --peer-tls-key go together' })
+  }
+  try {
+    const tls = { ca: await readFile(ca), cert: await readFile(cert), key: await readFile(key) }
+    createSecureContext(tls)
+    return tls
+  } catch (cause) {
+    const message = `cannot use ${ca}, ${cert} and ${key} between nodes: ${(cause as Error).message}`
+    throw new NineError({ kind: 'invalid', op: 'cli.up', message, cause })
   }
 }
 
@@ -164,6 +212,7 @@ async function banner(output: Output, node: RunningNode, tlsCert: string | undef
     ...[node.ninep, node.ninepUnix].filter((address) => address !== undefined).map((address) => `  9P     ${address}`),
     `  data   ${node.data}`,
     `  token  ${node.tokenFile}`,
+    ...(node.cluster === undefined ? [] : [`  cluster ${node.cluster.id}, as ${node.cluster.member}, peers on ${node.cluster.address}`]),
     '',
     'Three commands to try, in another terminal:',
     '',

@@ -11,7 +11,7 @@ export interface FormationPorts {
   /** @throws NineError */
   ask(peer: Peer): Promise<Who>
   /** What is being waited for; each time it changes. */
-  waiting(text: string): void
+  readonly waiting: (text: string) => void
   /** Aborted when the node is told to stop. */
   readonly signal: AbortSignal
 }

@@ -15,14 +15,18 @@ import { systemRandom } from '../../namespace/random.ts'
 import type { Principal } from '../../namespace/rights.ts'
 import { openEngine } from '../../storage/engine/engine.ts'
 import { startGrpcEdge } from '../grpc/edge.ts'
-import { startHttpEdge } from '../http/edge.ts'
+import { checkFolder } from '../cluster/joining.ts'
 import { Identity, principalNameOf } from '../identity/identity.ts'
 import { Catalog } from '../svc/catalog.ts'
 import { Services } from '../svc/services.ts'
 import { checkListen, parseAddress } from './address.ts'
+import { parseCluster } from './cluster-options.ts'
+import type { ClusterFlags } from './cluster-options.ts'
 import { Controls } from './controls.ts'
 import { identityDir } from './defaults.ts'
+import { formCluster } from './forming.ts'
 import { Homes } from './homes.ts'
+import { HttpDoor } from './http-door.ts'
 import { openLogger } from './logger.ts'
 import { Metrics } from './metrics.ts'
 import { addressesOf, parseNinep, startNinep } from './ninep.ts'
@@ -56,6 +60,12 @@ export interface NodeOptions {
   readonly corsOrigins?: readonly string[] | undefined
   readonly logLevel?: string | undefined
   readonly logFile?: string | undefined
+  /** Be a node of a cluster, under the name given there. */
+  readonly cluster?: ClusterFlags | undefined
+  /** What a node of a cluster waits for while it starts; each time it changes. */
+  readonly waiting?: ((text: string) => void) | undefined
+  /** Ends the start of a node of a cluster, which may wait for others for long. */
+  readonly signal?: AbortSignal | undefined
 }
 
 export interface RunningNode {
@@ -70,6 +80,10 @@ export interface RunningNode {
   readonly tokenFile: string
   readonly data: string
   readonly owner: Principal
+  /** Of a node of a cluster: its id, this member's, and where it listens for the others. */
+  readonly cluster: { readonly id: string; readonly member: string; readonly address: string } | undefined
+  /** Resolves when the node cannot go on: its cluster has removed it. It is to be closed then. */
+  readonly ended: Promise<NineError>
   /** Take no new work, finish what is under way, save. */
   close(): Promise<void>
 }
@@ -89,6 +103,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
   const grpcAddress = parseAddress(options.grpc, '--grpc')
   for (const [address, what] of [[httpAddress, '--http'], [grpcAddress, '--grpc']] as const) checkListen(address, what, options.tls !== undefined) // prettier-ignore
   const ninepAddresses = parseNinep(options)
+  const flags = options.cluster === undefined ? undefined : parseCluster(options.cluster)
   const closers: (() => Promise<void> | void)[] = []
   const closeAll = async (): Promise<void> => {
     const failures: unknown[] = []
@@ -105,19 +120,46 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     const logger = openLogger(options.logLevel ?? 'warn', options.logFile)
     closers.push(() => logger.flush())
     const warn = (error: unknown): void => logger.warn({ err: error }, 'clean-up failed')
-    const name = options.name ?? 'local'
+    const name = flags?.name ?? options.name ?? 'local'
     const dir = identityDir(options.data)
     const ownerName = (await Identity.ownerNameOf(dir)) ?? principalNameOf(options.owner ?? userInfo().username)
-    const engine = await openEngine({ dir: options.data, owner: ownerName, logger })
-    closers.push(() => engine.close())
-    const identity = await Identity.open({ dir, tokenFile: options.tokenFile, ownerName })
-    const { owner } = identity
+    const openIdentity = (): Promise<Identity> => Identity.open({ dir, tokenFile: options.tokenFile, ownerName })
     const metrics = new Metrics()
+    const http = await HttpDoor.open({
+      ...httpAddress,
+      tls: options.tls,
+      session: httpSession,
+      metrics: () => metrics.text(),
+      observe: ({ method, status, seconds }) => metrics.request(method, status, seconds),
+      corsOrigins: options.corsOrigins ?? [],
+      report: (error) => logger.error({ err: error }, 'a request failed'),
+    })
+    closers.push(() => http.close(0))
+    const waiting = (text: string): void => {
+      http.waiting = text
+      options.waiting?.(text)
+    }
+    if (flags === undefined) checkFolder(options.data, undefined)
+    const { data: folder, signal } = options
+    const formed =
+      flags === undefined ? undefined : await formCluster(flags, { data: folder, version, logger, openIdentity, waiting, signal })
+    if (formed !== undefined) closers.push(() => formed.cluster.peer.close())
+    const engine = await openEngine({ dir: options.data, owner: ownerName, logger, member: formed?.cluster.engineMember })
+    closers.push(() => engine.close())
+    const identity = formed?.identity ?? (await openIdentity())
+    const { owner } = identity
+    const cluster = formed?.cluster
+    if (cluster !== undefined) {
+      closers.push(() => cluster.close())
+      await cluster.open(engine, signal)
+    }
     const tracing = await openTracing(process.env)
     if (tracing !== undefined) closers.push(() => tracing.close())
 
     const storeFor = async (store: string, storeOwner: string): Promise<FileServer> =>
-      engine.stores().find((found) => found.name === store) ?? engine.createStore(store, storeOwner)
+      cluster !== undefined
+        ? cluster.storeFor(store, storeOwner)
+        : (engine.stores().find((found) => found.name === store) ?? engine.createStore(store, storeOwner))
     const data = await storeFor('data', owner.name)
     const usr = await storeFor('usr', owner.name)
     const sys = await storeFor('sys', owner.name)
@@ -207,18 +249,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     const edges: { close(graceMs: number): Promise<void> }[] = []
     closers.push(async () => void (await Promise.all(edges.map((edge) => edge.close(grace_ms)))))
     const authenticate = (token: string | undefined): Principal => identity.authenticate(token)
-    const http = await startHttpEdge({
-      ...httpAddress,
-      tls: options.tls,
-      authenticate,
-      namespaceOf: async (principal) => (await shared.of(principal)).server,
-      session: httpSession,
-      isReady: () => isReady && engine.status().isWritable,
-      metrics: () => metrics.text(),
-      observe: ({ method, status, seconds }) => metrics.request(method, status, seconds),
-      corsOrigins: options.corsOrigins ?? [],
-      report: (error) => logger.error({ err: error }, 'a request failed'),
-    })
+    const namespaceOf = async (principal: Principal): Promise<FileServer> => (await shared.of(principal)).server
     edges.push(http)
     const grpc = await startGrpcEdge({
       ...grpcAddress,
@@ -226,7 +257,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       clock: engine.clock,
       name,
       authenticate,
-      namespaceOf: async (principal) => (await shared.of(principal)).server,
+      namespaceOf,
       session: unarySession,
       openSession: async (principal) => {
         const id = ++lastSession
@@ -239,14 +270,18 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     const ninep = await startNinep(ninepAddresses, options, {
       owner,
       authenticate,
-      namespaceOf: async (principal) => (await shared.of(principal)).server,
+      namespaceOf,
       nextSession: () => ++lastSession,
       clock: engine.clock,
       log: ({ peer, error }) => logger.info({ peer, err: error }, '9p connection cut'),
     })
     if (ninep !== undefined) edges.push(ninep)
     isReady = true
-    closers.push(() => void (isReady = false))
+    http.serving = { authenticate, namespaceOf, isReady: () => isReady && engine.status().isWritable }
+    closers.push(async () => {
+      isReady = false
+      await cluster?.handOver()
+    })
     logger.info({ http: http.address, grpc: grpc.address, data: options.data }, 'up')
     return {
       http: http.address,
@@ -256,6 +291,8 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       tokenFile: identity.tokenFile,
       data: options.data,
       owner,
+      cluster: cluster === undefined ? undefined : { id: cluster.id, member: cluster.member, address: cluster.peer.address },
+      ended: cluster?.ended ?? new Promise(() => undefined),
       close: closeAll,
     }
   } catch (error) {

@@ -1,0 +1,358 @@
+/**
+ * A node's part in a cluster, from its flags to the stores it serves: the peer service, belonging to a cluster, and what keeps members,
+ * stores and groups as the cluster wants them.
+ *
+ * L1 `form` settles to which cluster the folder belongs, before its stores are opened. `open` makes the node one that serves.
+ * L2 A node serves only when most of the nodes that are named hold its stores: a change that a founder alone acknowledged could be lost
+ *    with one disk.
+ */
+import type { Clock } from '../../namespace/clock.ts'
+import { contextFor } from '../../namespace/context.ts'
+import type { Context } from '../../namespace/context.ts'
+import { NineError } from '../../namespace/errors.ts'
+import type { FileServer } from '../../namespace/file-server.ts'
+import type { Random } from '../../namespace/random.ts'
+import type { Principal } from '../../namespace/rights.ts'
+import type { Inbound } from '../../raft/index.ts'
+import type { Engine } from '../../storage/engine/engine.ts'
+import { prepareFolder } from '../../storage/engine/folder.ts'
+import { lockFolder } from '../../storage/engine/lock.ts'
+import type { MemberOptions } from '../../storage/replica/member.ts'
+import type { ListenAddress } from '../node/address.ts'
+import type { PeerService, PeerTls, Snapshots } from '../peer/ports.ts'
+import { startPeer } from '../peer/service.ts'
+import { decode, joinQuestion, joinVerb, whoQuestion, whoVerb } from './calls.ts'
+import type { JoinAnswer, WhoAnswer } from './calls.ts'
+import { nameOfMember, newMemberId, writeClusterFile } from './cluster-file.ts'
+import type { ClusterFile } from './cluster-file.ts'
+import { engineStores } from './engine-stores.ts'
+import { belong, checkFolder, folderState, makeGroups } from './joining.ts'
+import type { Joined } from './joining.ts'
+import { handOver } from './hand-over.ts'
+import { ownPeer } from './peer-list.ts'
+import type { Peer } from './peer-list.ts'
+import type { ClusterStores } from './ports.ts'
+import { awaitReady } from './readiness.ts'
+import { Reconciler } from './reconciler.ts'
+import { removedMessage } from './formation.ts'
+import { watchRemoval } from './removal.ts'
+import { Roster, wantedOf } from './roster.ts'
+import { RosterView } from './roster-view.ts'
+import { StoreRegistry } from './stores.ts'
+
+export interface ClusterOptions {
+  readonly data: string
+  readonly name: string
+  /** Who owns the node, and what all nodes know: the owner's token. Called with the folder prepared and locked. */
+  readonly identify: () => Promise<Identified>
+  /** Of the program. */
+  readonly version: string
+  readonly peers: readonly Peer[]
+  /** Where peers reach this node; default: its address among the peers. */
+  readonly listen: ListenAddress
+  readonly tls: PeerTls | undefined
+  readonly clock: Clock
+  readonly random: Random
+  /** What the node waits for; each time it changes. */
+  readonly waiting: (text: string) => void
+  readonly logger: { info(fields: object, message: string): void; warn(fields: object, message: string): void }
+}
+
+export interface Identified {
+  readonly owner: Principal
+  readonly secret: string
+}
+
+/** Stores that every node has. */
+export const baseStores = ['data', 'usr', 'sys'] as const
+/** For what the node itself asks of the cluster. */
+const own_ms = 10_000
+
+/** What exists once the stores are open. */
+interface Opened {
+  readonly engine: Engine
+  readonly stores: ClusterStores
+  readonly roster: Roster
+  readonly view: RosterView
+  readonly registry: StoreRegistry
+  readonly reconciler: Reconciler
+}
+
+export class Cluster {
+  readonly member: string
+  readonly peer: PeerService
+  /** Resolves when the node has to end by itself: it was removed. */
+  readonly ended: Promise<NineError>
+  readonly #options: ClusterOptions
+  readonly #owner: Principal
+  readonly #life: number
+  readonly #stop = new AbortController()
+  #joined: Joined | undefined
+  #opened: Opened | undefined
+  #isServing = false
+  #end: (reason: NineError) => void = () => undefined
+
+  /** L1. Listens for peers, and settles when the folder belongs to a cluster. @throws NineError what a person has to put right */
+  static async form(options: ClusterOptions, signal: AbortSignal): Promise<Cluster> {
+    const { data, name } = options
+    prepareFolder(data)
+    const lock = await lockFolder(data)
+    let cluster: Cluster | undefined
+    try {
+      const file = checkFolder(data, name)
+      cluster = await Cluster.#listen(options, await options.identify(), file?.member ?? newMemberId(name, options.random))
+      await cluster.#belong(signal)
+      return cluster
+    } catch (error) {
+      await cluster?.peer.close()
+      throw error
+    } finally {
+      await lock.release()
+    }
+  }
+
+  static async #listen(options: ClusterOptions, { owner, secret }: Identified, member: string): Promise<Cluster> {
+    const { peers, name, listen, tls, clock, random, logger } = options
+    // What comes in may come before the peer service is had here.
+    const late: { cluster?: Cluster } = {}
+    const known = (): Cluster => {
+      if (late.cluster === undefined) throw unavailable('this node is starting')
+      return late.cluster
+    }
+    const peer = await startPeer({
+      listen,
+      tls,
+      secret,
+      cluster: '',
+      self: member,
+      address: ownPeer(peers, name).address,
+      addressOf: (id) => late.cluster?.addressOf(id),
+      inbound: {
+        receive: (from, item) => late.cluster?.inbound?.receive(from, item),
+        peerLost: (lost, gone) => late.cluster?.inbound?.peerLost(lost, gone),
+      },
+      onCall: async (_from, verb, body) => known().#answerCall(verb, body),
+      onRequest: async (_from, group, verb, body, deadline) => known().#answer(group, verb, body, deadline),
+      snapshots: {
+        open: async (group, message) => known().#snapshots().open(group, message),
+        receive: async (group, transfer, from) => known().#snapshots().receive(group, transfer, from),
+      },
+      chunks: {
+        get: async (hash) => known().#engine().blobs.get(hash),
+        put: async (bytes, hash) => known().#engine().blobs.put(bytes, hash),
+        has: async (hash) => known().#engine().blobs.has(hash),
+      },
+      clock,
+      random: () => random.fraction(),
+      log: ({ event, peer: of, error }) => logger.info({ peer: of, err: error }, `peer ${event}`),
+    })
+    return (late.cluster = new Cluster(options, owner, member, peer))
+  }
+
+  private constructor(options: ClusterOptions, owner: Principal, member: string, peer: PeerService) {
+    this.#options = options
+    this.#owner = owner
+    this.member = member
+    this.peer = peer
+    this.#life = options.clock.now()
+    this.ended = new Promise((resolve) => (this.#end = resolve))
+  }
+
+  /** With what the engine opens the folder. */
+  get engineMember(): MemberOptions {
+    return { id: this.member, life: this.#life, peers: this.peer }
+  }
+
+  /** Where what peers say goes once the stores are open. */
+  get inbound(): Inbound | undefined {
+    return this.#opened?.engine.member?.inbound
+  }
+
+  /** Id of the cluster. */
+  get id(): string {
+    return this.#joined!.file.cluster
+  }
+
+  get name(): string {
+    return this.#options.name
+  }
+
+  get stores(): ClusterStores {
+    return this.#parts().stores
+  }
+
+  get roster(): Roster {
+    return this.#parts().roster
+  }
+
+  get view(): RosterView {
+    return this.#parts().view
+  }
+
+  /** Where a member listens: by its node's name, of `--peers`, else as the cluster knows it. */
+  addressOf(member: string): string | undefined {
+    const name = nameOfMember(member)
+    const peer = this.#options.peers.find((known) => known.name === name)
+    return peer?.address ?? this.#opened?.view.members.names.get(name)?.value.address
+  }
+
+  /** The stores of this node take part from now on; settles when it serves. L2 @throws NineError `unavailable` when the signal aborts, `denied` when it was removed */
+  async open(engine: Engine, signal?: AbortSignal): Promise<void> {
+    const { data, clock, random, logger } = this.#options
+    const { file, rows } = this.#joined!
+    const stores = engineStores(engine)
+    if (file.stage === 'founding') await this.#makeBaseStores(engine)
+    for (const row of rows) await stores.adopt(row)
+    if (file.stage === 'joining') this.#note({ ...file, stage: 'member' })
+    const sys = stores.store('sys')
+    const context = (): Context => contextFor(this.#owner, own_ms)
+    const warn = (error: unknown): void => logger.warn({ err: error }, 'upkeep of the cluster failed and will be tried again')
+    const roster = new Roster(sys, context, () => clock.now())
+    const view = new RosterView({ sys, roster, context, warn, changed: () => this.#lookRemoved() })
+    const voters = (): readonly string[] => stores.group('sys').status().configuration.voters
+    const registry = new StoreRegistry({ sys, context, stores, id: () => random.id(), voters, warn })
+    const reconciler = new Reconciler({
+      groups: () => [...stores.names()].map((name) => stores.group(name)),
+      generation: () => view.generation,
+      wanted: async () => wantedOf(await roster.load()),
+      note: (group, changes, error) => {
+        if (error === undefined) logger.info({ group, changes }, 'members of a group changed')
+        else logger.warn({ group, changes, err: error }, 'members of a group could not be changed')
+      },
+    })
+    this.#opened = { engine, stores, roster, view, registry, reconciler }
+    this.peer.enter(file.cluster)
+    if (file.stage === 'founding') await this.#noteFounded(file, data)
+    view.start()
+    registry.start()
+    reconciler.start()
+    this.#isServing = true
+    const peers = (): readonly Peer[] => [
+      ...this.#options.peers,
+      ...[...view.members.names].map(([name, { value }]) => ({ name, address: value.address })),
+    ]
+    const self = { name: this.name, member: this.member, cluster: file.cluster }
+    void watchRemoval(
+      { ...self, caller: this.peer, group: stores.group('sys'), peers, removed: (by) => this.#removed(by) },
+      this.#stop.signal,
+    )
+    const readiness = { member: this.member, stores, names: baseStores, view, peer: this.peer, waiting: this.#options.waiting }
+    const stop = AbortSignal.any([this.#stop.signal, ...(signal === undefined ? [] : [signal])])
+    const removed = await Promise.race([awaitReady(readiness, stop), this.ended])
+    if (removed !== undefined) throw removed
+    if (stop.aborted) throw unavailable('the node was told to stop')
+  }
+
+  /** The store of this name, made when the cluster has none. @throws NineError */
+  storeFor(name: string, owner: string): Promise<FileServer> {
+    return this.#parts().registry.open(name, owner)
+  }
+
+  /** Let others lead what this node leads, as far as they can take it over in time; what comes meanwhile is served. */
+  async handOver(): Promise<void> {
+    const { stores } = this.#opened ?? {}
+    if (stores !== undefined) await handOver([...stores.names()].map((name) => stores.group(name)))
+  }
+
+  /** Change nothing more. The stores are closed afterwards, and then the peer service. */
+  async close(): Promise<void> {
+    this.#stop.abort()
+    this.#isServing = false
+    const { view, registry, reconciler } = this.#opened ?? {}
+    await Promise.all([view?.close(), registry?.close(), reconciler?.close()])
+  }
+
+  async #belong(signal: AbortSignal): Promise<void> {
+    const { data, name, peers, random, waiting } = this.#options
+    const { address } = ownPeer(peers, name)
+    const options = { data, name, owner: this.#owner.name, peers, member: this.member, address, random, caller: this.peer, waiting }
+    this.#joined = await belong(options, signal)
+    if (this.#joined.file.stage === 'founding') makeGroups(data, this.#joined.file)
+  }
+
+  #note(file: ClusterFile): void {
+    writeClusterFile(this.#options.data, file)
+    this.#joined = { ...this.#joined!, file }
+  }
+
+  /** A founder's groups begin with itself as the one voter. */
+  async #makeBaseStores(engine: Engine): Promise<void> {
+    const { random } = this.#options
+    for (const name of baseStores) {
+      if (engine.hasStore(name)) continue
+      const group = 1 + Math.max(0, ...engine.rows().map((row) => row.group))
+      await engine.openStore({ group, name, id: random.id(), incarnation: random.id(), owner: this.#owner.name, voters: [this.member] })
+    }
+  }
+
+  /** What a founder notes in its cluster before others may join. */
+  async #noteFounded(file: ClusterFile, data: string): Promise<void> {
+    const { roster, registry, engine } = this.#parts()
+    const { peers, name } = this.#options
+    await roster.found({ name, member: this.member, address: ownPeer(peers, name).address }, peers)
+    await registry.found(engine.rows().map((row) => ({ ...row, voters: [...(row.voters ?? [this.member])] })))
+    this.#note({ ...file, stage: 'member' })
+    this.#options.logger.info({ cluster: file.cluster, data }, 'founded a cluster')
+  }
+
+  async #answerCall(verb: string, body: Uint8Array): Promise<Uint8Array> {
+    if (verb === whoVerb) return encode(this.#who(decode(whoQuestion, body, 'the question').member))
+    if (verb === joinVerb) return encode(await this.#join(body))
+    throw new NineError({ kind: 'unsupported', op: 'cluster.call', message: `this node does not know the call ${verb}` })
+  }
+
+  #who(asker: string): WhoAnswer {
+    const { name, version, peers, data } = this.#options
+    return {
+      name,
+      owner: this.#owner.name,
+      version,
+      peers: peers.map((peer) => ({ ...peer })),
+      folder: folderState(data),
+      isServing: this.#isServing,
+      isRemoved: this.#opened?.view.members.removed.has(asker) === true,
+    }
+  }
+
+  async #join(body: Uint8Array): Promise<JoinAnswer> {
+    if (!this.#isServing) throw unavailable('this node does not serve its cluster yet')
+    const { roster, registry } = this.#parts()
+    await roster.admit(decode(joinQuestion, body, 'the question'))
+    return { cluster: this.id, stores: (await registry.rows()).map((row) => ({ ...row, voters: [...row.voters] })) }
+  }
+
+  async #answer(group: number, verb: string, body: Uint8Array, deadline: number): Promise<Uint8Array> {
+    return this.#engine().member!.answer(group, verb, body, deadline)
+  }
+
+  #lookRemoved(): void {
+    const { view } = this.#opened!
+    if (view.members.removed.has(this.member)) this.#removed('the cluster')
+    for (const id of view.members.removed) this.peer.forget(id)
+  }
+
+  #removed(by: string): void {
+    this.#end(new NineError({ kind: 'denied', op: 'cluster.member', message: removedMessage(this.member, this.id, by) }))
+  }
+
+  #engine(): Engine {
+    return this.#parts().engine
+  }
+
+  #snapshots(): Snapshots {
+    return this.#engine().member!.transfers
+  }
+
+  #parts(): Opened {
+    if (this.#opened === undefined) throw unavailable('the stores of this node are not open yet')
+    return this.#opened
+  }
+}
+
+function encode(value: object): Uint8Array {
+  return Buffer.from(JSON.stringify(value))
+}
+
+function unavailable(message: string): NineError {
+  return new NineError({ kind: 'unavailable', op: 'cluster.answer', message })
+}

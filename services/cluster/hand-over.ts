@@ -1,0 +1,36 @@
+/** Before a node ends: others lead what it leads, so that nobody waits out an election. */
+import { limits } from '../../namespace/limits.ts'
+import { pause } from './founding.ts'
+import type { GroupControl } from './ports.ts'
+
+const again_ms = 50
+
+/** Hands over what these groups lead on this node; ends after limits.cluster_hand_over_ms_max whatever became of it. */
+export async function handOver(groups: readonly GroupControl[]): Promise<void> {
+  const late = AbortSignal.timeout(limits.cluster_hand_over_ms_max)
+  await Promise.race([Promise.all(groups.map((group) => handOverGroup(group, late))), pause(limits.cluster_hand_over_ms_max, late)])
+}
+
+/** Until another leads, or nobody else could. */
+async function handOverGroup(group: GroupControl, late: AbortSignal): Promise<void> {
+  while (group.isLeader && !late.aborted) {
+    const heir = heirOf(group)
+    if (heir === undefined) return
+    try {
+      await group.transfer(heir)
+    } catch {
+      await pause(again_ms, late)
+    }
+  }
+}
+
+/** The voter that is closest behind, of those that are up. */
+export function heirOf(group: Pick<GroupControl, 'status'>): string | undefined {
+  const { configuration, peers } = group.status()
+  let best: { readonly id: string; readonly match: number } | undefined
+  for (const peer of peers) {
+    const isHeir = configuration.voters.includes(peer.id) && peer.isActive && peer.state === 'replicate'
+    if (isHeir && peer.match > (best?.match ?? -1)) best = peer
+  }
+  return best?.id
+}
