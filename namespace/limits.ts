@@ -230,6 +230,8 @@ export const limits = {
   /** What one turn of the event loop applies at most. */
   raft_apply_entries_max: 1024,
   raft_apply_bytes_max: 4 * 1024 * 1024,
+  /** A leader whose disk is full hands over, and again after so many ticks in which it is. */
+  raft_hand_over_full_ticks: 100,
   raft_append_bytes_max: 1024 * 1024,
   /** Appends on their way to one follower, and their bytes. */
   raft_inflight_appends_max: 256,

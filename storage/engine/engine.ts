@@ -385,13 +385,14 @@ export class Engine {
   }
 
   async #save(): Promise<void> {
-    for (const lane of this.#lanes.values()) if (!lane.isSaved) await lane.save()
+    for (const lane of this.#lanes.values()) if (!lane.isSaved && !lane.isInstalling) await lane.save()
     await this.#wal.cut(this.#writer.firstNeeded() - 1)
   }
 
   async #collect(): Promise<Collected> {
     const now = this.#clock.now()
     for (const lane of this.#lanes.values()) {
+      if (lane.isInstalling) continue
       await lane.tree.history.compact({ bytesMax: this.#tuning.historyBytesMax, olderThan: now - this.#tuning.historyMsMax * 1000 })
       // Until nothing is left, so that what is removed faster than one round takes away does not pile up.
       while (!this.#stop.signal.aborted && (await lane.tree.collect(limits.collect_nodes_max)) > 0)

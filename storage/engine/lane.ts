@@ -34,6 +34,8 @@ export class Lane {
   /** Set once the log was replayed: until then nobody watches and no lease runs. */
   store: Store | undefined
   rows: LaneRows | undefined
+  /** A snapshot is taking the place of its state: nothing of it is saved or collected until it has. */
+  isInstalling = false
   /** Told of what each entry changed. */
   onRevision: ((revision: Revision) => void) | undefined
   /** Index of the next entry proposed. */

@@ -3,6 +3,7 @@
  *
  * M1 A lane is at what was agreed on: nothing of the log is applied when the folder is opened, the group's leader says how far it goes.
  * M2 What a checkpoint holds is told to the log, which may then be cut, and to the core, whose memory it frees.
+ * M3 A node whose disk is full does not lead, as long as another can: it hands over, and tries again while its disk stays full.
  */
 import type { Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
@@ -70,6 +71,9 @@ export class Member implements Writer {
   #fill: BlobFill | undefined
   #timer: NodeJS.Timeout | undefined
   #isHolding = false
+  #isToldOfProgress = false
+  /** Ticks for which the log has found no room. */
+  #blockedTicks = 0
   #refused: NineError | undefined
 
   constructor(options: MemberOptions, parts: MemberParts) {
@@ -193,7 +197,7 @@ export class Member implements Writer {
   async #open(lane: Lane, recovered: RecoveredGroup | undefined): Promise<void> {
     const { group } = lane
     const place = this.#places.get(group)!
-    const { clock, progressed } = this.#parts
+    const { clock } = this.#parts
     const install = this.transfers.install.bind(this.transfers, lane)
     const missing = recovered?.install ?? null
     if (missing !== null && missing.index > lane.appliedIndex) {
@@ -210,12 +214,11 @@ export class Member implements Writer {
       place,
       logEnd: () => this.#wal!.durableLsn,
       install: async (meta) => {
-        await lane.save()
         await install(meta, place.replace(meta))
         place.installed(meta.index)
         this.#fill!.scan()
       },
-      progressed,
+      progressed: this.#progressed,
     })
     const restored = {
       hard: recovered?.hard ?? place.hard,
@@ -284,12 +287,36 @@ export class Member implements Writer {
     for (const replica of this.#replicas.values()) replica.refuse(reason ?? this.#log.blocked)
   }
 
+  /** Once for what a turn applies. */
+  readonly #progressed = (): void => {
+    if (this.#isToldOfProgress) return
+    this.#isToldOfProgress = true
+    setImmediate(() => {
+      this.#isToldOfProgress = false
+      this.#parts.progressed()
+    })
+  }
+
   readonly #tick = (): void => {
     this.#driver.tick()
-    const reason = this.#refused ?? this.#log.blocked
+    const { blocked } = this.#log
+    this.#blockedTicks = blocked === undefined ? 0 : this.#blockedTicks + 1
+    if (this.#blockedTicks % limits.raft_hand_over_full_ticks === 1) this.#handOver()
+    const reason = this.#refused ?? blocked
     for (const replica of this.#replicas.values()) {
       replica.refuse(reason)
       replica.sweep()
+    }
+  }
+
+  /** M3 */
+  #handOver(): void {
+    for (const { group } of this.#replicas.values()) {
+      if (!group.isLeader) continue
+      const { configuration, peers } = group.status()
+      const able = peers.filter(({ id, isActive, state }) => isActive && state === 'replicate' && configuration.voters.includes(id))
+      const best = able.sort((a, b) => b.match - a.match)[0]
+      if (best !== undefined) group.transfer(best.id).catch(this.#parts.warn)
     }
   }
 

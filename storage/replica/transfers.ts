@@ -101,6 +101,7 @@ export class Transfers {
 
   async #write(group: number): Promise<Outgoing> {
     const { lane, row } = this.#known(group)
+    if (lane.isInstalling) throw new NineError({ kind: 'unavailable', op, message: `store ${row.name} is being replaced` })
     this.#sending.set(group, lane.appliedIndex) // T3
     await lane.save()
     const path = join(this.#dir, `out-${group}-${lane.appliedIndex}.snap`)
@@ -190,7 +191,12 @@ export class Transfers {
     let ready = this.#ready.get(group)
     if (ready?.meta.index !== meta.index || ready.meta.term !== meta.term) ready = await this.#load(group, meta, this.#pathOf(group, meta))
     this.#ready.delete(group)
-    await installSnapshot(lane, ready.loaded, { meta: rows })
+    lane.isInstalling = true
+    try {
+      await installSnapshot(lane, ready.loaded, { meta: rows })
+    } finally {
+      lane.isInstalling = false
+    }
     lane.store?.replaced(lane.tree, lane.machine.leases, lane.revision)
     await rm(ready.path, { force: true })
   }
