@@ -215,8 +215,17 @@ export function withPrefix(message: Uint8Array): Buffer {
 const message_chars_max = 1024
 
 function statusHeaders(code: number, message: string): Record<string, string> {
-  const text = Buffer.from(message.slice(0, message_chars_max)).toString()
-  return { 'grpc-status': String(code), 'grpc-message': encodeURIComponent(text).replaceAll('%20', ' ') }
+  return { 'grpc-status': String(code), 'grpc-message': encodeMessage(message.slice(0, message_chars_max)) }
+}
+
+/** Bytes that are not printable ASCII, and %, as %XX. */
+function encodeMessage(text: string): string {
+  let encoded = ''
+  for (const byte of Buffer.from(text)) {
+    const isPlain = byte >= 0x20 && byte <= 0x7e && byte !== 0x25
+    encoded += isPlain ? String.fromCharCode(byte) : `%${byte.toString(16).padStart(2, '0').toUpperCase()}`
+  }
+  return encoded
 }
 
 function readMessage(text: string | string[] | undefined): string {

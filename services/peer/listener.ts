@@ -34,6 +34,8 @@ interface Connection {
   timer: NodeJS.Timeout | undefined
   /** Whether a hello of it is over. */
   isKnown: boolean
+  /** Whether somebody was told how it ended: a stream of it told its own end. */
+  isTold: boolean
 }
 
 export class Listener {
@@ -103,13 +105,22 @@ export class Listener {
 
   #accepted(socket: Socket): Connection {
     const where = farEnd(socket)
-    const connection: Connection = { where, socket, streams: new Set(), session: undefined, timer: undefined, isKnown: false }
+    const connection: Connection = {
+      where,
+      socket,
+      streams: new Set(),
+      session: undefined,
+      timer: undefined,
+      isKnown: false,
+      isTold: false,
+    }
     this.#connections.add(connection)
     this.#strangers.add(connection)
     connection.timer = setTimeout(() => this.#drop(connection, 'silent', 'no hello in time'), this.#own.limits.peer_dial_ms) // L1
     socket.setNoDelay(true)
     socket.on('error', () => undefined)
-    socket.once('close', () => this.#end(connection))
+    // What HTTP/2 says of its bytes comes behind the end of the socket.
+    socket.once('close', () => setImmediate(() => this.#gone(connection)))
     const { peer_handshakes_max, peer_connections_max } = this.#own.limits
     if (this.#strangers.size > peer_handshakes_max || this.#connections.size > peer_connections_max) {
       const [oldest] = this.#strangers
@@ -127,7 +138,7 @@ export class Listener {
     connection.session = session
     session.setLocalWindowSize(2 * windowBytes)
     session.on('error', (error: Error) => this.#drop(connection, 'garbage', error.message))
-    session.on('close', () => this.#end(connection))
+    session.on('close', () => this.#gone(connection))
     session.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => this.#stream(connection, stream, headers))
   }
 
@@ -151,6 +162,7 @@ export class Listener {
       },
       ended: (ended, why, error) => {
         connection.streams.delete(ended)
+        connection.isTold = true
         events.ended(ended, why, error)
         // L1. What says why is on its way; the dialler closes when it has it.
         if (connection.streams.size === 0 && this.#connections.has(connection)) this.#linger(connection)
@@ -166,9 +178,15 @@ export class Listener {
     connection.timer = setTimeout(() => this.#end(connection), this.#own.limits.peer_dial_ms)
   }
 
+  /** Its end. One that said something, and that was no hello, is told of. */
+  #gone(connection: Connection): void {
+    if (connection.socket.bytesRead > 0 && connection.streams.size === 0) this.#drop(connection, 'garbage', 'it ended before its hello')
+    this.#end(connection)
+  }
+
   #drop(connection: Connection, why: 'garbage' | 'silent' | 'crowded', message: string): void {
     if (!this.#connections.has(connection)) return
-    if (!connection.isKnown) this.#events.dropped(connection.where, why, message)
+    if (!connection.isTold) this.#events.dropped(connection.where, why, message)
     this.#end(connection)
   }
 
