@@ -8,6 +8,8 @@
  *   tree/         the LMDB environment that all stores share
  *   history/      one folder of segments a store
  *   blobs/        chunks of large values, shared by all stores
+ *   snapshots/    of a member of a cluster: states of stores on their way from and to other nodes
+ *   cluster.json  of a member of a cluster: which one, and who it is there (services/cluster)
  */
 import {
   closeSync,
