@@ -5,7 +5,7 @@
  * F2 At most limits.blob_fetches_max are on their way; others wait in turn.
  * F3 Whoever serves the other nodes gives them what is in `files`: a node that asked on would ask whoever asks it.
  */
-import { isNineError, NineError } from '../../namespace/errors.ts'
+import { isNineError, type NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import { Slots } from './slots.ts'
 import { hashChunk, type BlobStats, type BlobStore, type ChunkHash, type ChunkInfo } from './store.ts'

@@ -118,6 +118,8 @@ export class Replica implements Proposer, Replication {
   blobs!: FetchingBlobs
   fill!: BlobFill
   applied = 0
+  /** What the machine had saved when the tree was opened. */
+  saved: readonly (readonly [string, Uint8Array])[] = []
   #environment!: Environment
   #folders = 0
   #waiting: Waiting[] = []
@@ -173,7 +175,8 @@ export class Replica implements Proposer, Replication {
     const isHeld = (ino: number): boolean => this.store.isOpen(ino)
     this.tree = await this.#environment.tree(group, { owner, isHeld, historySegmentBytes: history_segment_bytes })
     this.machine = new Machine({ owner })
-    this.machine.import(this.tree.meta().meta)
+    this.saved = this.tree.meta().meta
+    this.machine.import(this.saved)
   }
 
   async close(): Promise<void> {
