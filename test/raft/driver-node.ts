@@ -21,7 +21,7 @@ import type {
   StateMachine,
   Status,
 } from '../../raft/index.ts'
-import { Member } from '../../raft/driver/member.ts'
+import type { Member } from '../../raft/driver/member.ts'
 import type { Raft } from '../../raft/index.ts'
 import { GroupLog } from '../../storage/wal/group-log.ts'
 import { openWal } from '../../storage/wal/wal.ts'

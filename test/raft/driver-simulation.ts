@@ -70,7 +70,7 @@ class Run implements Watcher {
   /** Where each proposal was made. */
   readonly #takers: SimMachine[] = []
   #packets: Packet[] = []
-  #fault: unknown = null
+  #fault: Error | null = null
   #spares = ['s1', 's2']
   #calm = false
   #quiet = false
@@ -178,7 +178,7 @@ class Run implements Watcher {
   }
   stopped(machine: SimMachine, error: unknown): void {
     if (machine.node.running?.hasFailed === true) this.#counts.diskFailures++
-    else this.#fault ??= error
+    else this.#fault ??= errorOf(error)
   }
 
   async #round(): Promise<void> {
@@ -203,7 +203,7 @@ class Run implements Watcher {
       if (!this.#calm) this.#disturb(node)
       if (this.#fault !== null) throw this.#fault
     }
-    for (let times = 0; times < 12; times++) await null
+    for (let times = 0; times < 12; times++) await Promise.resolve()
     if (this.#fault !== null) throw this.#fault
     if (!this.#calm && this.random() < this.#partitions) this.#partition()
     if (this.#cut.size > 0 && !this.#quiet && this.random() < 0.05) this.#cut.clear()
@@ -272,7 +272,7 @@ class Run implements Watcher {
 
   #settle(promise: Promise<void>, done: () => void): void {
     promise.then(done).catch((error: unknown) => {
-      if (!isRefused(error)) this.#fault ??= error
+      if (!isRefused(error)) this.#fault ??= errorOf(error)
     })
   }
 
@@ -454,4 +454,8 @@ class Run implements Watcher {
   #oneOf<T>(choices: readonly T[]): T {
     return choices[this.#below(choices.length)]!
   }
+}
+
+function errorOf(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error))
 }
