@@ -6,6 +6,8 @@ import { closeSync, fdatasync, fdatasyncSync, mkdtempSync, openSync, rmSync, wri
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
+import type { Persist, Ticket } from '../raft/model.ts'
+import { GroupLog } from '../storage/wal/group-log.ts'
 import { openWal, type Wal } from '../storage/wal/wal.ts'
 
 const record = Buffer.alloc(300, 7)
@@ -180,9 +182,67 @@ async function ours(): Promise<void> {
   await again.close()
 }
 
+/** The same through the log of groups: one entry of one group each time. */
+async function ofGroups(): Promise<void> {
+  const folder = join(dir, 'groups')
+  const log = new GroupLog()
+  const wal = await openWal({ dir: folder, onDurable: log.durable, onFailed: log.failed })
+  const aloneEntry = (): never => {
+    throw new Error('nobody was alone')
+  }
+  log.recover(wal, new Map(), aloneEntry)
+  const next = (() => {
+    let index = 0
+    return (): Persist => {
+      index += 1
+      return { ticket: index as Ticket, hard: null, install: null, entries: [{ index, term: 1, data: record, configuration: null }] }
+    }
+  })()
+  for (const inFlight of [1, 200]) {
+    const before = wal.report
+    await measure(
+      `log of groups, ${inFlight} in flight`,
+      inFlight,
+      (done) => log.write(1, next(), done),
+      () => {
+        const { records, frames, blockingFrames } = wal.report
+        const each = (records - before.records) / (frames - before.frames)
+        return `${each.toFixed(1)} records a sync, ${blockingFrames - before.blockingFrames} blocking`
+      },
+    )
+  }
+  const n = 1_000_000
+  const cpu = process.cpuUsage()
+  for (let left = n; left > 0;) {
+    for (let i = 0; i < 500; i++, left--) log.write(1, next(), () => undefined)
+    while (wal.queuedBytes > 8e6) await new Promise(setImmediate)
+  }
+  await new Promise((resolve) => log.write(1, next(), resolve))
+  const { user, system } = process.cpuUsage(cpu)
+  const last = wal.lastLsn
+  console.log(`log of groups, a flood of ${n}: ${((user + system) / n).toFixed(2)} us of processor a record`)
+  await wal.close()
+  for (const appliedIndex of [last, last - 100_000]) {
+    const again = new GroupLog()
+    const reopened = await openWal({ dir: folder, onDurable: again.durable, onFailed: again.failed })
+    const started = performance.now()
+    const used = process.cpuUsage()
+    const checkpoint = { appliedIndex, hard: { term: 0, vote: null }, hardLsn: 0 }
+    again.recover(reopened, new Map([[1, checkpoint]]), aloneEntry)
+    const reading = process.cpuUsage(used)
+    const ms = performance.now() - started
+    console.log(
+      `groups recovered in ${ms.toFixed(0)} ms (${((reading.user + reading.system) / 1000).toFixed(0)} of processor): ` +
+        `${last} entries, ${last - appliedIndex} of them not in the checkpoint`,
+    )
+    await reopened.close()
+  }
+}
+
 try {
   await plainFile()
   await ours()
+  await ofGroups()
 } finally {
   rmSync(dir, { recursive: true, force: true })
 }

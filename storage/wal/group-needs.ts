@@ -30,6 +30,8 @@ export class GroupNeeds {
   /** Index of the first of `#lsns`. */
   #base = 1
   #lsns: number[] = []
+  /** Whether `#lsns` may fall: entries were written again. */
+  #mayFall = false
 
   constructor(group: number) {
     this.group = group
@@ -39,7 +41,9 @@ export class GroupNeeds {
   get first(): number {
     let first = this.hardLsn > this.savedHardLsn ? this.hardLsn : Infinity
     if (this.install !== null && this.installLsn < first) first = this.installLsn
-    for (const lsn of this.#lsns) if (lsn < first) first = lsn
+    const lsns = this.#lsns
+    if (!this.#mayFall) return lsns.length > 0 && lsns[0]! < first ? lsns[0]! : first
+    for (const lsn of lsns) if (lsn < first) first = lsn
     return first
   }
 
@@ -86,7 +90,9 @@ export class GroupNeeds {
     for (const { index } of entries) {
       const at = index - this.#base
       if (again) {
-        if (at >= 0 && at < lsns.length) lsns[at] = lsn
+        if (at < 0 || at >= lsns.length) continue
+        lsns[at] = lsn
+        this.#mayFall = true
         continue
       }
       if (at < lsns.length) lsns.length = Math.max(0, at)
@@ -99,6 +105,7 @@ export class GroupNeeds {
     const from = Math.max(first, this.savedIndex + 1, (this.install?.index ?? 0) + 1)
     this.#base = from
     this.#lsns = lsns.slice(Math.max(0, from - first))
+    this.#mayFall = true
     this.next = from + this.#lsns.length
   }
 
@@ -112,6 +119,7 @@ export class GroupNeeds {
     if (appliedIndex < this.#base) return
     this.#lsns.splice(0, appliedIndex + 1 - this.#base)
     this.#base = appliedIndex + 1
+    if (this.#lsns.length === 0) this.#mayFall = false
   }
 
   #impossible(what: string): NineError {

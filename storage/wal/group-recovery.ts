@@ -147,8 +147,8 @@ class History {
     if (at >= span_max) throw damaged(this.#group, `it goes on with entry ${entry.index}, the store is at ${this.#floor}`)
     if (!again) this.#cutAt(Math.max(0, at)) // R1
     if (at < 0) return
-    const { data } = entry
-    this.#slots[at] = data === null ? entry : { ...entry, data: this.#slab.copy(data) } // R4
+    const { index, term, data, configuration } = entry
+    this.#slots[at] = data === null ? entry : { index, term, data: this.#slab.copy(data), configuration } // R4
     this.#lsns[at] = lsn
   }
 

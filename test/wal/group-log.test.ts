@@ -385,4 +385,24 @@ describe('cutting the log of groups', () => {
     expect(again.groups.get(1)!.entries).toEqual(tail)
     await again.wal.close()
   })
+
+  it('an install that was written again is told, and drops nothing of what came after it', async () => {
+    const dir = fresh()
+    const segmentBytes = 16 * 1024
+    const { log, wal, write } = await open({ dir, segmentBytes })
+    const meta = { index: 10, term: 1, configuration }
+    await write(1, { install: meta })
+    for (let i = 1; i <= 8; i++) {
+      if (i === 5) await write(1, { entries: commands(11, 12, 1) })
+      await write(2, { entries: [command(i, 1, 'x'.repeat(9000))] })
+    }
+    log.saved(2, { appliedIndex: 8, hardLsn: 0 })
+    await log.rewrite(1, [])
+    await wal.cut(log.firstNeeded() - 1)
+    expect(wal.firstLsn).toBeGreaterThan(1)
+    await wal.close()
+    const again = await open({ dir, segmentBytes }, { checkpoints: new Map([[2, checkpoint(8)]]) })
+    expect(again.groups.get(1)).toMatchObject({ install: meta, entries: commands(11, 12, 1) })
+    await again.wal.close()
+  })
 })

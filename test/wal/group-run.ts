@@ -246,7 +246,9 @@ export class Run {
       case 'install': {
         const term = Math.max(1, now.hard.term)
         const hard = now.hard.term < term ? { term, vote: null } : null
-        const index = group.last + 1 + Math.floor(random() * 3)
+        // Past what is committed; what is there behind it was another leader's.
+        const committed = Math.max(group.applied, now.install?.index ?? 0)
+        const index = committed + 1 + Math.floor(random() * (group.last - committed + 3))
         const entries = random() < 0.5 ? entriesFrom(index + 1, term) : []
         return this.#write(number, { hard, install: { index, term, configuration }, entries })
       }
