@@ -108,7 +108,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('open' as const), path }) },
 )
 
-it('after any entries, outcomes and state are the same', { timeout: 120_000 }, async () => {
+it('after any entries, outcomes and state are the same', { timeout: 1_200_000 }, async () => {
   const numRuns = Number(process.env['NINE_EQUAL_RUNS'] ?? 25)
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 120 }), async (steps) => {
