@@ -2,6 +2,7 @@
 /** The `nine` command: reads the line, runs one command, exits with its code. */
 import { createRequire } from 'node:module'
 import { Command, CommanderError } from 'commander'
+import { backupCommands } from './commands/backup.ts'
 import { changeCommands } from './commands/change.ts'
 import { durationOption, exit_interrupted } from './commands/command.ts'
 import { fuseCommand } from './commands/fuse.ts'
@@ -43,6 +44,7 @@ function buildProgram(isShell: boolean): Command {
   watchCommand(program)
   spaceCommands(program, isShell)
   transferCommands(program)
+  if (!isShell) backupCommands(program)
   if (!isShell) fuseCommand(program)
   if (!isShell) shellCommand(program, () => buildProgram(true))
   return program

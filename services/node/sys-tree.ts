@@ -9,6 +9,7 @@ import type { BlobStore, ChunkHash } from '../../storage/blob/store.ts'
 import type { Engine } from '../../storage/engine/engine.ts'
 import type { Identity } from '../identity/identity.ts'
 import type { Services } from '../svc/services.ts'
+import { backupDirectory } from './backups.ts'
 import type { Metrics } from './metrics.ts'
 
 export interface SysParts {
@@ -49,6 +50,7 @@ export function sysTree(parts: SysParts): FileServer {
         return found === undefined ? undefined : owned(() => found)
       },
     }),
+    backup: backupDirectory(engine, (call) => checkOwner(call, identity.owner)),
   })
 }
 

@@ -21,6 +21,7 @@ import type { Micros } from '../../namespace/stat.ts'
 import { Machine } from '../apply/machine.ts'
 import type { BlobRef, Ino } from '../model.ts'
 import { Member, type MemberOptions } from '../replica/member.ts'
+import type { BackupParts } from '../snapshot/backup.ts'
 import { Store } from '../store/store.ts'
 import { openEnvironment, type Environment } from '../tree/environment.ts'
 import type { WalFiles } from '../wal/files.ts'
@@ -255,6 +256,20 @@ export class Engine {
     }
     if (this.#closing !== undefined) throw new NineError({ kind: 'unavailable', op, message: 'the data folder is being closed' })
     return this.#make(row)
+  }
+
+  /** What a backup of a store is made of, saved up to now: see snapshot/backup.ts. @throws NineError `not_found`, as save */
+  async backupParts(name: string): Promise<BackupParts> {
+    const row = this.#rows.find((known) => known.name === name)
+    const lane = row === undefined ? undefined : this.#lanes.get(row.group)
+    if (row === undefined || lane === undefined) {
+      throw new NineError({ kind: 'not_found', op: 'storage.backup', message: `this node has no store ${name}` })
+    }
+    // One that is under way may have begun before the last change.
+    await lane.save()
+    await lane.save()
+    const { group, id: store, incarnation, owner } = row
+    return { tree: lane.tree, blobs: this.#blobs, identity: { store, incarnation, name, owner, group } }
   }
 
   /** Chunks of large values of all stores. */

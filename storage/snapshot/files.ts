@@ -13,17 +13,30 @@ import type { SnapshotTarget } from './block-writer.ts'
 /** Read from a file at a time. */
 const buffer_bytes = 1024 * 1024
 
+export interface WholeOptions {
+  /** False: the file is of use to this process only, and need not be on stable storage. Default true. */
+  readonly isDurable?: boolean | undefined
+  /** Looks at the file before it gets its name; what it throws leaves none. */
+  readonly check?: ((part: string) => Promise<unknown>) | undefined
+}
+
 /** Write a file through `write`, whole or not at all. D1 @throws NineError `no_space`, `denied`, `read_only`, `internal`, and what `write` throws */
-export async function writeFileWhole(path: string, write: (target: SnapshotTarget) => Promise<void>): Promise<void> {
+export async function writeFileWhole(
+  path: string,
+  write: (target: SnapshotTarget) => Promise<void>,
+  { isDurable = true, check }: WholeOptions = {},
+): Promise<void> {
   const part = `${path}.part`
   let file: FileHandle | undefined
   try {
     file = await open(part, 'w', 0o600)
     await write(new FileTarget(file))
-    await file.datasync()
+    if (isDurable) await file.datasync()
     await file.close()
     file = undefined
+    await check?.(part)
     await rename(part, path)
+    if (!isDurable) return
     const folder = await open(dirname(path), 'r')
     await folder.sync().finally(() => folder.close())
   } catch (error) {

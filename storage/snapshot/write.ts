@@ -38,6 +38,10 @@ export interface WriteOptions {
   /** Whether history travels, so that watches and the past go on elsewhere. Default true. */
   readonly history?: boolean | undefined
   readonly isBackup?: boolean | undefined
+  /** Given the payload of each block of large values (`decodeBlobs` of load.ts), good until it returns. */
+  readonly onBlobs?: ((payload: Buffer) => void) | undefined
+  /** Of a file: false where it is of use to this process only. Default true. */
+  readonly isDurable?: boolean | undefined
   readonly clock?: Clock | undefined
   readonly signal?: AbortSignal | undefined
   /** Bytes written so far. */
@@ -67,9 +71,13 @@ export async function writeSnapshotFile(
   options: WriteOptions = {},
 ): Promise<WrittenSnapshot> {
   let written: WrittenSnapshot | undefined
-  await writeFileWhole(path, async (target) => {
-    written = await writeSnapshot(tree, identity, target, options)
-  })
+  await writeFileWhole(
+    path,
+    async (target) => {
+      written = await writeSnapshot(tree, identity, target, options)
+    },
+    { isDurable: options.isDurable },
+  )
   return written!
 }
 
@@ -212,8 +220,10 @@ class StateWriter {
     while (this.#blobs.length > 0) {
       const blobs = this.#blobs.splice(0, blobs_max)
       const { payload } = this.#writer
+      const from = payload.at
       payload.varint(blobs.length)
       for (const blob of blobs) encodeBlobRef(payload, blob)
+      this.#options.onBlobs?.(payload.buffer.subarray(from, payload.at))
       await this.#end('blobs')
     }
   }

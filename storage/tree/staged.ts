@@ -24,7 +24,7 @@ export class Staged {
   readonly historyDir: string
   readonly #environment: Environment
   readonly #writes: Promise<void>[] = []
-  #failure: unknown
+  #failure: { readonly error: Error } | undefined
   #isEnded = false
 
   /** Use Environment.stage. */
@@ -47,16 +47,16 @@ export class Staged {
   /** Run `puts` in a transaction; resolves when there is room for the next. @throws NineError as Environment.write, of an earlier batch too */
   async put(puts: () => void): Promise<void> {
     const write = this.#environment.load(puts)
-    write.catch((error: unknown) => (this.#failure ??= error))
+    write.catch((error: Error) => (this.#failure ??= { error }))
     this.#writes.push(write)
     if (this.#writes.length >= writes_max) await this.#writes.shift()
-    if (this.#failure !== undefined) throw this.#failure
+    if (this.#failure !== undefined) throw this.#failure.error
   }
 
   /** Everything put is on stable storage. @throws NineError as put */
   async settle(): Promise<void> {
     await Promise.all(this.#writes.splice(0))
-    if (this.#failure !== undefined) throw this.#failure
+    if (this.#failure !== undefined) throw this.#failure.error
   }
 
   /**

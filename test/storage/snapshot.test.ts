@@ -50,7 +50,7 @@ describe('a snapshot', () => {
         await from.close()
         await to.close()
       }),
-      { numRuns: 5, endOnFailure: true },
+      { numRuns: 25 },
     )
   })
 })
