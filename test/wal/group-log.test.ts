@@ -343,6 +343,19 @@ describe('cutting the log of groups', () => {
     expect([wal.lastLsn, log.firstNeeded()]).toEqual([2, 1])
   })
 
+  it('what is durable of a write of which the rest is not is needed', async () => {
+    const disk = new SimDisk()
+    const { log, wal, write } = await onDisk(disk, {}, 1000)
+    disk.hold = true
+    const writing = write(1, { entries: [1, 2, 3].map((index) => command(index, 1, 'x'.repeat(400))) })
+    await settled()
+    disk.release()
+    expect([wal.durableLsn, log.firstNeeded()]).toEqual([2, 1])
+    await settled()
+    disk.release()
+    await writing
+  })
+
   it('a group that holds it is told of, and lets go when its tail was written again', async () => {
     const dir = fresh()
     const segmentBytes = 16 * 1024
