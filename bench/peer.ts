@@ -22,6 +22,8 @@ interface Wire {
   onAnswer: () => void
   /** A request and its answer, where the transport has them. */
   ask?(): Promise<unknown>
+  /** Bring a snapshot of so many bytes. */
+  snapshot?(bytes: number): Promise<boolean>
   close(): Promise<void>
 }
 
@@ -121,6 +123,10 @@ async function grpc(): Promise<Wire> {
 async function peers(): Promise<Wire> {
   const absent = (): Promise<never> => Promise.reject(new Error('not here'))
   let address: string | undefined
+  const meta = { index: 1, term: 1, configuration: { voters: ['n1.bench'], outgoing: [], learners: [], demoted: [] } }
+  const block = Buffer.alloc(1024 * 1024, 7)
+  const read = (_offset: number, length: number): Promise<Uint8Array> => Promise.resolve(block.subarray(0, length))
+  const source = { id: 's', meta, size: 0, read, close: () => Promise.resolve() }
   const peer = await startPeer({
     listen: { host: '127.0.0.1', port: 0 },
     secret: 'bench',
@@ -130,18 +136,22 @@ async function peers(): Promise<Wire> {
     inbound: { receive: () => wire.onAnswer(), peerLost: () => undefined },
     onRequest: absent,
     onCall: absent,
-    snapshots: { open: absent, receive: absent },
+    snapshots: { open: () => Promise.resolve(source), receive: absent },
     chunks: { get: absent, put: absent, has: absent },
   })
   const other = await child('peer', peer.address)
   address = other.address
   const ask = (): Promise<unknown> => peer.request('n2.bench', 5, 'propose', data)
   await ask()
+  const snapshot = (bytes: number): Promise<boolean> => {
+    source.size = bytes
+    return peer.sendSnapshot(1, { kind: 'install', from: 'n1.bench', to: 'n2.bench', term: 1, meta })
+  }
   const close = async (): Promise<void> => {
     await ended(other.process)
     await peer.close()
   }
-  const wire: Wire = { name: 'peers', send: (item) => peer.send('n2.bench', item), onAnswer: () => undefined, ask, close }
+  const wire: Wire = { name: 'peers', send: (item) => peer.send('n2.bench', item), onAnswer: () => undefined, ask, snapshot, close }
   // The way back is dialled with its first item.
   while (!peer.status().peers[0]!.isHeard) {
     wire.send(appendOf(1))
@@ -180,5 +190,11 @@ for (const open of [tcp, peers, grpc]) {
   await measure(wire, 100, 1)
   await measure(wire, 100, 8)
   if (wire.ask !== undefined) for (const inFlight of [1, 200]) await requests(wire, inFlight)
+  if (wire.snapshot !== undefined) {
+    const bytes = 512 * 1024 * 1024
+    const begun = performance.now()
+    if (!(await wire.snapshot(bytes))) throw new Error('the snapshot did not arrive')
+    console.log(`${`${wire.name}, a snapshot`.padEnd(44)} ${(bytes / 1000 / (performance.now() - begun)).toFixed(0).padStart(8)} MB/s`)
+  }
   await wire.close()
 }

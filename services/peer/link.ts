@@ -88,6 +88,13 @@ export class Link {
     if (this.#connection === undefined && this.#timer === undefined && !this.#isClosed) this.#dial()
   }
 
+  /** The member is known to be there: do not wait for the next attempt's time. */
+  hurry(): void {
+    if (this.#timer === undefined) return
+    clearTimeout(this.#timer)
+    this.#dial()
+  }
+
   /** Every limits.peer_tick_ms. */
   tick(now: number): void {
     this.#connection?.tick(now)

@@ -251,7 +251,7 @@ class Peers implements PeerService {
     if (incoming.kind !== 'items') return
     this.#gone.delete(incoming.hello!.from)
     // Who reached us can most likely be reached.
-    this.#links.get(incoming.hello!.from)?.wake()
+    this.#links.get(incoming.hello!.from)?.hurry()
   }
 
   #serve(incoming: Incoming, group: GroupId, verb: string, body: Buffer, deadline: number): Promise<Uint8Array> {

@@ -60,6 +60,16 @@ describe('peers when things fail', () => {
     await b.until(() => b.received.length === 1)
   })
 
+  it('dial a peer at once that has dialled them', async () => {
+    const a = await startNode('n1.a', { limits: { peer_backoff_ms_min: 3_600_000, peer_backoff_ms_max: 3_600_000 } })
+    a.peer.send('n2.b', beat(1))
+    expect(a.peer.status().peers[0]!.state).toBe('waiting')
+    const b = await startNode('n2.b')
+    introduce(a, b)
+    await connected(b, a)
+    await a.until(() => connects(a) === 1)
+  })
+
   it('do not take a peer for gone that they still hear', async () => {
     const { a, b, proxy } = await pair()
     introduce(b, a)
