@@ -206,6 +206,8 @@ export const limits = {
   cluster_removed_ask_ms: 1_000,
   /** Removed members that a cluster remembers, so that they are told; the oldest are forgotten. */
   cluster_removed_max: 256,
+  /** Backups that one node makes at once; more: `overloaded`. */
+  backups_max: 4,
   /** A node that ends waits this long at most for others to take over what it leads. */
   cluster_hand_over_ms_max: 5_000,
 

@@ -29,6 +29,7 @@ import { engineStores } from './engine-stores.ts'
 import { belong, checkFolder, folderState, makeGroups } from './joining.ts'
 import type { Joined } from './joining.ts'
 import { handOver } from './hand-over.ts'
+import { isOperation, Operations } from './operations.ts'
 import { ownPeer } from './peer-list.ts'
 import type { Peer } from './peer-list.ts'
 import type { ClusterStores } from './ports.ts'
@@ -76,6 +77,7 @@ interface Opened {
   readonly view: RosterView
   readonly registry: StoreRegistry
   readonly reconciler: Reconciler
+  readonly operations: Operations
 }
 
 export class Cluster {
@@ -177,16 +179,8 @@ export class Cluster {
     return this.#options.name
   }
 
-  get stores(): ClusterStores {
-    return this.#parts().stores
-  }
-
-  get roster(): Roster {
-    return this.#parts().roster
-  }
-
-  get view(): RosterView {
-    return this.#parts().view
+  get operations(): Operations {
+    return this.#parts().operations
   }
 
   /** Where a member listens: by its node's name, of `--peers`, else as the cluster knows it. */
@@ -220,7 +214,10 @@ export class Cluster {
         else logger.warn({ group, changes, err: error }, 'members of a group could not be changed')
       },
     })
-    this.#opened = { engine, stores, roster, view, registry, reconciler }
+    const { name, member, peer } = this
+    const parts = { cluster: file.cluster, name, member, version: this.#options.version, stores, roster, view, peer }
+    const operations = new Operations({ ...parts, addressOf: (id) => this.addressOf(id) })
+    this.#opened = { engine, stores, roster, view, registry, reconciler, operations }
     this.peer.enter(file.cluster)
     if (file.stage === 'founding') await this.#noteFounded(file, data)
     view.start()
@@ -322,7 +319,9 @@ export class Cluster {
   }
 
   async #answer(group: number, verb: string, body: Uint8Array, deadline: number): Promise<Uint8Array> {
-    return this.#engine().member!.answer(group, verb, body, deadline)
+    const { engine, operations } = this.#parts()
+    if (isOperation(verb)) return operations.answer(group, verb, body)
+    return engine.member!.answer(group, verb, body, deadline)
   }
 
   #lookRemoved(): void {

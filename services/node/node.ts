@@ -9,6 +9,7 @@ import { contextFor } from '../../namespace/context.ts'
 import type { Context } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
+import type { Channel } from '../../namespace/mount-table.ts'
 import { Namespace } from '../../namespace/namespace.ts'
 import { joinName, parsePath } from '../../namespace/path.ts'
 import { systemRandom } from '../../namespace/random.ts'
@@ -16,10 +17,12 @@ import type { Principal } from '../../namespace/rights.ts'
 import { openEngine } from '../../storage/engine/engine.ts'
 import { startGrpcEdge } from '../grpc/edge.ts'
 import { checkFolder } from '../cluster/joining.ts'
+import { raftTree } from '../cluster/raft-tree.ts'
 import { Identity, principalNameOf } from '../identity/identity.ts'
 import { Catalog } from '../svc/catalog.ts'
 import { Services } from '../svc/services.ts'
 import { checkListen, parseAddress } from './address.ts'
+import { Backups } from './backups.ts'
 import { parseCluster } from './cluster-options.ts'
 import type { ClusterFlags } from './cluster-options.ts'
 import { Controls } from './controls.ts'
@@ -180,12 +183,23 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     const sessions = new Map<number, NodeSession>()
     let lastSession = 0
     const upSince = new Date(systemClock.now() / 1000).toISOString()
+    const backups = new Backups(engine)
     const template = await composeRoot(contextFor(owner), name, {
       data,
       usr,
       svc: services.server,
       blob: blobTree(engine.blobs, owner),
-      sys: sysTree({ version, name, engine, services, identity, metrics, upSince, sessions: () => sessions.size }),
+      raft: raftTree({
+        owner,
+        name,
+        version,
+        operations: cluster?.operations,
+        stores: () => engine.status().stores,
+        save: () => engine.save(),
+        collect: () => engine.collect(),
+        backup: (store, call) => backups.stream(store, call),
+      }),
+      sys: sysTree({ version, name, engine, services, identity, metrics, backups, upSince, sessions: () => sessions.size }),
     })
     const homes = new Homes(usr, owner)
     const endSessionsOf = (principal: string): void => {
@@ -302,7 +316,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
 }
 
 /** The tree every session begins with. The node's own tree stands in it once more, without /n, below /n/NAME. */
-async function composeRoot(context: Context, name: string, trees: Record<string, FileServer>): Promise<Namespace> {
+async function composeRoot(context: Context, name: string, trees: Record<string, FileServer | Channel>): Promise<Namespace> {
   const own = new Namespace()
   for (const [path, server] of Object.entries(trees)) await own.mount(context, server, parsePath(`/${path}`), { source: path })
   const root = own.fork()

@@ -9,7 +9,7 @@ import type { BlobStore, ChunkHash } from '../../storage/blob/store.ts'
 import type { Engine } from '../../storage/engine/engine.ts'
 import type { Identity } from '../identity/identity.ts'
 import type { Services } from '../svc/services.ts'
-import { backupDirectory } from './backups.ts'
+import type { Backups } from './backups.ts'
 import type { Metrics } from './metrics.ts'
 
 export interface SysParts {
@@ -19,6 +19,7 @@ export interface SysParts {
   readonly services: Services
   readonly identity: Identity
   readonly metrics: Metrics
+  readonly backups: Backups
   readonly sessions: () => number
   readonly upSince: string
 }
@@ -50,7 +51,7 @@ export function sysTree(parts: SysParts): FileServer {
         return found === undefined ? undefined : owned(() => found)
       },
     }),
-    backup: backupDirectory(engine, (call) => checkOwner(call, identity.owner)),
+    backup: parts.backups.directory((call) => checkOwner(call, identity.owner)),
   })
 }
 

@@ -1,0 +1,273 @@
+/**
+ * What an operator asks of a cluster, on whichever node: the node finds the leader itself.
+ *
+ * O1 A command answers when it is done, not when it was begun; what goes on after its time is over goes on in the background.
+ * O2 A removal after which a group could not go on is refused, unless it is forced.
+ */
+import type { Context } from '../../namespace/context.ts'
+import { isNineError, NineError } from '../../namespace/errors.ts'
+import type { GroupStatus } from '../../raft/index.ts'
+import type { PeerService } from '../peer/ports.ts'
+import { nameOfMember } from './cluster-file.ts'
+import { pause } from './founding.ts'
+import { removalRefusal } from './guard.ts'
+import type { Peer } from './peer-list.ts'
+import type { Role } from './plan.ts'
+import type { ClusterStores, GroupControl } from './ports.ts'
+import type { Roster } from './roster.ts'
+import type { RosterView } from './roster-view.ts'
+
+export interface OperationsParts {
+  readonly cluster: string
+  readonly name: string
+  readonly member: string
+  /** Of the program. */
+  readonly version: string
+  readonly stores: ClusterStores
+  readonly roster: Roster
+  readonly view: RosterView
+  readonly peer: PeerService
+  readonly addressOf: (member: string) => string | undefined
+}
+
+export interface StoreStatus extends Omit<GroupStatus, 'peers'> {
+  readonly store: string
+  readonly cluster: string
+  /** This node, and its life. */
+  readonly node: string
+  readonly member: string
+}
+
+export interface MemberRow {
+  readonly node: string
+  /** Its life; undefined: it was named and has not joined. */
+  readonly member: string | undefined
+  readonly address: string | undefined
+  readonly role: Role | 'leaving' | 'named'
+  readonly isLeader: boolean
+  /** The node that answers. */
+  readonly isSelf: boolean
+  /** Whether the leader hears it; undefined where that is not known. */
+  readonly isActive: boolean | undefined
+  /** Entries that it lacks of those that the leader has. */
+  readonly behind: number | undefined
+  /** Of its program, and of the protocol spoken with it; undefined where it cannot be asked. */
+  readonly version: string | undefined
+  readonly protocol: number | undefined
+}
+
+const look_ms = 20
+const ask_ms = 1_000
+/** A command without a deadline waits so long for the cluster. */
+const done_ms_max = 60_000
+
+export class Operations {
+  readonly #parts: OperationsParts
+
+  constructor(parts: OperationsParts) {
+    this.#parts = parts
+  }
+
+  /** As this node knows it. @throws NineError `not_found` */
+  status(store: string): StoreStatus {
+    const { stores, cluster, name, member } = this.#parts
+    const { peers: _, ...status } = stores.group(store).status()
+    return { store, cluster, node: name, member, ...status }
+  }
+
+  /** @throws NineError `not_found` */
+  async members(store: string): Promise<MemberRow[]> {
+    const { stores, view } = this.#parts
+    const group = stores.group(store)
+    const status = await this.#leaderStatus(group)
+    const { voters, outgoing, learners } = status.configuration
+    const ids = [...new Set([...voters, ...outgoing, ...learners])]
+    const rows = await Promise.all(ids.map((id) => this.#rowOf(id, status)))
+    for (const [node, { value }] of view.members.names) {
+      if (ids.some((id) => nameOfMember(id) === node)) continue
+      const unknown = { isActive: undefined, behind: undefined, version: undefined, protocol: undefined }
+      rows.push({ node, member: undefined, address: value.address, role: 'named', isLeader: false, isSelf: false, ...unknown })
+    }
+    return rows.sort((a, b) => (a.node < b.node ? -1 : 1))
+  }
+
+  /** Let a node of this name join. @throws NineError as Roster.add */
+  add(peer: Peer, role: Role): Promise<void> {
+    return this.#parts.roster.add(peer, role)
+  }
+
+  /** @throws NineError `not_found`, `invalid` (O2), `deadline` */
+  async remove(context: Context, name: string, force: boolean): Promise<void> {
+    const { stores, roster, peer, member } = this.#parts
+    const op = 'cluster.remove'
+    const open = peer.status().peers.filter(({ state }) => state === 'open')
+    const alive = new Set([member, ...open.map((known) => known.member)])
+    for (const store of stores.names()) {
+      const refusal = removalRefusal(stores.group(store).status().configuration, name, alive)
+      if (refusal?.isFinal === true || (refusal !== undefined && !force)) {
+        throw new NineError({ kind: 'invalid', op, message: `store ${store}: ${refusal.message}` }) // O2
+      }
+    }
+    await roster.remove(name)
+    if (name === this.#parts.name) return
+    await this.#until(context, op, () => {
+      const left = this.#storesOf(name)
+      return left.length === 0 ? undefined : `${name} is removed, and still in the groups of ${some(left)}`
+    })
+  }
+
+  /** A learner becomes a voter. @throws NineError `not_found`, `deadline` */
+  async promote(context: Context, name: string): Promise<void> {
+    const { stores, roster } = this.#parts
+    await roster.setRole(name, 'voter')
+    await this.#until(context, 'cluster.promote', () => {
+      const left = [...stores.names()].filter(
+        (store) =>
+          !stores
+            .group(store)
+            .status()
+            .configuration.voters.some((id) => nameOfMember(id) === name),
+      )
+      return left.length === 0 ? undefined : `${name} may vote, and is still catching up in ${some(left)}`
+    })
+  }
+
+  /** Resolves when the node leads the store's group. @throws NineError `not_found`, `invalid` (no voter), `deadline` */
+  async transfer(context: Context, store: string, name: string): Promise<void> {
+    const op = 'cluster.transfer'
+    const group = this.#parts.stores.group(store)
+    let why = ''
+    await this.#until(context, op, async () => {
+      const { configuration, leader } = group.status()
+      const heir = configuration.voters.find((id) => nameOfMember(id) === name)
+      if (heir === undefined) {
+        throw new NineError({
+          kind: 'invalid',
+          op,
+          message: `${name} is no voter of store ${store}: ${configuration.voters.map(nameOfMember).join(', ')} are`,
+        })
+      }
+      if (leader === heir) return undefined
+      if (leader === null) return `store ${store} has no leader`
+      why = await this.#transferThrough(context, leader, group, heir)
+      return `${name} does not lead store ${store} yet${why}`
+    })
+  }
+
+  /** Another member asks. @throws NineError */
+  async answer(group: number, verb: string, body: Uint8Array): Promise<Uint8Array> {
+    const { stores, version } = this.#parts
+    if (verb === verbs.node) return encode({ version })
+    const store = [...stores.names()].find((known) => stores.group(known).id === group)
+    if (store === undefined)
+      throw new NineError({ kind: 'unavailable', op: 'cluster.answer', message: `this node has no group ${group} yet` })
+    const control = stores.group(store)
+    if (verb === verbs.status) return encode(control.status())
+    if (verb === verbs.transfer) {
+      await control.transfer(Buffer.from(body).toString())
+      return encode({})
+    }
+    throw new NineError({ kind: 'unsupported', op: 'cluster.answer', message: `this node does not know the request ${verb}` })
+  }
+
+  /** Why it did not work, for the message; the next look tries again. */
+  async #transferThrough({ deadline, signal }: Context, leader: string, group: GroupControl, heir: string): Promise<string> {
+    const { peer, member } = this.#parts
+    try {
+      if (leader === member) await group.transfer(heir)
+      else
+        await peer.request(leader, group.id, verbs.transfer, Buffer.from(heir), {
+          deadline: Math.min(deadline, performance.now() + done_ms_max),
+          signal,
+        })
+      return ''
+    } catch (error) {
+      return `: ${error instanceof Error ? error.message : String(error)}`
+    }
+  }
+
+  async #leaderStatus(group: GroupControl): Promise<GroupStatus> {
+    const own = group.status()
+    if (own.role === 'leader' || own.leader === null) return own
+    try {
+      const deadline = performance.now() + ask_ms
+      const body = await this.#parts.peer.request(own.leader, group.id, verbs.status, new Uint8Array(0), { deadline })
+      return JSON.parse(Buffer.from(body).toString()) as GroupStatus
+    } catch {
+      return own // What this node knows is better than nothing.
+    }
+  }
+
+  async #rowOf(id: string, { configuration, leader, last, peers, role }: GroupStatus): Promise<MemberRow> {
+    const { addressOf, member } = this.#parts
+    const progress = peers.find((known) => known.id === id)
+    const isLeader = leader === id
+    const isKnown = role === 'leader'
+    return {
+      node: nameOfMember(id),
+      member: id,
+      address: addressOf(id),
+      role: configuration.voters.includes(id) ? 'voter' : configuration.outgoing.includes(id) ? 'leaving' : 'learner',
+      isLeader,
+      isSelf: id === member,
+      isActive: isLeader ? true : isKnown ? progress?.isActive : undefined,
+      behind: isLeader ? 0 : progress === undefined ? undefined : Math.max(0, last - progress.match),
+      ...(await this.#versionOf(id)),
+    }
+  }
+
+  async #versionOf(id: string): Promise<Pick<MemberRow, 'version' | 'protocol'>> {
+    const { peer, member, version } = this.#parts
+    if (id === member) return { version, protocol: undefined }
+    const protocol = peer.status().peers.find((known) => known.member === id)?.version
+    try {
+      const body = await peer.request(id, 0, verbs.node, new Uint8Array(0), { deadline: performance.now() + ask_ms })
+      return { version: (JSON.parse(Buffer.from(body).toString()) as { version: string }).version, protocol }
+    } catch {
+      return { version: undefined, protocol: undefined }
+    }
+  }
+
+  #storesOf(name: string): string[] {
+    const { stores } = this.#parts
+    return [...stores.names()].filter((store) => {
+      const { voters, learners, outgoing } = stores.group(store).status().configuration
+      return [...voters, ...learners, ...outgoing].some((id) => nameOfMember(id) === name)
+    })
+  }
+
+  /** O1. @param left what is still to be done; undefined: nothing */
+  async #until(context: Context, op: string, left: () => string | undefined | Promise<string | undefined>): Promise<void> {
+    const end = Math.min(context.deadline, performance.now() + done_ms_max)
+    const signal = context.signal ?? new AbortController().signal
+    for (;;) {
+      const message = await left()
+      if (message === undefined) return
+      if (signal.aborted || performance.now() > end) throw new NineError({ kind: 'deadline', op, message, outcome: 'unknown' })
+      await pause(look_ms, signal)
+    }
+  }
+}
+
+/** What members ask each other for their operators. */
+const verbs = { status: 'raft.status', node: 'raft.node', transfer: 'raft.transfer' } as const
+
+/** Whether a request is one of these. */
+export function isOperation(verb: string): boolean {
+  return Object.values<string>(verbs).includes(verb)
+}
+
+function some(names: readonly string[]): string {
+  return names.length <= 3 ? names.join(', ') : `${names.slice(0, 3).join(', ')} and ${names.length - 3} others`
+}
+
+function encode(value: object): Uint8Array {
+  return Buffer.from(JSON.stringify(value))
+}
+
+/** An error of Raft's driver as one of ours. */
+export function operationError(error: unknown, op: string): NineError {
+  if (isNineError(error)) return error
+  const message = error instanceof Error ? error.message : String(error)
+  return new NineError({ kind: 'unavailable', op, message, outcome: 'unknown', cause: error })
+}
