@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { connect } from '../sdk/connect.ts'
 import type { Session } from '../sdk/session.ts'
 import { ClusterProcesses } from './peers/cluster-process.ts'
@@ -10,6 +11,7 @@ import { Driver } from './peers/driver.ts'
 import { freePort } from './peers/etcd.ts'
 import { readyOf } from './node.ts'
 
+const patience_ms = 120_000
 const nine = join(import.meta.dirname, '..', 'dist', 'cli', 'nine.js')
 const clientProgram = join(import.meta.dirname, 'cluster-client.ts')
 
@@ -76,7 +78,15 @@ export class OwnCluster implements Subject {
     const ended = this.processes.ended(node).then((how) => {
       if (!existsSync(file)) throw new Error(`node n${node} ended with ${how}`)
     })
-    await Promise.race([readyOf(file), ended])
+    const timer = new AbortController()
+    const late = setTimeout(patience_ms, undefined, { signal: timer.signal }).then(() => {
+      throw new Error(`node n${node} does not serve after ${patience_ms / 1000} s\n${this.processes.lastWords()}`)
+    })
+    try {
+      await Promise.race([readyOf(file), ended, late])
+    } finally {
+      timer.abort()
+    }
   }
 
   async restart(node: number): Promise<void> {

@@ -4,7 +4,6 @@ import { contextFor } from '../namespace/context.ts'
 import { joinName, parsePath } from '../namespace/path.ts'
 import type { Session } from '../sdk/session.ts'
 import { OwnCluster } from './cluster-nodes.ts'
-import { leaderOf } from './cluster-state.ts'
 import { cpuSecondsOf, residentMebibytes } from './peers/cluster-process.ts'
 
 export interface RecoverySizes {
@@ -42,7 +41,7 @@ async function full({ keys }: RecoverySizes): Promise<Omit<RecoveryFigures, 'gro
   const cluster = await OwnCluster.start()
   try {
     const sessions = await connectAll(cluster)
-    const leader = await leaderOf(sessions)
+    const leader = (await cluster.driver.ask({ do: 'leader' })).leader!
     const follower = (leader + 1) % cluster.size
     const bytes = await load(sessions[leader]!, keys)
     await cluster.driver.ask({ do: 'settled' })

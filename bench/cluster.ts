@@ -22,7 +22,8 @@ export interface ClusterSizes extends RecoverySizes {
 
 export interface ClusterReport {
   readonly rows: readonly ClusterRow[]
-  readonly recovery: RecoveryFigures
+  /** Undefined when it failed; a note says why, and the process ends with 1. */
+  readonly recovery: RecoveryFigures | undefined
   /** Peers that were left out, and measurements that failed, with why. */
   readonly notes: readonly string[]
 }
@@ -94,7 +95,13 @@ export async function runCluster(sizes: ClusterSizes): Promise<ClusterReport> {
   } finally {
     for (const subject of subjects) await subject.stop()
   }
-  return { rows, recovery: await measureRecovery(sizes), notes }
+  const recovery = await measureRecovery(sizes).catch((error: Error) => {
+    // What was measured before is worth telling.
+    process.exitCode = 1
+    notes.push(`recovery: ${error.message}`)
+    return undefined
+  })
+  return { rows, recovery, notes }
 }
 
 async function prepare(subjects: readonly Subject[]): Promise<void> {
@@ -193,6 +200,11 @@ export function printCluster({ rows, recovery, notes }: ClusterReport): void {
     const known = Object.entries(cpuMicros).filter(([, micros]) => !Number.isNaN(micros))
     if (known.length > 0) console.log(`  ${what.padEnd(40)} ${known.map(([name, micros]) => `${name} ${micros.toFixed(0)}`).join(', ')}`)
   }
+  if (recovery !== undefined) printRecovery(recovery)
+  for (const note of notes) console.log(note)
+}
+
+function printRecovery(recovery: RecoveryFigures): void {
   const { keys, restartReadySeconds, restartReadSeconds, catchUpSeconds, catchUpMegabytesPerSecond } = recovery
   const number = keys.toLocaleString('en')
   console.log(
@@ -205,7 +217,6 @@ export function printCluster({ rows, recovery, notes }: ClusterReport): void {
   const percent = recovery.idlePercent.map((value) => value.toFixed(1)).join(', ')
   const mebibytes = recovery.idleMebibytes.map((value) => value.toFixed(0)).join(', ')
   console.log(`${recovery.groups} idle groups: ${percent} % of a core (goal ≤ 5), ${mebibytes} MiB a node (goal ≤ 200)`)
-  for (const note of notes) console.log(note)
 }
 
 function namedLists(subjects: readonly Subject[]): Record<string, number[]> {
@@ -247,4 +258,5 @@ if (process.argv[1] === import.meta.filename) {
   const report = await runCluster(process.argv.includes('--smoke') ? smokeClusterSizes : fullClusterSizes)
   if (process.argv.includes('--json')) console.log(JSON.stringify(report))
   else printCluster(report)
+  process.exit()
 }
