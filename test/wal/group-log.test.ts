@@ -332,6 +332,9 @@ describe('cutting the log of groups', () => {
     expect(log.firstNeeded()).toBe(8) // The first record of the write that holds entry 12.
     log.saved(1, { appliedIndex: 12, hardLsn: 6 })
     expect(log.firstNeeded()).toBe(10)
+    await write(1, { entries: commands(13, 15, 2) }) // 10 to 12
+    await write(1, { entries: commands(13, 13, 3) }) // 13, in their place
+    expect(log.firstNeeded()).toBe(13)
   })
 
   it('what is not durable yet is needed', async () => {
@@ -391,6 +394,8 @@ describe('cutting the log of groups', () => {
     }
     log.saved(2, { appliedIndex: 8, hardLsn: 0 })
     await log.rewrite(1, tail.slice(0, 4))
+    tail.push(command(9, 1))
+    await write(1, { entries: tail.slice(-1) })
     await wal.cut(log.firstNeeded() - 1)
     expect(wal.firstLsn).toBeGreaterThan(4)
     await wal.close()
