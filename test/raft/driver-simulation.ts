@@ -195,7 +195,7 @@ class Run implements Watcher {
         node.paused--
         continue
       }
-      if (this.random() < 0.9) node.running.driver.tick()
+      if (this.#quiet || this.random() < 0.9) node.running.driver.tick()
       this.#workDisk(node)
       if (!this.#quiet) for (const machine of node.running.machines.values()) this.#work(machine)
       for (const machine of node.running.machines.values()) this.#goOn(machine)
@@ -380,11 +380,13 @@ class Run implements Watcher {
 
   /** Z3: those who rest on a node find out that it is gone, though nobody asks them anything. */
   async #expectSuccession(): Promise<void> {
-    const leader = this.#leader(this.#oneOf(this.#groups))!
-    const { node } = leader
-    const led = this.#groups.filter(
-      (group) => this.#leader(group)?.node === node && this.#leader(group)!.group.status().configuration.voters.length > 2,
-    )
+    const { node } = this.#leader(this.#oneOf(this.#groups))!
+    /** Groups that the others can go on with, and their terms. */
+    const led = new Map<GroupId, number>()
+    for (const group of this.#groups) {
+      const machine = this.#leader(group)!
+      if (machine.node === node && machine.group.status().configuration.voters.length > 2) led.set(group, machine.group.term)
+    }
     const how = this.#oneOf(['crash', 'crash that is seen', 'cut off', 'deaf', 'mute'] as const)
     if (how === 'crash' || how === 'crash that is seen') this.#crash(node, how === 'crash that is seen')
     for (const id of this.#nodes.keys()) {
@@ -393,17 +395,18 @@ class Run implements Watcher {
     }
     for (let rounds = 0; rounds < 120; rounds++) {
       await this.#round()
-      if (led.every((group) => this.#isLedByAnother(group, leader))) return
+      if ([...led].every(([group, term]) => this.#isLedByAnother(group, term, node))) return
     }
     throw new Error(`rest: nobody leads after ${node.id}: ${how}`)
   }
 
   #isAtRest(group: GroupId): boolean {
+    if ([...this.#nodes.values()].some(({ running }) => running === null)) return false
     return this.#leader(group) !== null && this.#membersOf(group).every((machine) => machine.group.status().isResting)
   }
 
   /** Another node leads, or the next life of this one. */
-  #isLedByAnother(group: GroupId, { node, group: { term } }: SimMachine): boolean {
+  #isLedByAnother(group: GroupId, term: number, node: SimNode): boolean {
     for (const { id, running } of this.#nodes.values()) {
       const machine = running?.machines.get(group)
       if (machine?.group.isReady === true && (id !== node.id || machine.group.term > term)) return true

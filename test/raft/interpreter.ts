@@ -10,7 +10,7 @@
  *   campaign n1                            tick until it does
  *   elect n1                               the others forget their leader and it campaigns until it leads; shows only that
  *   propose n1 a b ...                     `big:N` is a proposal of N bytes
- *   read n1 · transfer n1 n2 · forget n1 · snapshot n1 · compact n1 INDEX
+ *   read n1 · transfer n1 n2 · forget n1 [campaign after TICKS] · snapshot n1 · compact n1 INDEX
  *   change n1 add_learner n4 remove n2     one change of members
  *   isolate n1 · cut n1 n2 (one way) · block KIND · heal
  *   hold n1 n2 · hold KIND · hold all · release   such messages wait until `release`
@@ -125,7 +125,7 @@ class Interpreter implements Watch {
       case 'transfer':
         return this.input(id, { kind: 'transfer', ref: ++this.refs, to: rest[0]! })
       case 'forget':
-        return this.input(id, { kind: 'forget_leader' })
+        return this.input(id, rest[0] === undefined ? { kind: 'forget_leader' } : { kind: 'forget_leader', campaign_ticks: Number(rest[0]) })
       case 'change':
         return this.input(id, { kind: 'change', ref: ++this.refs, changes: changesOf(rest) })
       case 'snapshot':

@@ -7,6 +7,8 @@ export interface Mutant {
   readonly file: string
   readonly from: string
   readonly to: string
+  /** Which simulation has to find it; default: the core's, and the transcripts. */
+  readonly child?: string
 }
 
 export const mutants: readonly Mutant[] = [
