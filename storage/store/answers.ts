@@ -1,8 +1,9 @@
 /** What a store's records look like from outside: Stats, positions, errors. */
 import { NineError, type NineErrorFields } from '../../namespace/errors.ts'
+import type { OpenFlags } from '../../namespace/file-server.ts'
 import type { Position, StorePosition } from '../../namespace/position.ts'
 import { encodePosition } from '../../namespace/position.ts'
-import { qidTypeOf, type Qid, type Stat } from '../../namespace/stat.ts'
+import { qidTypeOf, type Micros, type Qid, type Stat } from '../../namespace/stat.ts'
 import { contentSize, type NodeRecord } from '../model.ts'
 
 /** Makes the positions of one store; one object serves all answers that show the same revision. */
@@ -73,6 +74,29 @@ export function statOf(node: NodeRecord, name: string = node.name): Stat {
     blob: content.kind === 'blob' ? Buffer.from(content.blob.root).toString('hex') : undefined,
     lease: node.lease,
     target: node.kind === 'symlink' ? targetOf(node) : undefined,
+  }
+}
+
+/** Of a file that is made when its handle is published: it has no number yet. */
+export function unmadeStat(name: string, flags: OpenFlags, owner: string, now: Micros, size: number): Stat {
+  return {
+    name,
+    kind: 'file',
+    qid: { type: qidTypeOf('file'), path: 0, version: 0 },
+    size,
+    version: 0,
+    revision: 0,
+    createdRevision: 0,
+    mode: flags.permissions ?? 0o644,
+    owner,
+    group: '',
+    modifiedBy: owner,
+    createdAt: now,
+    modifiedAt: flags.modifiedAt ?? now,
+    contentType: flags.contentType,
+    blob: undefined,
+    lease: undefined,
+    target: undefined,
   }
 }
 

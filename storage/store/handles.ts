@@ -29,7 +29,7 @@ import type { Principal } from '../../namespace/rights.ts'
 import type { Stat } from '../../namespace/stat.ts'
 import { noContent, type Ino, type NodeRecord, type TreeCommand } from '../model.ts'
 import { denied, missing, notAFile } from './absent.ts'
-import { qidOf, sizeOf, statOf } from './answers.ts'
+import { qidOf, sizeOf, unmadeStat } from './answers.ts'
 import type { StoreCore } from './core.ts'
 import { sliceOf } from './reads.ts'
 import { ttlFields } from './commands.ts'
@@ -400,38 +400,12 @@ export class Handles {
   }
 
   #statOf(handle: Handle, context: Context): Stat {
-    if (handle.ino === 0) return this.#unmade(handle, context)
+    if (handle.ino === 0) {
+      const name = baseName(handle.path)
+      return unmadeStat(name, handle.flags, context.principal.name, this.#core.clock.now(), handle.staged?.size ?? 0)
+    }
     const stat = this.#shared.statOf(this.#node(handle, 'store.statHandle'), baseName(handle.path))
     return handle.staged === undefined ? stat : { ...stat, size: handle.staged.size, blob: undefined }
-  }
-
-  /** A file that is made when the handle is published has no number yet. */
-  #unmade(handle: Handle, context: Context): Stat {
-    const now = this.#core.clock.now()
-    const { name } = context.principal
-    return {
-      ...statOf({
-        ino: 0,
-        since: 0,
-        kind: 'file',
-        parent: 0,
-        name: baseName(handle.path),
-        version: 0,
-        revision: 0,
-        createdRevision: 0,
-        mode: handle.flags.permissions ?? 0o644,
-        owner: name,
-        group: '',
-        modifiedBy: name,
-        createdAt: now,
-        modifiedAt: handle.flags.modifiedAt ?? now,
-        contentType: handle.flags.contentType,
-        lease: undefined,
-        rights: undefined,
-        content: noContent,
-      }),
-      size: handle.staged?.size ?? 0,
-    }
   }
 
   #node(handle: Handle, op: string): NodeRecord {

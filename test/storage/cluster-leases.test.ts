@@ -44,6 +44,7 @@ async function exists(node: Replica, path = '/f'): Promise<boolean> {
 describe('a lease', () => {
   it('is granted wherever it is asked for, ends by the time of the leader, and its end is proposed by the leader alone', async () => {
     await leased(b)
+    const ending = vi.spyOn(b, 'proposeAsLeader')
     await pass(ttl - 50)
     expect(await exists(b)).toBe(true)
     const proposed = b.proposals
@@ -51,6 +52,7 @@ describe('a lease', () => {
     expect(await exists(a)).toBe(false)
     expect(await exists(b)).toBe(false)
     expect(b.proposals).toBe(proposed)
+    expect(ending).not.toHaveBeenCalled()
   })
 
   it('is renewed through any node', async () => {

@@ -31,7 +31,7 @@ const blobsDir = mkdtempSync(join(tmpdir(), 'nine-pair-blobs-'))
 let blobFolders = 0
 process.once('exit', () => rmSync(blobsDir, { recursive: true, force: true }))
 /** So that history is sealed, and can be compacted, often. */
-const history_segment_bytes = 2_000
+const history_segment_bytes = 300
 
 export class Pair {
   readonly dir = mkdtempSync(join(tmpdir(), 'nine-pair-'))
