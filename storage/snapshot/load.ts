@@ -5,7 +5,7 @@
  *    state; whatever crashes when, the group has the one or the other (S1 of tree/staged.ts).
  * I2 Rows, history and the machine's state are on stable storage before that transaction.
  * I3 The event loop has a turn at least after each block; memory is a few batches of rows.
- * I4 Large values that the snapshot names are pinned from before their references count until the caller releases them, where pins are given.
+ * I4 The caller is told of every large value that the snapshot names before it counts, so that it can see to their chunks.
  */
 import { open, type FileHandle } from 'node:fs/promises'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -103,8 +103,8 @@ export class LoadedSnapshot {
   }
 }
 
-/** Rows of about this size are put in one transaction. */
-const batch_bytes = 1024 * 1024
+/** Rows of about this size are put in one go; of tables with small rows each block by itself. */
+const batch_bytes = 768 * 1024
 /** State of the machine taken over in one turn, bytes. */
 const machine_bytes = 512 * 1024
 const group_bytes = 4
@@ -166,7 +166,7 @@ class Loading {
     }
     this.#batch.push(block)
     this.#batchBytes += block.payload.length
-    if (this.#batchBytes >= batch_bytes) await this.#put()
+    if (this.#batchBytes >= batch_bytes || (name !== 'nodes' && name !== 'contents')) await this.#put()
   }
 
   /** The rows of the blocks gathered, as one transaction. They are decoded as they are put: I3 */

@@ -4,7 +4,7 @@ import { chunksOf } from '../blob/chunk-tree.ts'
 import { hashAt, hashChunk, type ChunkHash } from '../blob/store.ts'
 import type { BlobRef } from '../model.ts'
 import { ByteReader } from '../tree/bytes.ts'
-import { BlockReader, type Block } from './block-reader.ts'
+import { BlockReader, type Block, type SnapshotSource } from './block-reader.ts'
 import { openSource } from './files.ts'
 import { damagedSnapshot, hash_bytes, type SnapshotHeader } from './format.ts'
 import { decodeBlobs } from './load.ts'
@@ -28,28 +28,34 @@ export interface VerifyOptions {
 export async function verifySnapshot(path: string, options: VerifyOptions = {}): Promise<VerifiedSnapshot> {
   const source = await openSource(path)
   try {
-    const reader = new BlockReader(source)
-    const header = await reader.begin()
-    let chunks = 0
-    const last = header.isBackup ? 'chunksEnd' : 'end'
-    for (let isStateRead = false; ;) {
-      const block = await reader.next()
-      options.signal?.throwIfAborted()
-      options.progress?.(reader.bytes)
-      const isChunk = block.type === 'chunk' || block.type === 'chunksEnd'
-      if (block.type === 'header' || isChunk !== isStateRead) throw damagedSnapshot(path, `block ${block.number} is out of place`)
-      if (block.type === 'chunk') {
-        chunkOf(block, path)
-        chunks++
-      }
-      if (block.type === last) break
-      if (block.type === 'end') isStateRead = true
-    }
-    await reader.finish()
-    return { header, bytes: reader.bytes, hash: reader.digest!, chunks }
+    return await verifySource(source, options)
   } finally {
     await source.close()
   }
+}
+
+/** As verifySnapshot, of anything that gives bytes. */
+export async function verifySource(source: SnapshotSource, { signal, progress }: VerifyOptions = {}): Promise<VerifiedSnapshot> {
+  const { path } = source
+  const reader = new BlockReader(source)
+  const header = await reader.begin()
+  let chunks = 0
+  const last = header.isBackup ? 'chunksEnd' : 'end'
+  for (let isStateRead = false; ;) {
+    const block = await reader.next()
+    signal?.throwIfAborted()
+    progress?.(reader.bytes)
+    const isChunk = block.type === 'chunk' || block.type === 'chunksEnd'
+    if (block.type === 'header' || isChunk !== isStateRead) throw damagedSnapshot(path, `block ${block.number} is out of place`)
+    if (block.type === 'chunk') {
+      chunkOf(block, path)
+      chunks++
+    }
+    if (block.type === last) break
+    if (block.type === 'end') isStateRead = true
+  }
+  await reader.finish()
+  return { header, bytes: reader.bytes, hash: reader.digest!, chunks }
 }
 
 /** The chunk in a block, whose bytes hash to its name. @throws NineError `corrupt` */

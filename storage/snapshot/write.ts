@@ -6,11 +6,12 @@
  * file on this machine: what checkpoints overwrite meanwhile takes room in the database's file, and is used again afterwards. A slow
  * receiver is served from the file.
  *
- * W1 The event loop has a turn at least after each `rows_max` rows or block of bytes.
+ * W1 The event loop has a turn at least after each `turn_rows` rows and each block.
  * W2 A row whose checksum does not hold ends it with `corrupt`: no snapshot spreads damage.
  * W3 History is held while it is copied, and all that only history shows; what is appended meanwhile is not part of the snapshot.
  */
 import { open } from 'node:fs/promises'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { systemClock, type Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
@@ -120,6 +121,7 @@ export async function writeState(
 /** Rows fetched at once, by what they may take. */
 const rows_max: Record<TableName, number> = { meta: 4, nodes: 128, contents: 8, entries: 256, tombs: 256, fallen: 256 }
 const blobs_max = 1_000
+const turn_rows = 2_000
 const op = 'snapshot.write'
 const group_bytes = 4
 
@@ -130,6 +132,8 @@ class StateWriter {
   readonly #options: WriteOptions
   readonly #isLocal: (key: string) => boolean
   #blobs: BlobRef[] = []
+  /** Rows since others had a turn. */
+  #rows = 0
 
   constructor(tree: Tree, reading: TreeReading, writer: BlockWriter, options: WriteOptions) {
     this.#tree = tree
@@ -160,7 +164,7 @@ class StateWriter {
       ...identity,
       index: meta.appliedIndex,
       term: described?.term ?? 1,
-      configuration: described?.configuration ?? new Uint8Array(0),
+      configuration: described?.configuration ?? Buffer.alloc(0),
       revision: meta.revision,
       floor: history ? Math.min(this.#tree.history.floor, meta.revision) : meta.revision,
       createdAt: clock.now(),
@@ -207,6 +211,8 @@ class StateWriter {
         }
       }
       if (count < limit) break
+      this.#rows += count
+      if (this.#rows >= turn_rows) await this.#turn()
     }
     if (!writer.isEmpty) await this.#end('rows')
   }
@@ -261,8 +267,15 @@ class StateWriter {
     }
   }
 
+  /** W1 */
+  async #turn(): Promise<void> {
+    this.#rows = 0
+    await nextTurn()
+  }
+
   async #end(type: Parameters<BlockWriter['end']>[0]): Promise<void> {
     await this.#writer.end(type)
+    await this.#turn()
     this.#options.progress?.(this.#writer.bytes)
   }
 }

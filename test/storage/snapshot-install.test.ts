@@ -3,10 +3,10 @@ import { cpSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { NineError } from '../../namespace/errors.ts'
-import { BlockReader } from '../../storage/snapshot/block-reader.ts'
+import { BlockReader, type SnapshotSource } from '../../storage/snapshot/block-reader.ts'
 import { openSource } from '../../storage/snapshot/files.ts'
 import { installSnapshot } from '../../storage/snapshot/install.ts'
-import { verifySnapshot } from '../../storage/snapshot/verify.ts'
+import { verifySnapshot, verifySource } from '../../storage/snapshot/verify.ts'
 import { writeSnapshot, writeSnapshotFile } from '../../storage/snapshot/write.ts'
 import { rowKey } from '../../storage/tree/rows.ts'
 import { make, remove, rename, write } from './apply-machine.ts'
@@ -52,6 +52,19 @@ async function blockStarts(path: string): Promise<number[]> {
   }
   await source.close()
   return [...starts, reader.bytes]
+}
+
+function inMemory(path: string, bytes: Buffer): SnapshotSource {
+  let at = 0
+  return {
+    path,
+    read: (into) => {
+      const part = bytes.subarray(at, at + into.length)
+      into.set(part)
+      at += part.length
+      return Promise.resolve(part.length)
+    },
+  }
 }
 
 describe('installing', () => {
@@ -168,6 +181,7 @@ describe('a snapshot that is not whole', () => {
     const to = await oldStore()
     const starts = await blockStarts(path)
     expect(starts.at(-1)).toBe(bytes.length)
+    await verifySource(inMemory(path, bytes))
     const bad = join(folder(), 'bad')
     for (const start of starts.slice(0, -1)) {
       for (const end of [start, start + 7, start + 17]) {
@@ -213,7 +227,7 @@ describe('a snapshot that is not whole', () => {
 
 describe('writing', () => {
   it('holds one revision, whatever is applied, saved, compacted and collected meanwhile', { timeout: 60_000 }, async () => {
-    const { from } = await snapshotOf(400)
+    const { from } = await snapshotOf(200)
     const before = from.seen()
     const { revision, appliedIndex } = from.lane
     const parts: Uint8Array[] = []
@@ -222,7 +236,7 @@ describe('writing', () => {
     await writeSnapshot(from.lane.tree, identityOf(7), {
       write: async (bytes) => {
         parts.push(new Uint8Array(bytes))
-        for (let i = 0; i < 20; i++) from.apply(write(`/e/f${writes++ % 400}`, 'changed since'.repeat(9)))
+        for (let i = 0; i < 20; i++) from.apply(write(`/e/f${writes++ % 200}`, 'changed since'.repeat(9)))
         from.apply(remove(`/e/f${writes}`))
         await from.lane.save()
         forgotten.push(await from.lane.tree.history.compact({ bytesMax: 0, olderThan: 0 }), await from.lane.tree.collect(1000))
@@ -256,7 +270,7 @@ describe('writing', () => {
   })
 
   it('leaves no file, and no half of one, when it fails or is given up', async () => {
-    const { from } = await snapshotOf(400)
+    const { from } = await snapshotOf(200)
     const dir = folder()
     const stop = new AbortController()
     const given = writeSnapshotFile(from.lane.tree, identityOf(7), join(dir, 'x'), {
