@@ -122,7 +122,7 @@ async function grpc(): Promise<Wire> {
 
 async function peers(): Promise<Wire> {
   const absent = (): Promise<never> => Promise.reject(new Error('not here'))
-  let address: string | undefined
+  const known: { address?: string } = {}
   const meta = { index: 1, term: 1, configuration: { voters: ['n1.bench'], outgoing: [], learners: [], demoted: [] } }
   const block = Buffer.alloc(1024 * 1024, 7)
   const read = (_offset: number, length: number): Promise<Uint8Array> => Promise.resolve(block.subarray(0, length))
@@ -132,7 +132,7 @@ async function peers(): Promise<Wire> {
     secret: 'bench',
     cluster: 'bench',
     self: 'n1.bench',
-    addressOf: () => address,
+    addressOf: () => known.address,
     inbound: { receive: () => wire.onAnswer(), peerLost: () => undefined },
     onRequest: absent,
     onCall: absent,
@@ -140,7 +140,7 @@ async function peers(): Promise<Wire> {
     chunks: { get: absent, put: absent, has: absent },
   })
   const other = await child('peer', peer.address)
-  address = other.address
+  known.address = other.address
   const ask = (): Promise<unknown> => peer.request('n2.bench', 5, 'propose', data)
   await ask()
   const snapshot = (bytes: number): Promise<boolean> => {

@@ -7,6 +7,7 @@
  */
 import { systemClock } from '../../namespace/clock.ts'
 import { NineError, toNineError } from '../../namespace/errors.ts'
+import { systemRandom } from '../../namespace/random.ts'
 import type { ChunkHash } from '../../storage/blob/store.ts'
 import type { GroupId, PeerItem } from '../../raft/driver/ports.ts'
 import type { Install, NodeId } from '../../raft/model.ts'
@@ -74,7 +75,7 @@ class Peers implements PeerService {
       features: options.features ?? [],
       limits: peerLimits(options.limits),
       clock: options.clock ?? systemClock,
-      random: () => (options.random ?? Math.random)(),
+      random: () => (options.random === undefined ? systemRandom.fraction() : options.random()),
     }
     this.#listener = new Listener(this.#own, {
       opened: (incoming) => this.#opened(incoming),

@@ -14,7 +14,7 @@ afterEach(async () => {
 })
 
 const beat = (life: number): PeerItem => ({ kind: 'beat', life })
-const quick = { peer_tick_ms: 10, peer_ping_ms: 50, peer_silent_ms_max: 200, peer_backoff_ms_max: 50 }
+const quick = { peer_dial_ms: 1_000, peer_tick_ms: 10, peer_ping_ms: 50, peer_silent_ms_max: 200, peer_backoff_ms_max: 50 }
 
 /** a dials b through a proxy, and is connected. */
 async function pair(changes: NodeChanges = {}): Promise<{ a: TestNode; b: TestNode; proxy: FaultProxy }> {
@@ -45,19 +45,30 @@ describe('peers when things fail', () => {
   })
 
   it('know that a process has ended when nobody listens, and say so once', async () => {
-    const { a, b, proxy } = await pair()
+    const b = await startNode('n2.b')
+    const proxy = await startProxy(b.peer.address)
+    proxies.push(proxy)
+    let dialled = 0
+    const addressOf = (): string => {
+      dialled++
+      return proxy.address
+    }
+    const a = await startNode('n1.a', { limits: quick, addressOf })
+    await connected(a, b)
     await proxy.refuse()
-    await a.until(() => a.lost.length === 2)
+    while (dialled < 6) await new Promise(setImmediate)
     expect(a.lost).toEqual([
       { peer: 'n2.b', gone: false },
       { peer: 'n2.b', gone: true },
     ])
-    await a.until(() => a.events.some(({ event }) => event === 'unreachable'))
     await proxy.resume()
     await a.until(() => connects(a) === 2)
     expect(a.lost.length).toBe(2)
     a.peer.send('n2.b', beat(1))
     await b.until(() => b.received.length === 1)
+    await proxy.refuse()
+    await a.until(() => a.lost.length === 4)
+    expect(a.lost[3]).toEqual({ peer: 'n2.b', gone: true })
   })
 
   it('dial a peer at once that has dialled them', async () => {
@@ -116,24 +127,42 @@ describe('peers when things fail', () => {
     expect(a.lost).toEqual([])
   })
 
-  it('let a newer connection in beside a half-open one, and hear nothing of the older any more', async () => {
-    const { a, b, proxy } = await pair()
-    // What a sends from here on stays in the proxy; to b the connection looks alive.
+  it('let a newer connection in beside one that looks alive, and hear nothing of the older any more', async () => {
+    const b = await startNode('n2.b')
+    const proxy = await startProxy(b.peer.address)
+    proxies.push(proxy)
+    const older = await startNode('n1.a')
+    older.addresses.set('n2.b', proxy.address)
+    await connected(older, b)
+    // What it sends from here on waits in the network.
     proxy.stall('toTarget')
-    a.peer.send('n2.b', beat(1))
+    older.peer.send('n2.b', beat(1))
     await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
-    const direct = await startProxy(b.peer.address)
-    proxies.push(direct)
-    a.addresses.set('n2.b', direct.address)
-    proxy.cut('client')
-    await a.until(() => connects(a) === 2)
-    a.peer.send('n2.b', beat(2))
+    const newer = await startNode('n1.a')
+    newer.addresses.set('n2.b', b.peer.address)
+    await connected(newer, b)
+    newer.peer.send('n2.b', beat(2))
     await b.until(() => b.received.length === 1)
     await proxy.resume()
-    a.peer.send('n2.b', beat(3))
+    await older.until(() => older.lost.length === 1)
+    newer.peer.send('n2.b', beat(3))
     await b.until(() => b.received.length === 2)
     expect(b.received.map(({ item }) => item)).toEqual([beat(2), beat(3)])
-    expect(b.peer.status().connections).toBe(1)
+  })
+
+  it('come back through a new connection when the old one is half-open', async () => {
+    const { a, b, proxy } = await pair()
+    // b sees the end, a does not: it finds the silence.
+    proxy.cut('target')
+    await a.until(() => connects(a) === 2)
+    a.peer.send('n2.b', beat(1))
+    await b.until(() => b.received.length === 1)
+    // a sees the end, b does not: what was there makes room.
+    proxy.cut('client')
+    await a.until(() => connects(a) === 3)
+    a.peer.send('n2.b', beat(2))
+    await b.until(() => b.received.length === 2)
+    while (b.peer.status().connections > 1) await new Promise(setImmediate)
   })
 
   it('bound what waits for a peer that does not read', async () => {
