@@ -1,5 +1,5 @@
 /** What the owner of a group's state machine asks of it. `P` is what it wants back with an entry that it proposed. */
-import type { Configuration, MembershipChange, NodeId, Role } from '../model.ts'
+import type { Configuration, Entry, MembershipChange, NodeId, Role } from '../model.ts'
 import type { GroupId } from './ports.ts'
 
 export interface Group<P> {
@@ -31,6 +31,8 @@ export interface Group<P> {
   /** Hand leadership to a voter; resolves when it is known to lead. Rejects with `Refused`; `lost`: it came to nothing. */
   transfer(to: NodeId): Promise<void>
 
+  /** Entries `from` to `to` of the log, those of them that are still in memory, in order. Not to be changed. */
+  entries(from: number, to: number): readonly Entry[]
   /** The state machine is not busy any more. */
   resume(): void
   /** A snapshot of the state machine as of `index`, or later, can be sent from now on: entries that no laggard is likely to need go. */

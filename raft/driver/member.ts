@@ -19,7 +19,7 @@ import { Requests } from './requests.ts'
 import { isCampaignOfStranger, mayFollowerRest, mayLeaderRest } from './rest.ts'
 import type { Sleeper } from './rest.ts'
 import { step } from '../step.ts'
-import { lastIndex } from '../log.ts'
+import { lastIndex, range } from '../log.ts'
 import { configurationOf } from '../state.ts'
 import type { Raft } from '../state.ts'
 import { membersOf } from '../quorum.ts'
@@ -141,6 +141,11 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
 
   resume(): void {
     if (this.isRunning && this.#applying.mayGoOn(this)) this.#node.queueApply(this)
+  }
+
+  entries(from: number, to: number): readonly Entry[] {
+    const { log } = this.raft
+    return range(log, Math.max(from, log.base.index + 1), Math.min(to, lastIndex(log)))
   }
 
   checkpointed(index: number): void {
@@ -288,6 +293,7 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
       inputs.length = 0
       this.#carryOut(effects, proposals)
       this.#requests.look(this.raft, ticks)
+      if (this.#checkpoint > 0 && this.#checkpoint <= this.raft.applied) this.#node.queue(this)
     }
     if (ticks > 0) this.#mayLeadRest()
     if (this.#restAsked !== null) this.#mayFollowRest()

@@ -401,6 +401,7 @@ export class Engine {
 
   async #save(): Promise<void> {
     for (const lane of this.#lanes.values()) if (!lane.isSaved && !lane.isInstalling) await lane.save()
+    this.#writer.beforeCut()
     await this.#wal.cut(this.#writer.firstNeeded() - 1)
   }
 

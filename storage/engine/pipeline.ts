@@ -95,6 +95,9 @@ export class Pipeline implements Writer {
 
   replicationFor(): undefined {}
 
+  /** What is not applied yet is applied soon. */
+  beforeCut(): void {}
+
   firstNeeded(): number {
     let needed = Math.min(this.#wal!.durableLsn + 1, this.#pending[this.#head]?.lsn ?? Infinity)
     for (const lane of this.#lanes.values()) needed = Math.min(needed, lane.firstUnsaved)

@@ -32,6 +32,8 @@ export interface Writer {
   add(lane: Lane): Promise<void>
   proposerFor(lane: Lane): Proposer
   replicationFor(lane: Lane): Replication | undefined
+  /** The log is about to be cut: see to it that, next time, what is needed of it is near its end. */
+  beforeCut(): void
   /** Number in the log of the first record that is needed yet, given what is saved of the lanes. */
   firstNeeded(): number
   /** Let proposals wait, or go on, in their order. */

@@ -4,6 +4,8 @@
  * M1 A lane is at what was agreed on: nothing of the log is applied when the folder is opened, the group's leader says how far it goes.
  * M2 What a checkpoint holds is told to the log, which may then be cut, and to the core, whose memory it frees.
  * M3 A node whose disk is full does not lead, as long as another can: it hands over, and tries again while its disk stays full.
+ * M4 A group that cannot apply what it has (too few of its members reach each other) does not keep the log from being cut: what it
+ *    needs is written again, behind what the others wrote since.
  */
 import type { Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
@@ -39,6 +41,7 @@ export interface MemberOptions {
   /** For tests. */
   readonly tickMs?: number | undefined
   readonly keptEntriesMax?: number | undefined
+  readonly behindBytesMax?: number | undefined
 }
 
 export interface MemberParts {
@@ -70,6 +73,8 @@ export class Member implements Writer {
   #blobs: FetchingBlobs | undefined
   #fill: BlobFill | undefined
   #timer: NodeJS.Timeout | undefined
+  /** Groups whose part of the log is being written again. */
+  readonly #rewriting = new Set<number>()
   #isHolding = false
   #isToldOfProgress = false
   /** Ticks for which the log has found no room. */
@@ -251,6 +256,20 @@ export class Member implements Writer {
 
   replicationFor(lane: Lane): Replica {
     return this.#replicas.get(lane.group)!
+  }
+
+  /** M4 */
+  beforeCut(): void {
+    for (const { group, from, to } of this.#log.laggards(this.#options.behindBytesMax)) {
+      const entries = this.#replicas.get(group)?.group.entries(from, to) ?? []
+      if (entries.length !== Math.max(0, to - from + 1) || this.#rewriting.has(group)) continue
+      // Not waited for: on a full disk it is the cut that makes room for it.
+      this.#rewriting.add(group)
+      void this.#log
+        .rewrite(group, entries)
+        .catch(this.#parts.warn)
+        .finally(() => this.#rewriting.delete(group))
+    }
   }
 
   firstNeeded(): number {

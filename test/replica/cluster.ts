@@ -18,6 +18,7 @@ export interface ClusterOptions {
   readonly names?: readonly string[]
   readonly tickMs?: number
   readonly keptEntriesMax?: number
+  readonly behindBytesMax?: number
   readonly tuning?: EngineOptions['tuning']
   /** The disk below a node's log; the real one where undefined. */
   readonly walFiles?: (id: string) => WalFiles | undefined
@@ -65,8 +66,8 @@ export class LocalCluster {
   async start(id: string): Promise<LocalNode> {
     const node = this.node(id)
     node.life += 1
-    const { tuning, keptEntriesMax, tickMs = 20 } = this.#options
-    const member = { id, life: node.life, peers: this.#peersOf(id), tickMs, keptEntriesMax }
+    const { tuning, keptEntriesMax, behindBytesMax, tickMs = 20 } = this.#options
+    const member = { id, life: node.life, peers: this.#peersOf(id), tickMs, keptEntriesMax, behindBytesMax }
     node.engine = await openEngine({ dir: node.dir, owner: 'glenda', member, tuning, walFiles: this.#options.walFiles?.(id) })
     await node.engine.openStore(this.row)
     return node
