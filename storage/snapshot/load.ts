@@ -122,6 +122,8 @@ class Loading {
   #batch: Block[] = []
   #batchBytes = 0
   #segment: SegmentCopy | undefined
+  /** The segment before it is on its way to stable storage: whether it was whole. */
+  #ending: Promise<boolean> = Promise.resolve(true)
   #last: { readonly first: number; readonly count: number } | undefined
 
   constructor(path: string, reader: BlockReader, header: SnapshotHeader, staged: Staged, options: LoadOptions) {
@@ -150,10 +152,13 @@ class Loading {
     }
     await this.#put()
     await this.#endSegment()
+    // Waits for what the first began.
+    await this.#endSegment()
     await this.#finish()
   }
 
   async close(): Promise<void> {
+    await this.#ending.catch(() => undefined)
     await this.#segment?.close().catch(() => undefined)
   }
 
@@ -221,9 +226,11 @@ class Loading {
   }
 
   async #endSegment(): Promise<void> {
-    const segment = this.#segment
+    if (!(await this.#ending)) throw damagedSnapshot(this.#path, `a segment of its history is not whole`)
+    this.#ending = this.#segment?.end() ?? Promise.resolve(true)
+    // Told when it is waited for.
+    this.#ending.catch(() => undefined)
     this.#segment = undefined
-    if (segment !== undefined && !(await segment.end())) throw damagedSnapshot(this.#path, `a segment of its history is not whole`)
   }
 
   /** I2 */

@@ -12,8 +12,8 @@ import { checksum_bytes, rowKey, sealRow, type Rows, type Tables } from './rows.
 import { machinePrefix } from './meta.ts'
 import { folderError } from '../engine/folder.ts'
 
-/** Batches of one load that wait for LMDB's write thread. */
-const writes_max = 3
+/** Batches of one load that wait for LMDB's write thread, which takes those that wait together into one transaction. */
+const writes_max = 8
 /** Rows removed in one transaction. */
 const drop_rows = 2_000
 

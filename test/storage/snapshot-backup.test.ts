@@ -10,7 +10,10 @@ import { readStores } from '../../storage/engine/folder.ts'
 import { streamBackup, writeBackup, writeBackupFile } from '../../storage/snapshot/backup.ts'
 import { restoreBackup } from '../../storage/snapshot/restore.ts'
 import { snapshotChunks, verifySnapshot } from '../../storage/snapshot/verify.ts'
+import { hashChunk, hashToBytes } from '../../storage/blob/store.ts'
 import type { Store } from '../../storage/store/store.ts'
+import { put, write } from './apply-machine.ts'
+import { Driven, identityOf, removeFolders } from './snapshot-lanes.ts'
 
 const owner: Context = { principal: { name: 'owner', groups: [] }, deadline: Infinity }
 const of = parsePath
@@ -129,6 +132,27 @@ describe('a backup', () => {
       await expect(again.stat(owner, of('/more1'))).rejects.toMatchObject({ kind: 'not_found' })
     },
   )
+
+  it('holds history until the last chunk is written', async () => {
+    const driven = await Driven.open()
+    const chunk = bytesOf(5, 200_000)
+    const blob = { root: hashToBytes(hashChunk(chunk)), depth: 0, size: chunk.length }
+    driven.apply(put('/large', { kind: 'blob', blob, base: undefined }))
+    for (let i = 0; i < 60; i++) driven.apply(write('/small', `${i}`.repeat(40)))
+    await driven.lane.save()
+    const { tree } = driven.lane
+    const compact = (): Promise<number> => tree.history.compact({ bytesMax: 0, olderThan: 0 })
+    const blobs = {
+      get: async () => {
+        expect(await compact()).toBe(0)
+        return chunk
+      },
+    }
+    const { chunks } = await writeBackupFile({ tree, blobs, identity: identityOf(1) }, join(base, 'b'))
+    expect(chunks).toBe(1)
+    expect(await compact()).toBeGreaterThan(0)
+    await removeFolders()
+  })
 
   it('ends where its reader ends, and leaves no file', async () => {
     const { engine } = await filled()
