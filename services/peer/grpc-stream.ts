@@ -1,6 +1,6 @@
 /**
  * One gRPC stream of messages straight on node:http2, at either end (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
- * The gRPC library costs several times the latency of the HTTP/2 stream below it; any gRPC client or server can stand at the other end.
+ * Not the gRPC library: see README.md. Any gRPC client or server can stand at the other end.
  *
  * G1 A message that lies whole in a chunk is read in place; one that spans chunks is copied together once, into a buffer that grows as
  *    bytes arrive, so a peer holds at most a few times what it sent.
