@@ -98,7 +98,7 @@ function numbered(moments: readonly Moment[], tellings: readonly { at: number; t
     return { id: index + 1, client: `c${client + 1}`, request, start, end, result }
   })
   const told = tellings.map(({ told: event }, index) => ({ ...event, tick: ticks.get(`told ${index}`)! }))
-  return { operations, watches: [{ name: 'all', from: 1, upTo, told }] }
+  return { operations, watches: [{ name: 'all', from: 1, isWhole: true, upTo, told }] }
 }
 
 class SmallStore {

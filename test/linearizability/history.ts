@@ -84,8 +84,9 @@ export interface Told {
 /** One watcher's story, over all its connections. */
 export interface WatchStory {
   readonly name: string
-  /** Revision it began at. */
+  /** Revision it began at, and whether nothing had been there before: it then tells all there is. */
   readonly from: number
+  readonly isWhole: boolean
   /** It saw everything up to and with this revision. */
   upTo: number
   readonly told: Told[]
@@ -98,7 +99,8 @@ export interface History {
 
 /** What becomes of an operation that was begun. One of them is called, once. */
 export interface Begun {
-  complete(result: Result): void
+  /** @param session null: it is not known any more which run of a replica answered */
+  complete(result: Result, session?: null): void
   /** H2 */
   unknown(note: string): void
   /** H1 */
@@ -131,7 +133,7 @@ export class Recorder {
       this.#add({ ...begun, ...rest })
     }
     return {
-      complete: (result) => close({ result, end: this.tick(), endMs: this.#now() }),
+      complete: (result, of) => close({ result, end: this.tick(), endMs: this.#now(), ...(of === null ? { session: undefined } : {}) }),
       unknown: (note) => close({ note, endMs: this.#now() }),
       never: () => {
         if (!this.#open.delete(begun.id)) throw new Error(`operation ${begun.id} ended twice`)
@@ -139,8 +141,8 @@ export class Recorder {
     }
   }
 
-  watch(name: string, from: number): WatchStory {
-    const story: WatchStory = { name, from, upTo: from - 1, told: [] }
+  watch(name: string, from: number, isWhole: boolean): WatchStory {
+    const story: WatchStory = { name, from, isWhole, upTo: from - 1, told: [] }
     this.history.watches.push(story)
     return story
   }
@@ -175,7 +177,7 @@ export function fromLines(text: string): History {
     if (line === '') continue
     const row = JSON.parse(line) as { watch?: WatchStory } & Operation
     if (row.watch !== undefined) history.watches.push(row.watch)
-    else history.operations.push({ ...row, end: (row.end as number | null) ?? Infinity })
+    else history.operations.push({ ...row, end: row.end ?? Infinity })
   }
   return history
 }

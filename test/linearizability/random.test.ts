@@ -68,9 +68,9 @@ for (const isTold of [true, false]) {
           const second = writes.find(({ start }) => first !== undefined && start > first.end)
           fc.pre(first !== undefined && second !== undefined && first.request.do === 'write')
           const tick = history.operations.length * 10
-          const value = first!.request.do === 'write' ? first!.request.value : ''
+          const value = first.request.do === 'write' ? first.request.value : ''
           const read: Operation = {
-            ...first!,
+            ...first,
             id: 9999,
             request: { do: 'read', key: 'k0' },
             start: tick,

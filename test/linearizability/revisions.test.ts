@@ -47,7 +47,7 @@ const final = new Map([
 ])
 
 function problemsOf(operations: Operation[], events: Told[] = [], upTo = events.at(-1)?.revision ?? 0): string {
-  const watches = events.length === 0 ? [] : [{ name: 'w', from: 1, upTo, told: events }]
+  const watches = events.length === 0 ? [] : [{ name: 'w', from: 1, isWhole: true, upTo, told: events }]
   return check({ operations, watches }, { final: events.length === 0 ? undefined : final }).problems.join('\n')
 }
 
@@ -149,8 +149,8 @@ describe('watches', () => {
     const history: History = {
       operations,
       watches: [
-        { name: 'one', from: 1, upTo: 4, told: story() },
-        { name: 'two', from: 1, upTo: 4, told: other },
+        { name: 'one', from: 1, isWhole: true, upTo: 4, told: story() },
+        { name: 'two', from: 1, isWhole: true, upTo: 4, told: other },
       ],
     }
     expect(check(history).problems.join('\n')).toContain('two things of revision 1')

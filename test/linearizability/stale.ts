@@ -24,7 +24,13 @@ export function checkRevisions(history: History): string[] {
       problems.push(`it shows less than was asked for:\n${printTimeline([operation])}`) // P3
     }
   }
-  problems.push(...checkFuture(answered), ...checkSessions(answered), ...checkRealTime(answered), ...checkWritten(history.operations))
+  problems.push(
+    ...checkMissing(history, timeline),
+    ...checkFuture(answered),
+    ...checkSessions(answered),
+    ...checkRealTime(answered),
+    ...checkWritten(history.operations),
+  )
   return problems
 }
 
@@ -46,6 +52,26 @@ function checkPast(operation: Operation, timeline: Timeline): string[] {
   return isOther || isOlder
     ? wrong(`by then ${last.by} had ${last.isRemoved === true ? 'removed' : 'changed'} it, at revision ${last.revision}`)
     : []
+}
+
+/** P1 for a file that was missing, of which no revision is told: at some time since the least that was asked for it was. */
+function checkMissing({ operations }: History, timeline: Timeline): string[] {
+  return operations.flatMap((operation) => {
+    const { request, result, end } = operation
+    if (request.do !== 'stale' || result?.was !== 'missing' || result.revision !== undefined) return []
+    const min = request.min ?? 0
+    const last = timeline.lastAt(request.key, min)
+    if (last === undefined || last.isRemoved === true) return []
+    const isRemovedLater = timeline.changes.get(request.key)!.some(({ revision, isRemoved }) => revision > min && isRemoved === true)
+    const mayBeRemoved = operations.some(
+      (one) =>
+        one.result === undefined &&
+        one.start < end &&
+        stepsOf(one.request).some((step) => step.do === 'delete' && step.key === request.key),
+    )
+    if (isRemovedLater || mayBeRemoved) return []
+    return [`a file that ${last.by} put there at revision ${last.revision} is missing:\n${printTimeline([operation])}`]
+  })
 }
 
 /** P2 */

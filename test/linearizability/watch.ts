@@ -29,7 +29,7 @@ export function checkWatches(history: History, final?: ReadonlyMap<Key, string>)
       if (known === undefined) byRevision.set(revision, text)
       else if (known !== text) problems.push(`watchers were told two things of revision ${revision}: ${known} and ${text} (${watch.name})`) // W5
     }
-    if (final !== undefined && watch.from <= 1) problems.push(...checkFinal(watch, final))
+    if (final !== undefined && watch.isWhole) problems.push(...checkFinal(watch, final))
   }
   return problems
 }
@@ -46,12 +46,12 @@ function checkOrder({ name, from, told }: WatchStory): string[] {
 }
 
 /** W4 */
-function checkVersions({ name, from, told }: WatchStory): string[] {
+function checkVersions({ name, isWhole, told }: WatchStory): string[] {
   const last = new Map<Key, Told>()
   return told.flatMap((event) => {
     const before = last.get(event.key)
     last.set(event.key, event)
-    if (before === undefined && from > 1) return []
+    if (before === undefined && !isWhole) return []
     const isThere = before !== undefined && before.type !== 'remove'
     const { life, version } = event.at
     const fits =
