@@ -30,6 +30,19 @@ export function makeLog(snapshot: SnapshotMeta): Log {
   }
 }
 
+/** Of `entries`, those that the snapshot of a new log holds too: they are kept for members that are a little behind. */
+export function restoreBefore(log: Log, entries: readonly Entry[]): void {
+  const { index, term } = log.snapshot
+  const first = entries[0]
+  if (first === undefined || first.index >= index) return
+  const kept = entries.slice(0, index - first.index + 1)
+  const last = kept[kept.length - 1]!
+  if (last.index !== index || last.term !== term) return // they do not lead to it
+  log.base = { index: first.index, term: first.term }
+  log.entries = kept.slice(1)
+  log.configurations = [{ index: first.index, configuration: log.snapshot.configuration }]
+}
+
 export function lastIndex(log: Log): number {
   return log.base.index + log.entries.length
 }

@@ -277,7 +277,7 @@ export interface Options {
 export interface Restored {
   readonly hard: HardState
   readonly snapshot: SnapshotMeta
-  /** Without a gap from at or below `snapshot.index + 1`. */
+  /** Without a gap from at or below `snapshot.index + 1`; those that the snapshot holds too are kept for members that are a little behind. */
   readonly entries: readonly Entry[]
   /** What the state machine already holds; at least `snapshot.index`. */
   readonly applied: number

@@ -6,7 +6,7 @@
  * S3 `leading` is set exactly while `role` is leader, and then `leader` is this node.
  */
 import { assert } from './assert.ts'
-import { append, currentConfiguration, lastIndex, makeLog } from './log.ts'
+import { append, currentConfiguration, lastIndex, makeLog, restoreBefore } from './log.ts'
 import type { Log } from './log.ts'
 import type { Configuration, NodeId, Options, Restored, Role } from './model.ts'
 import { makeOutbox } from './outbox.ts'
@@ -96,6 +96,7 @@ export interface LocalReads {
 export function makeRaft(options: Options, restored: Restored): Raft {
   assert(options.lease_ticks === 0 || options.lease_ticks <= options.election_ticks - 2, 'a lease ends before votes are given')
   const log = makeLog(restored.snapshot)
+  restoreBefore(log, restored.entries)
   for (const entry of restored.entries) if (entry.index > restored.snapshot.index) append(log, entry)
   assert(restored.applied >= restored.snapshot.index && restored.applied <= lastIndex(log), 'S2 what is applied is in the log')
   const raft: Raft = {

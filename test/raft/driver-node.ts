@@ -122,9 +122,14 @@ export class SimNode {
     const checkpoints = [...this.#checkpoints].map(
       ([group, { state, hard, hardLsn }]) => [group, { appliedIndex: state.index, hard, hardLsn }] as const,
     )
-    const recovered = log.recover(wal, new Map(checkpoints), () => {
-      throw new Error('there is no entry of an alone node')
-    })
+    const recovered = log.recover(
+      wal,
+      new Map(checkpoints),
+      () => {
+        throw new Error('there is no entry of an alone node')
+      },
+      this.#options.keep_entries_max,
+    )
     const machines = new Map<GroupId, SimMachine>()
     const running: Running = {
       driver: this.#makeDriver(defer, log, () => this.running === running),

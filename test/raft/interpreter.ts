@@ -125,7 +125,10 @@ class Interpreter implements Watch {
       case 'transfer':
         return this.input(id, { kind: 'transfer', ref: ++this.refs, to: rest[0]! })
       case 'forget':
-        return this.input(id, rest[0] === undefined ? { kind: 'forget_leader' } : { kind: 'forget_leader', campaign_ticks: Number(rest[0]) })
+        return this.input(
+          id,
+          rest[0] === undefined ? { kind: 'forget_leader' } : { kind: 'forget_leader', campaign_ticks: Number(rest[0]) },
+        )
       case 'change':
         return this.input(id, { kind: 'change', ref: ++this.refs, changes: changesOf(rest) })
       case 'snapshot':
