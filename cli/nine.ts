@@ -7,6 +7,7 @@ import { changeCommands } from './commands/change.ts'
 import { durationOption, exit_interrupted } from './commands/command.ts'
 import { fuseCommand } from './commands/fuse.ts'
 import { lookCommands } from './commands/look.ts'
+import { raftCommands } from './commands/raft.ts'
 import { shellCommand } from './commands/shell.ts'
 import { spaceCommands } from './commands/space.ts'
 import { transferCommands } from './commands/transfer.ts'
@@ -44,6 +45,7 @@ function buildProgram(isShell: boolean): Command {
   watchCommand(program)
   spaceCommands(program, isShell)
   transferCommands(program)
+  raftCommands(program)
   if (!isShell) backupCommands(program)
   if (!isShell) fuseCommand(program)
   if (!isShell) shellCommand(program, () => buildProgram(true))

@@ -36,11 +36,16 @@ export function backupCommands(program: Command): void {
     .action(restore)
 }
 
-interface BackupFlags {
+export interface BackupFlags {
   readonly force?: boolean
 }
 
-async function backup({ session, output, timeoutMs = Infinity }: Run, store: string, file: string, { force }: BackupFlags): Promise<void> {
+export async function backup(
+  { session, output, timeoutMs = Infinity }: Run,
+  store: string,
+  file: string,
+  { force }: BackupFlags,
+): Promise<void> {
   const { receiveBackup } = await import('../../services/node/backups.ts')
   const progress = terminalProgress('backup')
   let before = 0
@@ -72,7 +77,7 @@ interface RestoreFlags extends GlobalOptions {
   readonly force?: boolean
 }
 
-async function restore(this: Command, file: string): Promise<void> {
+export async function restore(this: Command, file: string): Promise<void> {
   const { data, store, force, json } = this.optsWithGlobals<RestoreFlags>()
   const output = standardOutput(json === true)
   const { restoreBackup } = await import('../../services/node/backups.ts')

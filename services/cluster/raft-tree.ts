@@ -39,7 +39,10 @@ export interface RaftTreeParts {
 export function raftTree(parts: RaftTreeParts): Channel {
   const stores = directory({
     list: () => parts.stores().map(({ name }) => name),
-    lookup: (_call, name) => (parts.stores().some((store) => store.name === name) ? groupTable(parts, name) : undefined),
+    lookup: ({ path }, name) => {
+      if (parts.stores().some((store) => store.name === name)) return groupTable(parts, name)
+      throw new NineError({ kind: 'not_found', op: 'cluster.raft', path, message: `this node has no store ${name}` })
+    },
   })
   return { server: serveTable({ stores }), path: parsePath('/stores') }
 }
