@@ -69,6 +69,8 @@ export const limits = {
   reconnect_backoff_ms_max: 2_000,
   /** A client that changed nothing for this long takes a new identity for its next change. */
   client_idle_ms: 10 * 60 * 1000,
+  /** A client whose birth is further in the future is refused: clocks of nodes may differ, not that much. */
+  client_ahead_ms_max: 24 * 60 * 60 * 1000,
   /** Unsettled requests of one client; more: `overloaded` at once, without a frame. */
   client_requests_max: 4096,
 
@@ -232,8 +234,10 @@ export const limits = {
   /** What one turn of the event loop applies at most. */
   raft_apply_entries_max: 1024,
   raft_apply_bytes_max: 4 * 1024 * 1024,
-  /** A leader whose disk is full hands over, and again after so many ticks in which it is. */
-  raft_hand_over_full_ticks: 100,
+  /** A leader whose disk wrote nothing of what waits for so many ticks hands over, one whose disk is full at once; */
+  raft_disk_stuck_ticks: 20,
+  /** and again after so many ticks in which that lasts. */
+  raft_hand_over_again_ticks: 100,
   raft_append_bytes_max: 1024 * 1024,
   /** Appends on their way to one follower, and their bytes. */
   raft_inflight_appends_max: 256,

@@ -3,7 +3,7 @@
  *
  * M1 A lane is at what was agreed on: nothing of the log is applied when the folder is opened, the group's leader says how far it goes.
  * M2 What a checkpoint holds is told to the log, which may then be cut, and to the core, whose memory it frees.
- * M3 A node whose disk is full does not lead, as long as another can: it hands over, and tries again while its disk stays full.
+ * M3 A node whose disk is full, or has stopped writing, does not lead, as long as another can: it hands over, and tries again while that lasts.
  * M4 A group that cannot apply what it has (too few of its members reach each other) does not keep the log from being cut: what it
  *    needs is written again, behind what the others wrote since.
  */
@@ -77,8 +77,9 @@ export class Member implements Writer {
   readonly #rewriting = new Set<number>()
   #isHolding = false
   #isToldOfProgress = false
-  /** Ticks for which the log has found no room. */
-  #blockedTicks = 0
+  /** Ticks for which the log has found no room, or has written nothing of what waits. */
+  #stuckTicks = 0
+  #durableLsn = 0
   #refused: NineError | undefined
 
   constructor(options: MemberOptions, parts: MemberParts) {
@@ -319,8 +320,7 @@ export class Member implements Writer {
   readonly #tick = (): void => {
     this.#driver.tick()
     const { blocked } = this.#log
-    this.#blockedTicks = blocked === undefined ? 0 : this.#blockedTicks + 1
-    if (this.#blockedTicks % limits.raft_hand_over_full_ticks === 1) this.#handOver()
+    this.#lookAtDisk(blocked !== undefined)
     const reason = this.#refused ?? blocked
     for (const replica of this.#replicas.values()) {
       replica.refuse(reason)
@@ -329,6 +329,15 @@ export class Member implements Writer {
   }
 
   /** M3 */
+  #lookAtDisk(isFull: boolean): void {
+    const { durableLsn } = this.#wal!
+    const isStuck = isFull || (this.#log.waiting > 0 && durableLsn === this.#durableLsn)
+    this.#durableLsn = durableLsn
+    this.#stuckTicks = isStuck ? this.#stuckTicks + 1 : 0
+    const since = this.#stuckTicks - (isFull ? 1 : limits.raft_disk_stuck_ticks)
+    if (since >= 0 && since % limits.raft_hand_over_again_ticks === 0) this.#handOver()
+  }
+
   #handOver(): void {
     for (const { group } of this.#replicas.values()) {
       if (!group.isLeader) continue

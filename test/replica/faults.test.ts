@@ -51,6 +51,22 @@ describe('an I/O error below the log', () => {
   })
 })
 
+describe('a disk that has stopped writing', () => {
+  it('below the leader: another takes over, and what was asked for is done once it writes again', async () => {
+    const { disks, leader } = await startOnDisks()
+    const disk = disks.get(leader.id)!
+    disk.hold = true
+    const late = leader.store.write(contextFor(glenda), parsePath('/late'), Buffer.from('late'))
+    const next = await leaderBesides(leader.id)
+    await next.store.write(contextFor(glenda), path, Buffer.from('second'))
+    expect(text((await next.store.read(contextFor(glenda), parsePath('/late'))).bytes)).toBe('late')
+    disk.hold = false
+    while (disk.release());
+    await late
+    expect(text((await leader.store.read(contextFor(glenda), path)).bytes)).toBe('second')
+  })
+})
+
 describe('a full disk', () => {
   it('of the leader: another takes over, and all goes on', async () => {
     const { disks, leader } = await startOnDisks()
