@@ -8,7 +8,7 @@ import { openSource } from '../../storage/snapshot/files.ts'
 import { installSnapshot } from '../../storage/snapshot/install.ts'
 import { verifySnapshot, verifySource } from '../../storage/snapshot/verify.ts'
 import { writeSnapshot, writeSnapshotFile } from '../../storage/snapshot/write.ts'
-import { rowKey } from '../../storage/tree/rows.ts'
+import { rowKey, type Rows } from '../../storage/tree/rows.ts'
 import { make, remove, rename, write } from './apply-machine.ts'
 import { Driven, folder, identityOf, loadFile, removeFolders } from './snapshot-lanes.ts'
 
@@ -306,8 +306,8 @@ async function expectNothingElse(driven: Driven): Promise<void> {
   const { environment } = driven
   await environment.swept()
   const slot = environment.slotOf(driven.group)
-  for (const [name, rows] of Object.entries(environment.tables)) {
-    const all: readonly Uint8Array[] = rows.getKeys({ start: rowKey(1), end: rowKey(2 ** 32 - 1), limit: 100_000 })
+  for (const [name, rows] of Object.entries(environment.tables) as [string, Rows][]) {
+    const all = rows.getKeys({ start: rowKey(1), end: rowKey(2 ** 32 - 1), limit: 100_000 })
     expect(all.filter((key) => Buffer.from(key).readUInt32BE(0) !== slot).length, name).toBe(0)
   }
   expect(readdirSync(join(driven.dir, 'history'))).toEqual([String(slot)])
