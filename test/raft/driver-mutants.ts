@@ -5,6 +5,13 @@ const child = 'driver-mutation-child.ts'
 
 export const driverMutants: readonly Mutant[] = [
   {
+    name: 'does not tell of what is lost',
+    file: 'driver/pending.ts',
+    from: 'if (run.term === term) endWithin(run, first, last, ended)',
+    to: 'if (run.term < 0) endWithin(run, first, last, ended)',
+    child,
+  },
+  {
     name: 'says that a write is durable when it is given',
     file: 'driver/member.ts',
     from: 'if (persist !== null) this.#node.write(this, persist)',
@@ -16,20 +23,6 @@ export const driverMutants: readonly Mutant[] = [
     file: 'driver/driver.ts',
     from: 'if (error === undefined || error === null) member.persisted',
     to: 'if (error !== Symbol.iterator) member.persisted',
-    child,
-  },
-  {
-    name: 'answers a proposal by its index alone',
-    file: 'driver/pending.ts',
-    from: 'if (run.term !== term) continue // N1',
-    to: '',
-    child,
-  },
-  {
-    name: 'tells of a proposal that was taken as if it were refused',
-    file: 'driver/member.ts',
-    from: 'for (const proposal of ended) this.#machine.ended(proposal, fate)',
-    to: 'for (const proposal of [...ended, ...(taken > 0 && ended.length === 0 ? [proposals[0]!] : [])]) this.#machine.ended(proposal, fate)',
     child,
   },
   {
@@ -75,31 +68,10 @@ export const driverMutants: readonly Mutant[] = [
     child,
   },
   {
-    name: 'forgets proposals that a snapshot came over',
-    file: 'driver/member.ts',
-    from: "this.#pending.loseThrough(meta.index, (proposal) => this.#machine.ended(proposal, 'unknown'))",
-    to: 'this.#pending.loseThrough(meta.index, () => undefined)',
-    child,
-  },
-  {
-    name: 'a follower rests though its log differs',
-    file: 'driver/rest.ts',
-    from: 'if (lastIndex(log) !== index || commit !== index || applied !== index) return false',
-    to: '',
-    child,
-  },
-  {
     name: 'a follower that rests does not see that its leader is silent',
     file: 'driver/rest.ts',
     from: 'if (++neighbour.silent > this.#options.election_ticks) this.#wakeAll',
     to: 'if (++neighbour.silent > this.#options.election_ticks && false) this.#wakeAll',
-    child,
-  },
-  {
-    name: 'a leader rests though a member lacks entries',
-    file: 'driver/rest.ts',
-    from: "if (peer.state !== 'replicate' || peer.match !== last || peer.toldCommit !== last || !peer.active) return false",
-    to: 'if (!peer.active) return false',
     child,
   },
   {

@@ -15,6 +15,7 @@ import type {
   StateMachine,
   Status,
 } from '../../raft/index.ts'
+import { Pending } from '../../raft/driver/pending.ts'
 import { optionsOfTests } from './cluster.ts'
 
 const ids = ['n1', 'n2', 'n3']
@@ -444,5 +445,31 @@ describe('rest', () => {
     expect(nodes.machine('n2', 2).group.status().isResting).toBe(true)
     for (let ticks = 0; ticks < 60; ticks++) for (const id of ids) nodes.tick(id, 1)
     expect([nodes.machine('n2', 1).group.isReady, nodes.machine('n3', 1).group.isReady]).toContain(true)
+  })
+})
+
+describe('pending proposals', () => {
+  it('are found by index and term, each once', () => {
+    const pending = new Pending<string>()
+    pending.add(1, 5, ['a', 'b', 'c'], 3)
+    pending.add(3, 5, ['x', 'y'], 2)
+    expect(pending.take(5, 2)).toBe(undefined)
+    expect(pending.take(5, 3)).toBe('x')
+    expect(pending.take(5, 3)).toBe(undefined)
+    const lost: string[] = []
+    pending.lose(1, 5, 6, (proposal) => lost.push(proposal))
+    expect(lost).toEqual(['a', 'b'])
+    expect(pending.take(6, 3)).toBe('y')
+    pending.clear((proposal) => lost.push(proposal))
+    expect(lost).toEqual(['a', 'b', 'c'])
+  })
+
+  it('a snapshot ends those that it goes past', () => {
+    const pending = new Pending<string>()
+    pending.add(1, 5, ['a', 'b', 'c'], 3)
+    const lost: string[] = []
+    pending.loseThrough(6, (proposal) => lost.push(proposal))
+    expect(lost).toEqual(['a', 'b'])
+    expect(pending.take(7, 1)).toBe('c')
   })
 })
