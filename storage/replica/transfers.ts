@@ -112,6 +112,7 @@ export class Transfers {
         return { term, configuration: Buffer.from(JSON.stringify(configuration)) }
       },
       isLocal: (key) => key === 'log' || key === 'logId' || isPlaceRow(key),
+      isDurable: false, // gone after a crash, as who reads it is
       clock: this.#parts.clock,
     })
     const meta = { index: header.index, term: header.term, configuration: JSON.parse(header.configuration.toString()) as Configuration }
