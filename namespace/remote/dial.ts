@@ -59,10 +59,13 @@ export async function dial(options: DialOptions): Promise<Duplex> {
     socket.once('error', refuse)
     socket.once(tls === undefined ? 'connect' : 'secureConnect', () => {
       socket.setTimeout(0)
-      socket.off('error', refuse)
       socket.setNoDelay(true)
-      socket.write(sessionMagic)
-      resolve(socket)
+      // Already the first write may fail, and is told before anybody who awaits this could listen for it.
+      socket.write(sessionMagic, (error) => {
+        if (error) return refuse(error)
+        socket.off('error', refuse)
+        resolve(socket)
+      })
     })
   })
 }
