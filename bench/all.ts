@@ -1,9 +1,10 @@
 /**
- * The node beside its peers in one run: rates, latencies and their ratios, and which goals they meet. Absolute numbers of shared
- * machines are noise; quote the ratios.  npm run bench [-- --smoke | --json]
+ * The node, and a cluster of three, beside their peers in one run: rates, latencies and their ratios, and which goals they meet.
+ * Absolute numbers of shared machines are noise; quote the ratios.  npm run bench [-- --smoke | --json]
  */
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
+import { fullClusterSizes, printCluster, runCluster, smokeClusterSizes } from './cluster.ts'
 import { fullNinepSizes, printNinep, runNinep, smokeNinepSizes } from './ninep.ts'
 import { fullSizes, runNode, smokeSizes } from './node.ts'
 import type { NodeRates } from './node.ts'
@@ -19,6 +20,7 @@ const etcd = isSmoke ? skipped : await runEtcd(20_000)
 const redis = isSmoke ? skipped : await runRedis(50_000)
 const node = await runNode(sizes)
 const ninep = await runNinep(isSmoke ? smokeNinepSizes : fullNinepSizes)
+const cluster = await runCluster(isSmoke ? smokeClusterSizes : fullClusterSizes)
 
 interface Row {
   readonly what: string
@@ -41,7 +43,7 @@ const rows: readonly Row[] = [
   { what: 'idle node, resident', key: 'idleMebibytes', unit: ' MiB' },
 ]
 
-if (process.argv.includes('--json')) console.log(JSON.stringify({ node, etcd, redis, ninep }))
+if (process.argv.includes('--json')) console.log(JSON.stringify({ node, etcd, redis, ninep, cluster }))
 else {
   print(['', 'ninefold', 'etcd', 'ratio', 'goal', 'redis', 'ratio'])
   for (const row of rows) {
@@ -52,6 +54,7 @@ else {
   console.log(`resident MiB after: ${memory.join(', ')}`)
   for (const [name, peer] of Object.entries({ etcd, redis })) if (typeof peer === 'string') console.log(`${name}: skipped, ${peer}`)
   printNinep(ninep)
+  printCluster(cluster)
 }
 
 // In process, so in a process of its own.

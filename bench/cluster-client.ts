@@ -100,10 +100,10 @@ class Client {
 
   /** Every node has what the leader has, and answers. */
   async #settled(): Promise<void> {
-    const states = await Promise.all(this.#sessions.map((session) => stateOf(session)))
+    const states = await Promise.all(this.#sessions.map(stateOf))
     const [first] = states
     for (const { leader, applied } of states) {
-      if (leader === undefined || leader !== first!.leader) throw new Error('the nodes follow different leaders')
+      if (leader === null || leader !== first!.leader) throw new Error('the nodes follow different leaders')
       if (applied !== first!.applied) throw new Error('a node is behind')
     }
     // What each answers is what was acknowledged last.

@@ -1,30 +1,26 @@
 /** What our nodes say of the group behind /data: who leads it, and how far each is. */
-import { isNineError } from '../namespace/errors.ts'
 import type { Session } from '../sdk/session.ts'
 
+/** Of the file `status`; see services/cluster/raft-tree.ts. */
 export interface GroupState {
-  /** Names of nodes. */
-  readonly self: string
-  readonly leader: string | undefined
+  readonly role: string
+  readonly term: number
+  readonly leader: string | null
   readonly applied: number
 }
 
-const statusFile = '/raft/data/status'
-
-/** A node that is alone leads itself. */
 export async function stateOf({ client }: Session): Promise<GroupState> {
-  try {
-    return JSON.parse(await client.readText(statusFile)) as GroupState
-  } catch (error) {
-    if (isNineError(error) && error.kind === 'not_found') return { self: 'alone', leader: 'alone', applied: 0 }
-    throw error
-  }
+  return JSON.parse(await client.readText('/raft/data/status')) as GroupState
 }
 
 /** @returns the number of the node that leads. @throws Error when none does */
 export async function leaderOf(sessions: readonly Session[]): Promise<number> {
-  const states = await Promise.all(sessions.map((session) => stateOf(session).catch(() => undefined)))
-  const leader = states.findIndex((state) => state !== undefined && state.leader === state.self)
-  if (leader === -1) throw new Error('no node leads')
-  return leader
+  const states = await Promise.all(sessions.map(stateOf))
+  let found = -1
+  for (const [node, { role, term }] of states.entries()) {
+    // One that was cut off may believe that it still leads.
+    if (role === 'leader' && (found === -1 || term > states[found]!.term)) found = node
+  }
+  if (found === -1) throw new Error('no node leads')
+  return found
 }

@@ -116,17 +116,18 @@ async function measureSteps(subjects: readonly Subject[], sizes: ClusterSizes, n
     const unit = command.do === 'watch' ? (' µs' as const) : ('/s' as const)
     return { what, unit, goal, figures: namedLists(subjects), cpu: namedLists(subjects) }
   })
-  for (let round = 0; round < sizes.rounds; round++) {
+  // The first round warms all of them up and does not count.
+  for (let round = -1; round < sizes.rounds; round++) {
     // Leadership may have moved.
     for (const { driver } of subjects) await driver.ask({ do: 'aim' })
     for (const [at, { what, command, without }] of steps.entries()) {
       // Each begins in turn, so that none is always first.
       for (let i = 0; i < subjects.length; i++) {
-        const subject = subjects[(round + i) % subjects.length]!
+        const subject = subjects[(round + 1 + i) % subjects.length]!
         if (subject.name === without) continue
         const cpu = subject.processes.cpuSeconds()
         const found = await attempt(subject, () => subject.driver.ask({ ...command, seconds: sizes.seconds }), what, notes)
-        if (found === undefined) continue
+        if (found === undefined || round < 0) continue
         const used = subject.processes.cpuSeconds() - cpu + (found.cpuSeconds ?? 0)
         rows[at]!.figures[subject.name]!.push(found.perSecond ?? found.medianMicros!)
         if (found.perSecond !== undefined) rows[at]!.cpu[subject.name]!.push((used / (found.perSecond * sizes.seconds)) * 1e6)

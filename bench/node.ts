@@ -202,7 +202,8 @@ export function readyOf(file: string): Promise<NodeReady> {
       watcher.close()
       resolve(JSON.parse(readFileSync(file, 'utf8')) as NodeReady)
     }
-    const watcher = watch(join(file, '..'), look)
+    // What keeps this process is the node's own, which may end instead.
+    const watcher = watch(join(file, '..'), { persistent: false }, look)
     look()
   })
 }
