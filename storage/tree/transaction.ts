@@ -4,11 +4,12 @@
  *
  * T1 Each node and entry is noted once, with the record it had before: what it is at commit is its image.
  * T2 rollback leaves the generation, and the next ino, as they were.
+ * T3 A record that takes over the value of the one before it holds the bytes: the row they stand in goes when this one is saved.
  */
 import { NineError } from '../../namespace/errors.ts'
 import type { DirectoryEntry, Image, Ino, NodeRecord, TreeTransaction, TreeView } from '../model.ts'
 import type { Base, Fallen, Generation } from './overlay.ts'
-import { isApart } from './record.ts'
+import { ApartContent, isApart } from './record.ts'
 
 /** What a transaction needs of its tree. */
 export interface TransactionTree {
@@ -96,7 +97,7 @@ export class Transaction implements TreeTransaction {
         this.#tree.forgetNode(node.ino)
       }
     }
-    generation.putNode(node, known)
+    generation.putNode(withOwnBytes(node), known)
   }
 
   link(parent: Ino, name: string, ino: Ino): void {
@@ -166,6 +167,12 @@ export class Transaction implements TreeTransaction {
     const message = this.#isOpen ? `a record since ${since} was put at revision ${this.revision}` : 'the transaction has ended'
     throw new NineError({ kind: 'internal', op: 'tree.put', message })
   }
+}
+
+/** T3 */
+function withOwnBytes(node: NodeRecord): NodeRecord {
+  const { content } = node
+  return content instanceof ApartContent ? { ...node, content: { kind: 'inline', bytes: content.bytes } } : node
 }
 
 function baseOf(before: DirectoryEntry | undefined): Base {
