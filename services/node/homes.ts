@@ -2,7 +2,7 @@
  * /usr: one directory a principal, its own, with its saved namespace file in it.
  *
  * U1 A home appears with the rights of its principal, whatever happens while it is made: it is made under a name that no principal
- *    has, and moved. One that was removed is made again.
+ *    has and no other node uses, and moved. Of two nodes that make it at once, one moves it in place. One that was removed is made again.
  * U2 Nothing that stands where the namespace file belongs keeps its principal out: what is no file is told, and left alone.
  */
 import { contextFor } from '../../namespace/context.ts'
@@ -30,13 +30,18 @@ export interface SavedNamespace {
 export class Homes {
   readonly #store: FileServer
   readonly #owner: Principal
+  readonly #node: string
   /** Homes that are being made, by principal. */
   readonly #making = new Map<string, Promise<void>>()
 
-  /** @param store mounted at /usr */
-  constructor(store: FileServer, owner: Principal) {
+  /**
+   * @param store mounted at /usr
+   * @param node name of this one of the nodes that share the store
+   */
+  constructor(store: FileServer, owner: Principal, node: string) {
     this.#store = store
     this.#owner = owner
+    this.#node = node
   }
 
   /** The home of a principal is there, and its own. */
@@ -105,11 +110,16 @@ export class Homes {
   async #make(principal: Principal): Promise<void> {
     const context = contextFor(this.#owner)
     const home = joinName(rootPath, principal.name)
-    const unfinished = joinName(rootPath, `.${principal.name}`)
+    const unfinished = joinName(rootPath, `.${principal.name}.${this.#node}`)
     await this.#store.remove(context, unfinished, { recursive: true }).catch(unlessMissing)
     await this.#store.mkdir(context, unfinished, { mode: 0o700 })
     await this.#store.setRights(context, unfinished, [{ who: principal.name, rights: allRights }])
-    await this.#store.rename(context, unfinished, home)
+    try {
+      await this.#store.rename(context, unfinished, home)
+    } catch (error) {
+      if (!isNineError(error, 'exists')) throw error
+      await this.#store.remove(context, unfinished, { recursive: true })
+    }
   }
 }
 

@@ -201,7 +201,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       }),
       sys: sysTree({ version, name, engine, services, identity, metrics, backups, upSince, sessions: () => sessions.size }),
     })
-    const homes = new Homes(usr, owner)
+    const homes = new Homes(usr, owner, name)
     const endSessionsOf = (principal: string): void => {
       const reason = new NineError({ kind: 'unauthenticated', op: 'node.session', message: `the token of ${principal} has ended` })
       for (const session of [...sessions.values()]) if (session.principal.name === principal) void session.end(reason).catch(warn)

@@ -123,8 +123,9 @@ describe('a cluster of three nodes', () => {
     await three()
     const names = ['n1', 'n2', 'n3']
     const stop = new AbortController()
-    const writers = names.map(async (name) => {
-      const session = await connect({ address: cluster.ready(name).grpc, tokenFile: cluster.tokenFile })
+    const sessions = await Promise.all(names.map((name) => connect({ address: cluster.ready(name).grpc, tokenFile: cluster.tokenFile })))
+    const writers = names.map(async (name, i) => {
+      const session = sessions[i]!
       let count = 0
       while (!stop.signal.aborted) await session.client.write(`/data/count-${name}`, String(++count))
       await session.close()
