@@ -5,6 +5,7 @@ import { Option } from 'commander'
 import { createSecureContext } from 'node:tls'
 import type { Command } from 'commander'
 import { NineError } from '../../namespace/errors.ts'
+import { checkFailpoints, hasFailpoints } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import { clusterWarnings } from '../../services/node/cluster-options.ts'
 import type { ClusterFlags } from '../../services/node/cluster-options.ts'
@@ -74,6 +75,8 @@ interface UpOptions extends GlobalOptions {
 async function up(this: void, _flags: unknown, command: Command): Promise<void> {
   const options = command.optsWithGlobals<UpOptions>()
   const output = standardOutput(options.json === true)
+  checkFailpoints()
+  if (hasFailpoints) process.stderr.write('nine: warning: failpoints are on (NINE_FAILPOINTS): this node is to fail, for a test\n')
   checkName(options.name, '--name')
   if (options.owner !== undefined) checkName(options.owner, '--owner')
   options.corsOrigin?.forEach(checkOrigin)

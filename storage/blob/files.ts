@@ -18,6 +18,7 @@ import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { systemClock, type Clock } from '../../namespace/clock.ts'
 import { NineError, type ErrorKind } from '../../namespace/errors.ts'
+import { failpoint, failpointLater } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import { ChunkCache } from './chunk-cache.ts'
 import { FolderSync } from './folder-sync.ts'
@@ -171,6 +172,7 @@ class FileBlobs implements BlobStore {
     }
     try {
       await this.#folders.sync(folder) // D1
+      failpoint('chunk.done')
     } catch (error) {
       const failure = systemFailure(error, 'blob.put', `cannot make chunk ${hash} durable`)
       if (failure.kind !== 'no_space') this.#refusal ??= brokenFolder(folder, failure) // D3
@@ -208,12 +210,15 @@ class FileBlobs implements BlobStore {
     const file = await openFile(temp, 'wx', 0o600)
     try {
       try {
+        await failpointLater('chunk.write')
         await writeFully(file, bytes)
         await syncFile(file)
       } finally {
         fs.closeSync(file)
       }
+      failpoint('chunk.synced')
       await renameFile(temp, this.#path(hash)) // D1
+      failpoint('chunk.renamed')
     } catch (error) {
       await removeFile(temp).catch(() => undefined) // else the next open does
       throw error

@@ -14,6 +14,7 @@ import { BlobPins } from '../blob/pins.ts'
 import type { BlobStore } from '../blob/store.ts'
 import { systemClock, type Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
+import { failpoint, failpointValue } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import { parseName } from '../../namespace/path.ts'
 import { systemRandom, type Random } from '../../namespace/random.ts'
@@ -133,9 +134,9 @@ export class Engine {
     this.#opened = opened
     this.#tuning = {
       overlayBytesMax: limits.overlay_bytes_max,
-      checkpointMs: limits.checkpoint_ms,
+      checkpointMs: failpointValue('checkpoint.ms', limits.checkpoint_ms),
       collectMs: limits.collect_ms,
-      walSegmentBytes: limits.wal_segment_bytes,
+      walSegmentBytes: failpointValue('segment.bytes', limits.wal_segment_bytes),
       blobGraceMs: limits.blob_grace_ms,
       historyBytesMax: limits.history_bytes_max,
       historyMsMax: limits.history_ms_max,
@@ -375,6 +376,7 @@ export class Engine {
         random: this.#random,
         proposer: this.#writer.proposerFor(lane),
         replication: this.#writer.replicationFor(lane),
+        fill: this.member?.fill,
         leaseTable: lane.machine.leases,
       },
       lane.revision,
@@ -401,8 +403,10 @@ export class Engine {
 
   async #save(): Promise<void> {
     for (const lane of this.#lanes.values()) if (!lane.isSaved && !lane.isInstalling) await lane.save()
+    failpoint('cut.before')
     this.#writer.beforeCut()
     await this.#wal.cut(this.#writer.firstNeeded() - 1)
+    failpoint('cut.after')
   }
 
   async #collect(): Promise<Collected> {
@@ -414,6 +418,8 @@ export class Engine {
       while (!this.#stop.signal.aborted && (await lane.tree.collect(limits.collect_nodes_max)) > 0)
         await this.#saving?.catch(() => undefined)
     }
+    // What is agreed on and not applied here yet names chunks too: it is applied before roots are read.
+    await this.member?.linearizeAll('storage.collect')
     return collectBlobs({
       store: this.#blobs,
       pins: this.#pins,

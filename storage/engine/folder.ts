@@ -25,8 +25,9 @@ import {
   accessSync,
   writeSync,
 } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { NineError, isNineError, type ErrorKind } from '../../namespace/errors.ts'
+import { failpoint, hasFailpoints } from '../../namespace/failpoint.ts'
 
 const format_version = 1
 const op = 'storage.open'
@@ -126,13 +127,20 @@ export function writeDurably(file: string, text: string): void {
   } finally {
     closeSync(fd)
   }
+  if (hasFailpoints) passFile(file, 'before')
   renameSync(next, file)
+  if (hasFailpoints) passFile(file, 'after')
   const folder = openSync(dirname(file), 'r')
   try {
     fsyncSync(folder)
   } finally {
     closeSync(folder)
   }
+}
+
+function passFile(file: string, when: 'before' | 'after'): void {
+  const name = basename(file)
+  if (name === 'stores.json' || name === 'cluster.json') failpoint(`${name}.${when}`)
 }
 
 /** With its parents, each made by itself: making them recursively calls a read-only file system a missing folder, and never ends below /proc. */

@@ -7,8 +7,9 @@
  *    all of it, and opening the folder applies it to what was saved before.
  */
 import { NineError } from '../../namespace/errors.ts'
+import { failpoint } from '../../namespace/failpoint.ts'
 import type { Machine } from '../apply/machine.ts'
-import type { Entry, Outcome, Revision } from '../model.ts'
+import type { Entry, Outcome } from '../model.ts'
 import type { Store } from '../store/store.ts'
 import type { Tree } from '../tree/tree.ts'
 
@@ -36,8 +37,6 @@ export class Lane {
   rows: LaneRows | undefined
   /** A snapshot is taking the place of its state: nothing of it is saved or collected until it has. */
   isInstalling = false
-  /** Told of what each entry changed. */
-  onRevision: ((revision: Revision) => void) | undefined
   /** Index of the next entry proposed. */
   nextIndex: number
   appliedIndex: number
@@ -87,7 +86,6 @@ export class Lane {
       if (revision !== undefined) {
         this.revision = revision.revision
         this.tree.history.append(revision)
-        this.onRevision?.(revision)
       }
       this.store?.applied(applied)
       return outcome
@@ -115,6 +113,7 @@ export class Lane {
     const before = this.firstUnsaved
     if (this.isSaved) return
     if (this.#failure !== undefined) throw this.#failure // N3
+    failpoint('checkpoint.before')
     this.firstUnsaved = Infinity
     try {
       // All of it is taken in one turn: A4 of apply/machine.ts.
@@ -122,6 +121,7 @@ export class Lane {
       const meta = [...this.machine.exportChanged(), ...log, ...(this.rows?.export() ?? [])]
       const { appliedIndex, revision } = this
       await this.tree.checkpoint({ appliedIndex, revision, meta })
+      failpoint('checkpoint.committed')
       this.machine.exportSaved()
       this.rows?.saved(appliedIndex)
     } catch (error) {

@@ -9,13 +9,14 @@
  */
 import type { Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
+import { failpointValue, hasFailpoints } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Random } from '../../namespace/random.ts'
 import type { Principal } from '../../namespace/rights.ts'
 import { Driver, type Inbound } from '../../raft/index.ts'
 import { aloneEntry } from '../apply/entry.ts'
 import { FetchingBlobs } from '../blob/fetching.ts'
-import { BlobFill, type FillStatus } from '../blob/fill.ts'
+import { BlobFill } from '../blob/fill.ts'
 import type { BlobStore } from '../blob/store.ts'
 import type { StoreRow } from '../engine/folder.ts'
 import type { Lane } from '../engine/lane.ts'
@@ -25,6 +26,7 @@ import type { Environment } from '../tree/environment.ts'
 import { GroupLog } from '../wal/group-log.ts'
 import type { RecoveredGroup } from '../wal/group-recovery.ts'
 import type { Wal } from '../wal/wal.ts'
+import { failingInbound, failingTransport } from './failing-messages.ts'
 import { OwnClient } from './own-client.ts'
 import type { Peers } from './peers.ts'
 import type { PendingCommand } from './pending.ts'
@@ -63,6 +65,7 @@ export class Member implements Writer {
   readonly transfers: Transfers
   readonly #options: MemberOptions
   readonly #parts: MemberParts
+  readonly #keptEntriesMax: number
   readonly #log = new GroupLog()
   readonly #driver: Driver<PendingCommand>
   readonly #ownClient: OwnClient
@@ -85,6 +88,7 @@ export class Member implements Writer {
   constructor(options: MemberOptions, parts: MemberParts) {
     const { id, life, peers } = options
     this.#options = options
+    this.#keptEntriesMax = options.keptEntriesMax ?? failpointValue('kept.entries', limits.raft_kept_entries_max)
     this.#parts = parts
     this.#ownClient = new OwnClient(parts.clock, parts.random)
     this.transfers = new Transfers({ ...parts, lane: (group) => this.#lanes.get(group) })
@@ -92,7 +96,7 @@ export class Member implements Writer {
       id,
       life,
       storage: this.#log,
-      transport: peers,
+      transport: hasFailpoints ? failingTransport(peers) : peers,
       host: { defer: setImmediate, random: () => parts.random.fraction() },
       options: {
         election_ticks: limits.raft_election_ticks,
@@ -109,11 +113,11 @@ export class Member implements Writer {
       campaign_soon_ticks: limits.raft_campaign_soon_ticks,
       apply_entries_max: limits.raft_apply_entries_max,
       apply_bytes_max: limits.raft_apply_bytes_max,
-      keep_entries_max: options.keptEntriesMax ?? limits.raft_kept_entries_max,
+      keep_entries_max: this.#keptEntriesMax,
       keep_bytes_max: limits.raft_kept_bytes_max,
       dropped: (from, what) => parts.warn(new NineError({ kind: 'invalid', op: 'raft.receive', message: `${from} sent ${what}` })),
     })
-    this.inbound = this.#driver
+    this.inbound = hasFailpoints ? failingInbound(this.#driver) : this.#driver
   }
 
   get durable(): (lsn: number) => void {
@@ -147,9 +151,16 @@ export class Member implements Writer {
     return this.#blobs!.files
   }
 
-  /** How far this node is with chunks that it lacks. */
-  get fill(): FillStatus {
-    return this.#fill!.status
+  /** Fetches the chunks that this node lacks. */
+  get fill(): BlobFill {
+    return this.#fill!
+  }
+
+  /** Resolves when every store here shows all that was agreed on before the call. @throws NineError `unavailable`, `deadline` */
+  async linearizeAll(op: string): Promise<void> {
+    const deadline = this.#parts.clock.monotonic() + limits.replica_collect_wait_ms
+    const context = { principal: { name: '', groups: [] }, deadline }
+    await Promise.all([...this.#replicas.values()].map((replica) => replica.linearize(context, op, '')))
   }
 
   /** All other members of this node's groups. */
@@ -170,7 +181,6 @@ export class Member implements Writer {
     const place = new Place(lane.appliedIndex, row.voters ?? [])
     place.import(meta, row.name)
     lane.rows = place
-    lane.onRevision = (revision) => this.#fill!.applied(revision)
     this.#lanes.set(lane.group, lane)
     this.#places.set(lane.group, place)
   }
@@ -184,7 +194,7 @@ export class Member implements Writer {
         return [group, { appliedIndex, hard, hardLsn }]
       }),
     )
-    const recovered = this.#log.recover(wal, checkpoints, aloneEntry, limits.raft_kept_entries_max)
+    const recovered = this.#log.recover(wal, checkpoints, aloneEntry, this.#keptEntriesMax)
     for (const group of recovered.keys()) {
       if (lanes.has(group)) continue
       const message = `the log has entries of store ${group}, which stores.json does not list`
@@ -222,7 +232,6 @@ export class Member implements Writer {
       install: async (meta) => {
         await install(meta, place.replace(meta))
         place.installed(meta.index)
-        this.#fill!.scan()
       },
       progressed: this.#progressed,
     })

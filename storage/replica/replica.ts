@@ -11,6 +11,7 @@
 import type { Clock } from '../../namespace/clock.ts'
 import type { Context } from '../../namespace/context.ts'
 import { isNineError, NineError } from '../../namespace/errors.ts'
+import { failpoint } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Entry as LogEntry, Fate, Group, SnapshotMeta, StateMachine, Status } from '../../raft/index.ts'
 import { decodeData, encodeData } from '../apply/entry.ts'
@@ -166,6 +167,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     return new Promise((resolve, reject) => {
       const entry: OpenEntry = decodeData(data, this.lane.group, 0, 0)
       if (!this.#isLeading) throw notLeader()
+      failpoint('propose.received')
       const context: Context = { principal: { name: entry.actor, groups: entry.groups }, deadline }
       const now = this.#clock.monotonic()
       const answered = (): void => resolve()
@@ -200,6 +202,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
       this.#end(pending, () => pending.refuse(asError(error)))
       return
     }
+    failpoint('propose.taken')
     pending.goOut()
     this.#group!.propose(data, pending)
   }
@@ -215,6 +218,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     }
     this.#expect(pending)
     pending.goOut()
+    failpoint('propose.forward')
     this.#parts.peers.request(leader, this.lane.group, 'propose', data, pending).then(undefined, (error: unknown) => {
       if (!this.#commands.has(pending)) return
       const refusal = asError(error)
@@ -279,7 +283,9 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
       proposal.entry.index = index
       entry = proposal.entry
     }
+    failpoint('apply.before')
     const outcome = lane.apply(entry, this.#parts.logEnd())
+    failpoint('apply.after')
     this.#advance(logEntry)
     if (proposal !== undefined) this.#answer(proposal, outcome)
     if (this.#forwarded.size > 0 && entry.client !== undefined) {
@@ -288,13 +294,16 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
       this.#forwarded.delete(key)
       for (; twin !== undefined; twin = twin.twin) this.#answer(twin, outcome)
     }
+    failpoint('apply.answered')
     this.#parts.progressed()
   }
 
   #advance({ term, configuration }: LogEntry): void {
     const { place } = this.#parts
     place.term = term
-    if (configuration !== null) place.configuration = configuration
+    if (configuration === null) return
+    place.configuration = configuration
+    failpoint('configuration.applied')
   }
 
   #answer(pending: PendingCommand, outcome: Outcome): void {

@@ -6,9 +6,10 @@
  */
 import type { Context } from '../../namespace/context.ts'
 import { isNineError, NineError } from '../../namespace/errors.ts'
+import { failpoint } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Configuration } from '../../raft/index.ts'
-import { chunksOf, type ChunkSource } from '../blob/chunk-tree.ts'
+import { chunksBeyond, type ChunkSource } from '../blob/chunk-tree.ts'
 import type { ChunkHash } from '../blob/store.ts'
 import type { BlobRef } from '../model.ts'
 import type { Peers, RequestOptions } from './peers.ts'
@@ -33,17 +34,13 @@ export async function spreadChunks(
 ): Promise<void> {
   const others = [...new Set([...configuration.voters, ...configuration.outgoing])].filter((id) => id !== self)
   if (others.length === 0) return
-  const known = new Set<ChunkHash>()
-  if (base !== undefined) for await (const hash of chunksOf(blobs, base)) known.add(hash)
-  const hashes: ChunkHash[] = []
-  for await (const hash of chunksOf(blobs, blob)) {
-    if (known.has(hash)) continue
-    known.add(hash)
-    hashes.push(hash)
-  }
-  if (hashes.length === 0) return
+  // A chunk that stands at several places is pushed once.
+  const hashes = new Set<ChunkHash>()
+  for await (const { hash } of chunksBeyond(blobs, blob, base)) hashes.add(hash)
+  if (hashes.size === 0) return
   const deadline = context.deadline === Infinity ? now + limits.replica_wait_ms_max : context.deadline
-  await majority(configuration, self, others, (to) => push(peers, to, hashes, { deadline, signal: context.signal }))
+  await majority(configuration, self, others, (to) => push(peers, to, [...hashes], { deadline, signal: context.signal }))
+  failpoint('chunks.spread')
 }
 
 async function push(peers: Peers, to: string, hashes: readonly ChunkHash[], options: RequestOptions): Promise<void> {

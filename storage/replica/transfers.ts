@@ -15,6 +15,7 @@ import { open, rename, rm, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
+import { failpoint } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Random } from '../../namespace/random.ts'
 import type { Configuration, Install, SnapshotMeta } from '../../raft/index.ts'
@@ -104,6 +105,7 @@ export class Transfers {
     if (lane.isInstalling) throw new NineError({ kind: 'unavailable', op, message: `store ${row.name} is being replaced` })
     this.#sending.set(group, lane.appliedIndex) // T3
     await lane.save()
+    failpoint('snapshot.write.before')
     const path = join(this.#dir, `out-${group}-${lane.appliedIndex}.snap`)
     const { id: store, incarnation, name, owner } = row
     const { header, bytes } = await writeSnapshotFile(lane.tree, { store, incarnation, name, owner, group }, path, {
@@ -115,6 +117,7 @@ export class Transfers {
       isDurable: false, // gone after a crash, as who reads it is
       clock: this.#parts.clock,
     })
+    failpoint('snapshot.write.after')
     const meta = { index: header.index, term: header.term, configuration: JSON.parse(header.configuration.toString()) as Configuration }
     this.#sending.set(group, meta.index)
     return { id: `${meta.index}-${meta.term}-${this.#parts.random.id()}`, meta, size: bytes, path, readers: 0 }
@@ -151,8 +154,10 @@ export class Transfers {
   /** T1 */
   async #received(group: number, { meta }: TransferredSnapshot, part: string): Promise<void> {
     const path = this.#pathOf(group, meta)
+    failpoint('snapshot.finish')
     await rename(part, path)
     await this.#load(group, meta, path)
+    failpoint('snapshot.received')
   }
 
   async #load(group: number, meta: SnapshotMeta, path: string): Promise<Ready> {
@@ -192,14 +197,17 @@ export class Transfers {
     let ready = this.#ready.get(group)
     if (ready?.meta.index !== meta.index || ready.meta.term !== meta.term) ready = await this.#load(group, meta, this.#pathOf(group, meta))
     this.#ready.delete(group)
+    failpoint('install.before')
     lane.isInstalling = true
     try {
       await installSnapshot(lane, ready.loaded, { meta: rows })
     } finally {
       lane.isInstalling = false
     }
+    failpoint('install.taken')
     lane.store?.replaced(lane.tree, lane.machine.leases, lane.revision)
     await rm(ready.path, { force: true })
+    failpoint('install.done')
   }
 
   async close(): Promise<void> {
@@ -238,6 +246,7 @@ export class OutgoingSource implements TransferredSnapshot {
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {
+    failpoint('snapshot.send')
     const bytes = Buffer.allocUnsafeSlow(Math.min(length, this.size - offset))
     for (let done = 0; done < bytes.length;) {
       const { bytesRead } = await this.#file.read(bytes, done, bytes.length - done, offset + done)
@@ -272,6 +281,7 @@ export class IncomingSink {
   async write(bytes: Uint8Array): Promise<void> {
     try {
       await this.#file.appendFile(bytes)
+      failpoint('snapshot.part')
       this.offset += bytes.length
       this.#unsynced += bytes.length
       // So that what the disk has to do at the end is little.

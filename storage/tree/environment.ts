@@ -9,6 +9,7 @@ import { mkdirSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import { open, type RootDatabase } from 'lmdb'
 import { NineError, type ErrorKind } from '../../namespace/errors.ts'
+import { failpoint } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import { folderError } from '../engine/folder.ts'
 import { checkDatabaseFile } from './database-file.ts'
@@ -207,6 +208,7 @@ export class Environment {
   async #write(puts: () => void): Promise<void> {
     if (this.#isClosed) throw new NineError({ kind: 'unavailable', op: 'tree.write', message: 'the database is closed' })
     try {
+      failpoint('tree.write')
       await this.#root.batch(puts)
     } catch (error) {
       throw this.#writeError(await reasonOf(error))

@@ -10,6 +10,7 @@
  * R4 History is on stable storage up to a revision before the tree is at it.
  */
 import { NineError } from '../../namespace/errors.ts'
+import { failpoint } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Micros } from '../../namespace/stat.ts'
 import { openHistory, type History } from '../history/history.ts'
@@ -196,6 +197,7 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
     this.#firstActiveIno = this.nextIno
     try {
       await this.history.sync() // R4
+      failpoint('checkpoint.synced')
       const flush = await encodeFlush(this.#tables, this.#slot, frozen, meta, pending, this.apartOver)
       if (flush.hasTombs) this.#mayHaveTombs = true
       await this.#environment.write(flush.run)

@@ -22,6 +22,7 @@ import {
 } from 'node:fs'
 import { rename, unlink, write, writeSync } from 'node:fs'
 import { promisify } from 'node:util'
+import { failpoint, failpointLater, hasFailpoints } from '../../namespace/failpoint.ts'
 
 export interface WalFile {
   readonly size: number
@@ -101,7 +102,8 @@ class NodeFile implements WalFile {
     return at
   }
 
-  write(bytes: Uint8Array, position: number): Promise<void> {
+  async write(bytes: Uint8Array, position: number): Promise<void> {
+    if (hasFailpoints) await failpointLater('wal.fill')
     return new Promise((resolve, reject) => {
       this.#writeFrom(bytes, 0, position, (error) => (error === null ? resolve() : reject(error)))
     })
@@ -112,17 +114,34 @@ class NodeFile implements WalFile {
   }
 
   writeDurable(bytes: Uint8Array, position: number, done: (error: Error | null) => void): void {
+    if (hasFailpoints) this.#writeAmongFailpoints(bytes, position).then(() => done(null), done)
+    else this.#writeDurable(bytes, position, done)
+  }
+
+  #writeDurable(bytes: Uint8Array, position: number, done: (error: Error | null) => void): void {
     if (durableByFlag) return this.#writeFrom(bytes, 0, position, done)
     this.#writeFrom(bytes, 0, position, (error) => (error === null ? fdatasync(this.#fd, done) : done(error)))
   }
 
   writeDurableSync(bytes: Uint8Array, position: number): void {
+    failpoint('wal.write')
     for (let at = 0; at < bytes.length;) at += writeSync(this.#fd, bytes, at, bytes.length - at, position + at)
     if (!durableByFlag) fdatasyncSync(this.#fd)
+    failpoint('wal.sync')
   }
 
   close(): void {
     closeSync(this.#fd)
+  }
+
+  async #writeAmongFailpoints(bytes: Uint8Array, position: number): Promise<void> {
+    const write = (part: Uint8Array): Promise<void> =>
+      new Promise((resolve, reject) => this.#writeDurable(part, position, (error) => (error === null ? resolve() : reject(error))))
+    await failpointLater('wal.write')
+    await write(bytes.subarray(0, bytes.length >> 1))
+    await failpointLater('wal.write.half')
+    await write(bytes)
+    await failpointLater('wal.sync')
   }
 
   /** A disk that is nearly full, or a signal, can make one write(2) take less than all. */

@@ -13,6 +13,7 @@
  * L5 The log may be cut up to `firstNeeded`, never further.
  */
 import { NineError, isNineError, toNineError } from '../../namespace/errors.ts'
+import { failpoint, hasFailpoints } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Entry, HardState, Persist, SnapshotMeta } from '../../raft/model.ts'
 import type { GroupId, LogStorage } from '../../raft/driver/ports.ts'
@@ -222,6 +223,7 @@ export class GroupLog implements LogStorage {
     done: (error?: unknown) => void,
   ): void {
     const error = this.#failure ?? needs.refusal(hard, install, entries, again)
+    if (hasFailpoints) passWrite(hard, entries, 'before')
     const write: Write = { needs, hard, install, entries, again, done, given: 0, firstLsn: 0, lastLsn: 0, error }
     this.#writes.push(write)
     if (this.#given < this.#writes.length - 1 || this.#stopRetry !== undefined) {
@@ -289,7 +291,9 @@ export class GroupLog implements LogStorage {
       const write = this.#writes[this.#head]!
       if (write.error === undefined) {
         if (write.lastLsn > durableLsn) break
+        if (hasFailpoints) passWrite(write.hard, write.entries, 'after')
         account(write)
+        failpoint('log.done')
       }
       this.#head++
       if (write.error === undefined) write.done()
@@ -336,6 +340,11 @@ export class GroupLog implements LogStorage {
 }
 
 const op = 'wal.write'
+
+function passWrite(hard: HardState | null, entries: readonly Entry[], when: 'before' | 'after'): void {
+  if (hard !== null) failpoint(`vote.${when}`)
+  if (entries.some(({ configuration }) => configuration !== null)) failpoint(`configuration.${when}`)
+}
 
 function account({ needs, hard, install, entries, again, firstLsn }: Write): void {
   if (hard !== null) needs.hardDurable(hard, firstLsn)

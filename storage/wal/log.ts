@@ -7,6 +7,7 @@
  */
 import { systemClock, type Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
+import { failpoint } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import { nodeFiles, type WalFile, type WalFiles } from './files.ts'
 import { FrameBuffer, frame_header_bytes, record_header_bytes } from './frame.ts'
@@ -287,6 +288,7 @@ export class WalLog implements Wal {
     this.#file = file
     this.#segments.push({ number, capacity, firstLsn: frame.lsn, lastLsn: frame.lsn - 1 })
     this.#end = segment_header_bytes
+    failpoint('wal.rolled')
     this.#write(frame)
   }
 
@@ -294,6 +296,7 @@ export class WalLog implements Wal {
     const bytes = frame.finish(this.#segments.at(-1)!.number, this.#firstSegment, this.#end)
     const started = this.#clock.monotonic()
     this.#busy = true
+    failpoint('wal.frame.before')
     if (!this.#pace.mayBlock(frame.count)) {
       this.#file.writeDurable(bytes, this.#end, (error) => this.#written(frame, started, error))
       return
@@ -313,6 +316,7 @@ export class WalLog implements Wal {
       this.#writeFailed(frame, error)
       return
     }
+    failpoint('wal.frame.after')
     this.#busy = false
     this.#pace.note(frame.count, this.#clock.monotonic() - started)
     const segment = this.#segments.at(-1)!
@@ -446,6 +450,7 @@ export class WalLog implements Wal {
       this.#firstSegment = before
       throw error
     }
+    failpoint('cut.durable')
     // recovery.ts R2: the cut is durable, now the files can go.
     for (const { number, capacity } of this.#segments.splice(0, keep)) {
       try {
