@@ -38,6 +38,8 @@ export class ChaosClient {
   readonly parts: ClientParts
   /** What no node may ever answer. */
   readonly problems: string[] = []
+  /** Strict requests that were answered, refusals included. */
+  answered = 0
   readonly #known = new Map<Key, At>()
   #position: Position | undefined
   #count = 0
@@ -61,6 +63,7 @@ export class ChaosClient {
     const begun = recorder.invoke(name, request, `${name}@${node.name}.${life}`)
     try {
       const result = await this.#perform(request, timeoutMs)
+      if (request.do !== 'stale') this.answered++
       // Which run answered is known only when there was one.
       if (node.life === life) begun.complete(result)
       else begun.complete(result, null)

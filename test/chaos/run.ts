@@ -31,6 +31,7 @@ export interface Played {
 }
 
 const heal_ms_max = 10_000
+const progress_ms_max = 20_000
 /** Over all nodes, and at least at each. */
 const clients_min = 6
 const clients_a_node_min = 2
@@ -115,7 +116,7 @@ export class ChaosRun {
     // Told where they are awaited.
     for (const one of [asking, watching]) one.catch(() => undefined)
     try {
-      await scenario.run(this.#chaos(random))
+      await scenario.run(this.#chaos(random, clients))
       const healedMs = await this.#heal(clients)
       stopClients.abort()
       await asking
@@ -145,7 +146,7 @@ export class ChaosRun {
     }
   }
 
-  #chaos(random: () => number): Chaos {
+  #chaos(random: () => number, clients: readonly ChaosClient[]): Chaos {
     const pick = <T>(choices: readonly T[]): T => choices[Math.floor(random() * choices.length)]!
     return {
       cluster: this.cluster,
@@ -153,6 +154,7 @@ export class ChaosRun {
       fault: pick(['blackhole', 'stall', 'refuse']),
       pick,
       hold: (ms) => new Promise((resolve) => setTimeout(resolve, ms * (1 + random() / 2))),
+      progress: (nodes, answers) => progress(clients, nodes, answers),
       leader: () => this.#leader(),
     }
   }
@@ -217,6 +219,21 @@ export class ChaosRun {
       const { name, upTo } = watcher.story
       throw new Error([`the watch ${name} saw up to ${upTo} of ${revision} within ${heal_ms_max} ms`, ...watcher.problems].join('\n'))
     }
+  }
+}
+
+/** @throws Error when these nodes did not answer so often in time */
+async function progress(clients: readonly ChaosClient[], nodes: readonly NodeProcess[], answers: number): Promise<void> {
+  const own = clients.filter(({ parts }) => nodes.includes(parts.node))
+  const count = (): number => own.reduce((sum, { answered }) => sum + answered, 0)
+  const first = count()
+  const until = performance.now() + progress_ms_max
+  while (count() - first < answers) {
+    if (performance.now() > until) {
+      const names = nodes.map(({ name }) => name).join(', ')
+      throw new Error(`${names} answered ${count() - first} requests within ${progress_ms_max} ms, not ${answers}`)
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20))
   }
 }
 
