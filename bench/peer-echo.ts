@@ -124,7 +124,7 @@ async function listenPeer(): Promise<void> {
       receive: () =>
         Promise.resolve({ offset: 0, write: () => Promise.resolve(), finish: () => Promise.resolve(), close: () => Promise.resolve() }),
     },
-    chunks: { get: absent, put: absent, has: absent },
+    chunks: { get: absent, put: absent, touch: absent },
   })
   console.log(peer.address)
 }

@@ -137,7 +137,7 @@ async function peers(): Promise<Wire> {
     onRequest: absent,
     onCall: absent,
     snapshots: { open: () => Promise.resolve(source), receive: absent },
-    chunks: { get: absent, put: absent, has: absent },
+    chunks: { get: absent, put: absent, touch: absent },
   })
   const other = await child('peer', peer.address)
   known.address = other.address

@@ -19,7 +19,7 @@ import { prepareFolder } from '../../storage/engine/folder.ts'
 import { lockFolder } from '../../storage/engine/lock.ts'
 import type { MemberOptions } from '../../storage/replica/member.ts'
 import type { ListenAddress } from '../node/address.ts'
-import type { PeerService, PeerTls, Snapshots } from '../peer/ports.ts'
+import type { PeerService, PeerTls, Chunks, Snapshots } from '../peer/ports.ts'
 import { startPeer } from '../peer/service.ts'
 import { decode, joinQuestion, joinVerb, whoQuestion, whoVerb } from './calls.ts'
 import type { JoinAnswer, WhoAnswer } from './calls.ts'
@@ -140,9 +140,9 @@ export class Cluster {
         receive: async (group, transfer, from) => known().#snapshots().receive(group, transfer, from),
       },
       chunks: {
-        get: async (hash) => known().#engine().blobs.get(hash),
-        put: async (bytes, hash) => known().#engine().blobs.put(bytes, hash),
-        has: async (hash) => known().#engine().blobs.has(hash),
+        get: async (hash) => known().#chunks().get(hash),
+        put: async (bytes, hash) => known().#chunks().put(bytes, hash),
+        touch: async (hash) => known().#chunks().touch(hash),
       },
       clock,
       random: () => random.fraction(),
@@ -336,6 +336,11 @@ export class Cluster {
 
   #engine(): Engine {
     return this.#parts().engine
+  }
+
+  /** On this node's disk alone: asking on for what it lacks would ask whoever asks it. */
+  #chunks(): Chunks {
+    return this.#engine().member!.chunks
   }
 
   #snapshots(): Snapshots {

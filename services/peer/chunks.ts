@@ -1,5 +1,6 @@
 /**
- * Chunks of large values between members, as requests on Bulk: `chunk.missing` (hashes → those that are not there), `chunk.put` (hash and
+ * Chunks of large values between members, as requests on Bulk: `chunk.missing` (hashes → those that are not there; the others count
+ * as put now), `chunk.put` (hash and
  * bytes → nothing, when durable), `chunk.get` (hash → bytes).
  *
  * Bytes are checked against their hash where they arrive, on either side. As many requests are under way as limits.peer_bulk_window.
@@ -56,7 +57,7 @@ export async function fetchChunk(ask: Ask, hash: ChunkHash, members: readonly No
 export async function serveChunk(chunks: Chunks, verb: string, body: Buffer): Promise<Uint8Array> {
   if (verb === 'chunk.missing') {
     const missing: Buffer[] = []
-    for (const hash of hashesOf(body)) if (!(await chunks.has(hash))) missing.push(Buffer.from(hash, 'hex'))
+    for (const hash of hashesOf(body)) if (!(await chunks.touch(hash))) missing.push(Buffer.from(hash, 'hex'))
     return Buffer.concat(missing)
   }
   const hash = hashesOf(body.subarray(0, hash_bytes))[0]

@@ -50,7 +50,8 @@ export interface Chunks {
   get(hash: ChunkHash): Promise<Uint8Array>
   /** Answers when the chunk is durable. The bytes were checked against the hash. */
   put(bytes: Uint8Array, hash: ChunkHash): Promise<ChunkHash>
-  has(hash: ChunkHash): Promise<boolean>
+  /** Whether it is there; then it is as young as if it had been put now, since a change yet to come counts on it. */
+  touch(hash: ChunkHash): Promise<boolean>
 }
 
 /** Who asks on a Call. */

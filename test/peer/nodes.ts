@@ -73,7 +73,7 @@ export async function startNode(id: NodeId, changes: NodeChanges = {}): Promise<
         chunks.set(hash, Uint8Array.from(bytes))
         return hash
       },
-      has: async (hash) => chunks.has(hash),
+      touch: async (hash) => chunks.has(hash),
     },
     log: (event) => {
       events.push(event)

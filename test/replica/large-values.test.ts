@@ -78,7 +78,7 @@ describe('a large value', () => {
 /** Until it has every chunk. */
 async function filled(node: LocalNode): Promise<void> {
   for (;;) {
-    const { waiting, isScanning } = node.engine!.member!.fill
+    const { waiting, isScanning } = node.engine!.member!.fill.status
     if (waiting === 0 && !isScanning) return
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
