@@ -12,6 +12,7 @@ export function shareSession(session: Session): void {
     client: session.client,
     namespace: session.namespace,
     control: (name, value) => session.control(name, value),
+    status: () => session.status(),
     close: async () => undefined,
   }
 }
@@ -21,5 +22,6 @@ export async function openSession({ addr, tokenFile, tlsCa, timeout }: GlobalOpt
   if (shared !== undefined) return shared
   const ca = tlsCa ?? process.env['NINE_TLS_CA']
   const tls = ca === undefined ? undefined : { ca: await readFile(ca) }
-  return connect({ address: addr, tokenFile, tls, timeoutMs: timeout, clientName: 'nine' })
+  // A command is over before following a leader could pay.
+  return connect({ address: addr, tokenFile, tls, timeoutMs: timeout, clientName: 'nine', route: 'any', prefer: 'given' })
 }

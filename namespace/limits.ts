@@ -67,6 +67,19 @@ export const limits = {
   reconnect_ms_max: 10_000,
   reconnect_backoff_ms_min: 20,
   reconnect_backoff_ms_max: 2_000,
+  /** A client of several nodes: another is dialled when one has not answered by then. */
+  nodes_stagger_ms: 250,
+  /** How long connect() waits for the other nodes, to see whether all are of one cluster. */
+  nodes_check_ms: 500,
+  /** A node that refused the client for good is asked again after this. */
+  nodes_refused_ms: 30_000,
+  /** A node that knows no leader for this long is left for one that does. */
+  nodes_leaderless_ms: 2_000,
+  /** A node on whose connection nothing came for so long is asked whether it lives, and then left. */
+  nodes_ping_ms: 1_000,
+  nodes_silent_ms_max: 4_000,
+  /** Between attempts of one request that a node cannot serve now. */
+  nodes_retry_ms_max: 500,
   /** A client that changed nothing for this long takes a new identity for its next change. */
   client_idle_ms: 10 * 60 * 1000,
   /** A client whose birth is further in the future is refused: clocks of nodes may differ, not that much. */
@@ -220,6 +233,8 @@ export const limits = {
   replica_snapshot_sync_bytes: 16 * 1024 * 1024,
   /** While a snapshot is sent, so many entries behind it stay in memory for whoever gets it. */
   raft_transfer_kept_entries_max: 1_000_000,
+  /** A collection of chunks waits so long for what was agreed on to be here; then it is put off. */
+  replica_collect_wait_ms: 5_000,
   /** Chunks pushed to a peer with one call. */
   replica_push_chunks_max: 64,
   /** A tick is the unit of Raft's time. */
@@ -229,8 +244,6 @@ export const limits = {
   raft_heartbeat_ticks: 1,
   /** A group that was idle for so many ticks stops its clock. */
   raft_quiesce_ticks: 50,
-  /** Where a leader's process is known to have ended, its followers campaign after 1 to so many ticks. */
-  raft_campaign_soon_ticks: 2,
   /** What one turn of the event loop applies at most. */
   raft_apply_entries_max: 1024,
   raft_apply_bytes_max: 4 * 1024 * 1024,

@@ -103,6 +103,12 @@ export class Namespace implements Fs.FileServer {
     return this.#table.entries()
   }
 
+  /** Whether all that is found at and below `path` is the whole of `server`, with nothing mounted inside. */
+  isWhole(path: Path, server: Fs.FileServer): boolean {
+    const walked = walk(this.#table, path)
+    return walked.server === server && walked.path === rootPath && walked.union === undefined && walked.node === undefined
+  }
+
   stat(context: Context, path: Path, options?: Fs.ReadOptions): Promise<Fs.StatResult> {
     return this.#at(context, path, 'existing', options, (walked) => {
       const found = walked.server.stat(context, walked.path, options)

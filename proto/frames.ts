@@ -26,6 +26,8 @@ export const frameType = {
   credit: 0x08,
   /** Batch of the watch with this tag. */
   batch: 0x09,
+  /** What a node tells a client that asked for it: how its cluster stands. */
+  cluster: 0x0a,
 
   stat: 0x10,
   list: 0x11,

@@ -1,4 +1,4 @@
-/** connect(): a session with a node, found as the `nine` command finds it. */
+/** connect(): a session with a node, or with a cluster through its nodes, found as the `nine` command finds it. */
 import { readFile } from 'node:fs/promises'
 import { NineError } from '../namespace/errors.ts'
 import type { FileServer } from '../namespace/file-server.ts'
@@ -6,12 +6,24 @@ import { parsePath } from '../namespace/path.ts'
 import { connectRemote } from '../namespace/remote/connect.ts'
 import type { Offer, RemoteSession, ServiceOffer } from '../namespace/remote/connect.ts'
 import { defaultAddresses, defaultTokenFile } from '../services/node/defaults.ts'
+import type { NodesStatus } from '../namespace/remote/nodes.ts'
 import { Client } from './client-api.ts'
 import type { MountOptions, NamespaceControl, NamespaceEntry, Session } from './session.ts'
 
 export interface ConnectOptions {
-  /** gRPC address of the node, `HOST:PORT`. Default NINE_ADDR, else 127.0.0.1:9581. */
+  /** gRPC address of the node, `HOST:PORT`, or of several with commas between. Default NINE_ADDR, else 127.0.0.1:9581. */
   readonly address?: string | undefined
+  /** The same of several nodes of one cluster; instead of `address`. */
+  readonly addresses?: readonly string[] | undefined
+  /**
+   * Of several nodes: `leader` (default) sends changes and linearizable reads of what all nodes have to the node that leads, and follows it;
+   * `any` sends all to the node at hand, which asks the leader.
+   */
+  readonly route?: 'leader' | 'any' | undefined
+  /** Of several nodes: which one is the home. `any` (default) of those that answer, or the first in `given` order. */
+  readonly prefer?: 'any' | 'given' | undefined
+  /** Of several nodes: stale reads never show less than this session has changed and been shown. Default false. */
+  readonly monotonic?: boolean | undefined
   /** Bearer token. Default the text of `tokenFile`. */
   readonly token?: string | undefined
   /** Default NINE_TOKEN_FILE, else that of the node in the default folder. */
@@ -27,8 +39,9 @@ export interface ConnectOptions {
 }
 
 /**
- * Connect to a node. The connection is made again when it breaks.
- * @throws NineError `unavailable` when no node answers, `unauthenticated` for a token that is missing or wrong
+ * Connect to a node, or to several nodes of one cluster. The connection is made again when it breaks, with any node that answers.
+ * @throws NineError `unavailable` when no node answers, `unauthenticated` for a token that is missing or wrong, `invalid` for addresses
+ *   that are none, are given twice, or are of nodes of two clusters
  */
 export async function connect(options: ConnectOptions = {}): Promise<Session> {
   return new ConnectedSession(await openRemote(options), options.timeoutMs)
@@ -37,7 +50,10 @@ export async function connect(options: ConnectOptions = {}): Promise<Session> {
 export async function openRemote(options: ConnectOptions): Promise<RemoteSession> {
   const token = options.token ?? (await readToken(options.tokenFile ?? process.env['NINE_TOKEN_FILE'] ?? defaultTokenFile()))
   return connectRemote({
-    address: options.address ?? process.env['NINE_ADDR'] ?? defaultAddresses.grpc,
+    address: options.addresses ?? listOf(options.address ?? process.env['NINE_ADDR'] ?? defaultAddresses.grpc),
+    route: options.route,
+    isInOrder: options.prefer === 'given',
+    isMonotonic: options.monotonic,
     token,
     tls: options.tls,
     transport: options.transport,
@@ -64,6 +80,8 @@ export class ConnectedSession implements Session {
   offer(offer: ServiceOffer, server: FileServer): Promise<Offer> {
     return this.#remote.offer(offer, server)
   }
+
+  readonly status = (): NodesStatus => this.#remote.status()
 
   readonly close = (): Promise<void> => this.#remote.close()
 }
@@ -98,6 +116,11 @@ class RemoteNamespaceControl implements NamespaceControl {
 
 function requestOf(source: string, path: string, { order = 'replace', create = false }: MountOptions = {}) {
   return { source, path: parsePath(path), order, create }
+}
+
+/** `A,B,C` */
+function listOf(text: string): string[] {
+  return text.split(',').map((address) => address.trim())
 }
 
 async function readToken(file: string): Promise<string> {

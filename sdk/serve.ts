@@ -9,6 +9,7 @@ import { limits } from '../namespace/limits.ts'
 import { Namespace } from '../namespace/namespace.ts'
 import { joinName, parsePath, rootPath } from '../namespace/path.ts'
 import type { Offer } from '../namespace/remote/connect.ts'
+import type { NodesStatus } from '../namespace/remote/nodes.ts'
 import { serveTable } from '../namespace/serve/table-server.ts'
 import { ConnectedSession, openRemote } from './connect.ts'
 import type { ConnectOptions } from './connect.ts'
@@ -94,6 +95,8 @@ class Serving implements ServingSession {
   }
 
   readonly control = (name: string, value: unknown): Promise<unknown> => this.#session.control(name, value)
+
+  readonly status = (): NodesStatus => this.#session.status()
 
   readonly withdraw = async (): Promise<void> => {
     clearTimeout(this.#timer)

@@ -1,4 +1,5 @@
 /** What connect() gives: a client on the session's namespace, the means to change that namespace, and the end of it. */
+import type { NodesStatus } from '../namespace/remote/nodes.ts'
 import type { Client } from './client-api.ts'
 
 /** Its functions may be taken out of it: `const { client, close } = await connect()`. */
@@ -7,6 +8,8 @@ export interface Session {
   readonly namespace: NamespaceControl
   /** A request to the node that is no file operation, for example `token.create`. */
   readonly control: (name: string, value: unknown) => Promise<unknown>
+  /** Its connections: which node is used for what, and why one was left. */
+  readonly status: () => NodesStatus
   readonly close: () => Promise<void>
 }
 

@@ -1,8 +1,10 @@
 /**
- * connectRemote: what a program holds of a node: its namespace as a FileServer, session control, and the services it offers there.
+ * connectRemote: what a program holds of a node, or of a cluster through its nodes: its namespace as a FileServer, session control, and
+ * the services it offers there.
  *
  * N1 What makes the session what it is (its binds and mounts, the services it offers) is done again on every new connection, in
  *    the order it was first done, before anything else is asked.
+ * N2 A client of several nodes is at home at one, and goes to another when that one is lost, leaves or cannot serve: see nodes.ts.
  */
 import { systemClock } from '../clock.ts'
 import type { Clock } from '../clock.ts'
@@ -23,16 +25,25 @@ import {
 } from '../wire/control.ts'
 import type { BindRequest, RegisterRequest, UnmountRequest } from '../wire/control.ts'
 import type { Messages } from '../wire/operation.ts'
-import { dial } from './dial.ts'
+import { dial, parseAddress } from './dial.ts'
 import type { DialTls } from './dial.ts'
 import { beginSession } from './handshake.ts'
 import { Link } from './link.ts'
-import type { SessionPeer } from './peer.ts'
+import { MonotonicCaller } from './monotonic.ts'
+import { Nodes } from './nodes.ts'
+import type { NodesStatus } from './nodes.ts'
+import type { Patience, SessionPeer } from './peer.ts'
 import { RemoteFileServer } from './remote-file-server.ts'
 
 export interface ConnectOptions {
-  /** `HOST:PORT` of the node's gRPC address. */
-  readonly address: string
+  /** `HOST:PORT` of the node's gRPC address, or of several nodes of one cluster. */
+  readonly address: string | readonly string[]
+  /** Of several: whether changes and linearizable reads go to the node that leads (default), or all to the one at hand. */
+  readonly route?: 'leader' | 'any' | undefined
+  /** Of several: the home is the first in this order that answers. Default: any. */
+  readonly isInOrder?: boolean | undefined
+  /** Of several: a stale read shows at least what this client has changed and been shown before. Default: what its node has. */
+  readonly isMonotonic?: boolean | undefined
   /** Bearer token, or where to get it on each connection. */
   readonly token?: string | (() => string | Promise<string>) | undefined
   readonly tls?: DialTls | undefined
@@ -67,6 +78,8 @@ export interface RemoteSession {
   readonly principal: Principal
   /** What the node calls itself. */
   readonly node: string
+  /** Its connections. */
+  status(): NodesStatus
   bind(request: BindRequest): Promise<void>
   mount(request: BindRequest): Promise<void>
   unmount(request: UnmountRequest): Promise<void>
@@ -81,7 +94,10 @@ export interface RemoteSession {
   close(): Promise<void>
 }
 
-/** @throws NineError `unavailable`, `unauthenticated`, `invalid` for an address that is none */
+/**
+ * @throws NineError `unavailable`, `unauthenticated`; `invalid` for an address that is none, none at all, one that is given twice, and
+ *   nodes of two clusters
+ */
 export async function connectRemote(options: ConnectOptions): Promise<RemoteSession> {
   const session = new LinkedSession(options)
   await session.connect()
@@ -95,39 +111,64 @@ interface Step {
   redo(peer: SessionPeer): Promise<void>
 }
 
-const keep_ms = 1_000
+const patience: Patience = { pingMs: limits.nodes_ping_ms, silentMs: limits.nodes_silent_ms_max }
 
 class LinkedSession implements RemoteSession {
   readonly server: FileServer
   readonly #link: Link
-  readonly #clock: Clock
+  readonly #nodes: Nodes
+  readonly #isChecked: boolean
   #steps: Step[] = []
   readonly #targets = new Set<number>()
   #lastTarget = 0
-  #timer: NodeJS.Timeout | undefined
 
   constructor(options: ConnectOptions) {
     const clock = options.clock ?? systemClock
-    this.#clock = clock
+    const random = options.random ?? Math.random
+    const addresses = addressesOf(options.address)
+    const isMany = addresses.length > 1
+    const isFollowing = isMany && options.route !== 'any'
+    const nodes = new Nodes({
+      clock,
+      random,
+      addresses,
+      isFollowing,
+      isInOrder: options.isInOrder === true,
+      begin: async (address, client, events) => {
+        const token = typeof options.token === 'function' ? await options.token() : (options.token ?? '')
+        const stream = await dial({ address, tls: options.tls, transport: options.transport, token })
+        const { onGoaway, onClosed, onCluster } = events
+        const several = isMany ? { onCluster, patience } : {}
+        return beginSession(stream, { clock, token, name: options.name ?? 'ninefold', client, ...several, onGoaway, onClosed })
+      },
+    })
+    this.#nodes = nodes
+    this.#isChecked = isFollowing
     this.#link = new Link({
       clock,
-      random: options.random ?? Math.random,
-      open: async (before, events) => {
-        const token = typeof options.token === 'function' ? await options.token() : (options.token ?? '')
-        const stream = await dial({ address: options.address, tls: options.tls, transport: options.transport, token })
-        return beginSession(stream, { clock, token, name: options.name ?? 'ninefold', client: before?.client, ...events })
-      },
+      random,
+      open: (events) => nodes.openHome(events),
       restore: async (peer) => {
         for (const step of this.#steps) await step.redo(peer) // N1
       },
+      router: isMany ? nodes : undefined,
     })
-    this.server = new RemoteFileServer(this.#link)
+    this.server = new RemoteFileServer(isMany && options.isMonotonic === true ? new MonotonicCaller(this.#link, nodes) : this.#link)
   }
 
   async connect(): Promise<void> {
-    await this.#link.connect()
-    this.#timer = setInterval(() => this.#link.peer?.tick(this.#clock.monotonic()), keep_ms)
-    this.#timer.unref()
+    try {
+      await this.#link.connect()
+      this.#nodes.start()
+      if (this.#isChecked) await this.#nodes.check(limits.nodes_check_ms)
+    } catch (error) {
+      await this.close()
+      throw error
+    }
+  }
+
+  status(): NodesStatus {
+    return this.#nodes.status
   }
 
   get principal(): Principal {
@@ -198,8 +239,8 @@ class LinkedSession implements RemoteSession {
   }
 
   async close(): Promise<void> {
-    clearInterval(this.#timer)
     this.#link.close()
+    this.#nodes.close()
   }
 
   async #register(peer: SessionPeer, request: RegisterRequest, server: FileServer): Promise<string> {
@@ -226,3 +267,22 @@ class LinkedSession implements RemoteSession {
 }
 
 const noExtra = { seq: 0, settled: 0, client: undefined, target: 0 }
+
+/** @throws NineError `invalid` */
+function addressesOf(given: string | readonly string[]): readonly string[] {
+  const addresses = typeof given === 'string' ? [given] : given
+  const op = 'remote.connect'
+  if (addresses.length === 0) throw new NineError({ kind: 'invalid', op, message: 'no address of a node is given' })
+  if (addresses.length > limits.cluster_nodes_max) {
+    throw new NineError({
+      kind: 'invalid',
+      op,
+      message: `${addresses.length} addresses are given: a cluster has at most ${limits.cluster_nodes_max} nodes`,
+    })
+  }
+  for (const [index, address] of addresses.entries()) {
+    parseAddress(address)
+    if (addresses.indexOf(address) !== index) throw new NineError({ kind: 'invalid', op, message: `${address} is given twice` })
+  }
+  return addresses
+}

@@ -14,11 +14,13 @@ import { limits } from '../limits.ts'
 import type { Principal } from '../rights.ts'
 import type { SessionControl } from '../wire/control.ts'
 import { readError, writeError } from '../wire/fields.ts'
-import { ownLimits, protocolVersion, readHello, readWelcome, writeHello, writeWelcome } from '../wire/session.ts'
-import type { ClientName, Hello, Welcome } from '../wire/session.ts'
+import { checkBirth } from '../wire/context.ts'
+import { clusterFeature, ownLimits, protocolVersion, readHello, readWelcome, writeHello, writeWelcome } from '../wire/session.ts'
+import type { ClientName, ClusterState, Hello, Welcome } from '../wire/session.ts'
 import { Channel } from './channel.ts'
 import { Outbox } from './outbox.ts'
 import { SessionPeer } from './peer.ts'
+import type { Patience } from './peer.ts'
 
 export interface SessionInfo {
   /** What the client calls itself. */
@@ -28,6 +30,9 @@ export interface SessionInfo {
   readonly isBack: boolean
 }
 
+/** What tells a client how the cluster stands. */
+export type Tell = (state: ClusterState) => void
+
 /** What a side that listens gives a session. */
 export interface OpenedSession {
   /** The session's own Namespace. */
@@ -35,6 +40,8 @@ export interface OpenedSession {
   readonly control?: SessionControl | undefined
   /** Number of the session in this process, as in Context.session. */
   readonly session: number
+  /** The session has begun, with a client that wants to know of the node's cluster. */
+  follow?(tell: Tell): void
   /** The session is over: its handles are closed already. */
   close?(): void
 }
@@ -50,6 +57,8 @@ export interface AcceptOptions {
   readonly newId: () => string
   /** For logs at the client. */
   readonly name: string
+  /** As in Welcome. */
+  readonly cluster?: string | undefined
   /** Default: limits.handshake_ms. */
   readonly handshakeMs?: number | undefined
   readonly onClosed?: ((error: NineError) => void) | undefined
@@ -75,6 +84,7 @@ export async function acceptSession(stream: Duplex, options: AcceptOptions): Pro
       client,
       principal,
       name: options.name,
+      cluster: options.cluster ?? '',
     }
     opening.write(frameType.welcome, (writer) => writeWelcome(writer, welcome))
     const close = opened.close?.bind(opened)
@@ -94,6 +104,7 @@ export async function acceptSession(stream: Duplex, options: AcceptOptions): Pro
       control,
       onClosed,
     })
+    if (hello.features.includes(clusterFeature)) opened.follow?.((state) => peer.tellCluster(state))
     peer.start()
     return peer
   } catch (error) {
@@ -117,10 +128,11 @@ function helloOf(frames: FrameReader): Hello {
   })
 }
 
-/** A client that says it is older than now may be: at worst its first change is answered as unknown. */
+/** One that comes back is what it was elsewhere, whatever the time is here: stores know a client by id and birth. */
 function clientOf({ client }: Hello, { clock, newId }: AcceptOptions): ClientName {
-  const now = clock.now()
-  return client === undefined ? { id: newId(), born: now } : { id: client.id, born: Math.min(client.born, now) }
+  if (client === undefined) return { id: newId(), born: clock.now() }
+  checkBirth(client.born, clock)
+  return client
 }
 
 /** Methods that keep their object. */
@@ -161,6 +173,10 @@ export interface BeginOptions {
   readonly name: string
   /** A client that comes back. */
   readonly client: ClientName | undefined
+  /** Told how the node's cluster stands, by nodes that are of one; without it, none tells. */
+  readonly onCluster?: ((state: ClusterState) => void) | undefined
+  /** When the node is silent for long: see SessionPeer. */
+  readonly patience?: Patience | undefined
   readonly onGoaway?: (() => void) | undefined
   readonly onClosed?: ((error: NineError) => void) | undefined
 }
@@ -170,7 +186,8 @@ export async function beginSession(stream: Duplex, options: BeginOptions): Promi
   const opening = new Opening(stream, options.clock)
   try {
     const { token, name, client } = options
-    const hello: Hello = { version: protocolVersion, features: [], limits: ownLimits, token, name, client }
+    const features = options.onCluster === undefined ? [] : [clusterFeature]
+    const hello: Hello = { version: protocolVersion, features, limits: ownLimits, token, name, client }
     opening.write(frameType.hello, (writer) => writeHello(writer, hello))
     const frames = await opening.firstFrame().catch(refuseStranger)
     const reader = new Reader(frames.buffer, frames.start, frames.end)
@@ -189,6 +206,8 @@ export async function beginSession(stream: Duplex, options: BeginOptions): Promi
       namesPrincipal: false,
       server: undefined,
       control: undefined,
+      patience: options.patience,
+      onCluster: options.onCluster,
       onGoaway: options.onGoaway,
       onClosed: options.onClosed,
     })

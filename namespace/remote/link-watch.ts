@@ -6,10 +6,11 @@
  *    `unavailable`.
  */
 import type { Context } from '../context.ts'
-import { NineError } from '../errors.ts'
+import { isNineError, NineError } from '../errors.ts'
 import type { WatchBatch, WatchOptions } from '../file-server.ts'
 import { encodePosition } from '../position.ts'
 import type { WatchArgs } from '../wire/watch.ts'
+import { isOfLeaving } from './link.ts'
 import type { Link } from './link.ts'
 import type { WatchReceiver } from './watch-receiver.ts'
 
@@ -54,7 +55,7 @@ export class LinkWatch implements AsyncIterableIterator<WatchBatch> {
         return next
       } catch (error) {
         if (this.#isEnded) return done
-        const isLost = this.#receiver?.isLost === true
+        const isLost = this.#receiver?.isLost === true || (isNineError(error) && isOfLeaving(error))
         this.#receiver = undefined
         this.#starting = undefined
         if (isLost && this.#from !== undefined) continue

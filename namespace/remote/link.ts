@@ -9,6 +9,9 @@
  * L3 Between attempts is a random part of a time that doubles (full jitter), so that many clients do not come back at once.
  * L4 A handle is of one connection: after another it is not found by accident, whatever its number.
  * L5 A mutation after a long pause waits for a new identity (sequence.ts, C3), for no longer than its own deadline.
+ * L6 What a node refuses because it is going away, or cannot reach the others, is asked again: of another where any can serve it, after
+ *    pauses, within L2. Whatever became of the tries, a mutation has one number, so it takes effect once.
+ * L7 A refusal says nothing of an earlier try that was not answered: its outcome stays `unknown`.
  */
 import type { Clock } from '../clock.ts'
 import type { Context } from '../context.ts'
@@ -33,10 +36,24 @@ export interface LinkOptions {
   readonly clock: Clock
   /** From 0 to 1. */
   readonly random: () => number
-  /** One attempt. `before` is what the first Welcome said. */
-  readonly open: (before: Welcome | undefined, events: { onGoaway(): void; onClosed(error: NineError): void }) => Promise<Opened>
+  /** One attempt. */
+  readonly open: (events: { onGoaway(): void; onClosed(error: NineError): void }) => Promise<Opened>
   /** Make the new session what the old one was, before anything else is asked of it. */
   readonly restore: (peer: SessionPeer) => Promise<void>
+  /** Where there are other sessions than this one. */
+  readonly router?: Router | undefined
+}
+
+/** Sessions with several nodes, of which the link's own is one. */
+export interface Router {
+  /** Who is to be asked, other than `avoid` if possible; undefined: the link's own session. */
+  peerFor(messages: Messages<unknown, unknown>, args: unknown, avoid: SessionPeer | undefined): SessionPeer | undefined
+  /** Whether any node can serve it alike. */
+  isShared(messages: Messages<unknown, unknown>, args: unknown): boolean
+  /** It takes no new requests. */
+  refused(peer: SessionPeer): void
+  /** It could not be made what the session before was. */
+  failed(peer: SessionPeer, error: NineError): void
 }
 
 export interface Opened {
@@ -55,11 +72,17 @@ interface Asked {
   seq: number
   readonly resolve: (result: unknown) => void
   readonly reject: (error: NineError) => void
-  /** Whether it was sent over a connection that is lost. */
+  /** Whether it was sent over a connection that is lost, or to a node that does not know what became of it. */
   wasSent: boolean
+  /** Who could not serve it last. */ // L6
+  avoid: SessionPeer | undefined
+  tries: number
+  refusedAt: number
 }
 
 const tick_ms = 50
+/** Nodes that one request may find shutting down. */
+const tries_max = 16
 
 export class Link implements Caller {
   readonly #options: LinkOptions
@@ -71,6 +94,8 @@ export class Link implements Caller {
   /** Mutations that wait for an identity, in order. */ // L5
   #unnamed: Asked[] = []
   #onReady: ((error?: NineError) => void)[] = []
+  /** Refused, and to be asked again: when. */ // L6
+  readonly #pausing = new Map<Asked, NodeJS.Timeout>()
   readonly #handles = new Map<HandleId, { readonly peer: SessionPeer; readonly handle: HandleId; readonly path: string }>()
   #lastHandle = 0
   #lostAt = 0
@@ -105,6 +130,11 @@ export class Link implements Caller {
     this.#peer = undefined
     const error = new NineError({ kind: 'unavailable', op: 'remote.close', message: 'the client was closed', retryable: false })
     this.#failWaiting(() => error)
+    for (const [asked, timer] of this.#pausing) {
+      clearTimeout(timer)
+      this.#fail(asked, failed(asked, error))
+    }
+    this.#pausing.clear()
     peer?.close()
   }
 
@@ -120,6 +150,9 @@ export class Link implements Caller {
         resolve: resolve as (result: unknown) => void,
         reject,
         wasSent: false,
+        avoid: undefined,
+        tries: 0,
+        refusedAt: 0,
       }
       if (messages.repeat === 'once' && context.seq === undefined) this.#number(asked)
       else this.#ask(asked)
@@ -175,7 +208,7 @@ export class Link implements Caller {
   }
 
   #ask(asked: Asked): void {
-    const peer = this.#peer
+    const peer = this.#options.router?.peerFor(asked.messages, asked.args, asked.avoid) ?? this.#peer
     if (peer !== undefined) return this.#send(peer, asked)
     const refusal =
       this.#refusal() ?? (this.#waiting.length >= limits.client_requests_max ? tooMany(asked.messages.name, asked.args) : undefined)
@@ -201,7 +234,7 @@ export class Link implements Caller {
         asked.lane?.settle(asked.seq)
         asked.resolve(asked.messages.type === frameType.open ? this.#opened(peer, asked.args, result as OpenResult) : result)
       },
-      (error, lost) => this.#failed(asked, error, lost),
+      (error, lost) => this.#failed(asked, peer, error, lost),
     )
   }
 
@@ -218,12 +251,44 @@ export class Link implements Caller {
   }
 
   /** L1 */
-  #failed(asked: Asked, error: NineError, lost: Lost): void {
-    if (lost === undefined) return this.#fail(asked, asked.wasSent ? withOutcome(error, asked) : error)
+  #failed(asked: Asked, peer: SessionPeer, error: NineError, lost: Lost): void {
+    if (lost === undefined) {
+      if (this.#repeats(asked, peer, error)) return
+      return this.#fail(asked, asked.wasSent ? withOutcome(error, asked) : error)
+    }
     if (lost === 'sent') asked.wasSent = true
     const canRepeat = lost === 'unsent' ? !isHandleCall(asked) : asked.messages.repeat !== 'never' && !isExclusive(asked)
     if (!canRepeat || this.#isClosed) return this.#fail(asked, error)
     this.#ask(asked)
+  }
+
+  /** Whether it goes on elsewhere. L6 */
+  #repeats(asked: Asked, peer: SessionPeer, error: NineError): boolean {
+    if (this.#isClosed || asked.messages.repeat === 'never') return false
+    const { router, clock, random } = this.#options
+    if (isOfLeaving(error) && asked.tries < tries_max) {
+      asked.tries++
+      if (peer === this.#peer) this.#lost(error)
+      router?.refused(peer)
+      this.#ask(asked)
+      return true
+    }
+    const isRefusal = error.kind === 'unavailable' || (asked.wasSent && asked.messages.repeat === 'once' && isBeforeLog(error))
+    if (!isRefusal || !error.retryable || router?.isShared(asked.messages, asked.args) !== true) return false
+    if (error.outcome === 'unknown' && mayChange(asked.messages)) asked.wasSent = true
+    const now = clock.monotonic()
+    if (asked.avoid === undefined) asked.refusedAt = now
+    const wait =
+      asked.avoid === undefined ? 0 : Math.min(limits.reconnect_backoff_ms_min * 2 ** asked.tries++, limits.nodes_retry_ms_max) * random()
+    if (now + wait >= asked.context.deadline || now - asked.refusedAt > limits.reconnect_ms_max) return false
+    asked.avoid = peer
+    if (asked.context.signal?.aborted === true) return false
+    const again = (): void => {
+      this.#pausing.delete(asked)
+      this.#ask(asked)
+    }
+    this.#pausing.set(asked, setTimeout(again, wait))
+    return true
   }
 
   #fail(asked: Asked, error: NineError): void {
@@ -241,13 +306,15 @@ export class Link implements Caller {
 
   async #attempt(): Promise<void> {
     let isOver = false
+    let early: NineError | undefined
     const lose = (error: NineError): void => {
-      if (isOver || attempt.peer === undefined || this.#peer !== attempt.peer) return
+      if (isOver) return
       isOver = true
-      this.#lost(error)
+      if (attempt.peer !== undefined && this.#peer === attempt.peer) this.#lost(error)
+      else early = error
     }
     const attempt: { peer?: SessionPeer } = {}
-    const opened = await this.#options.open(this.#welcome, {
+    const opened = await this.#options.open({
       // Whoever drains still answers what is under way; what comes now goes to a new connection.
       onGoaway: () => lose(new NineError({ kind: 'unavailable', op: 'remote.call', message: 'the node is shutting down' })),
       onClosed: lose,
@@ -257,9 +324,11 @@ export class Link implements Caller {
     try {
       await this.#options.restore(peer)
       if (this.#isClosed) throw new NineError({ kind: 'unavailable', op: 'remote.close', message: 'the client was closed' })
-      if (peer.error !== undefined) throw peer.error
+      const lost = peer.error ?? early
+      if (lost !== undefined) throw lost
     } catch (error) {
       isOver = true
+      this.#options.router?.failed(peer, toNineError(error, 'remote.connect'))
       peer.close()
       throw error
     }
@@ -366,9 +435,19 @@ function withOutcome(error: NineError, { wasSent, messages }: Asked): NineError 
   return new NineError({ ...error.fields, outcome: 'unknown', cause: error })
 }
 
-/** Whether a failure says nothing of what happened to the request: it is of the connection, not of the file server. */
-function isOfConnection({ kind, op }: NineError): boolean {
-  return kind === 'deadline' || op.startsWith('remote.') || op.startsWith('session.')
+/** Whether a failure says nothing of what happened to the request: it is of the connection, or of this try alone. */ // L7
+function isOfConnection(error: NineError): boolean {
+  return error.kind === 'deadline' || error.op.startsWith('remote.') || error.op.startsWith('session.') || isBeforeLog(error)
+}
+
+/** Whether a file server refused without looking whether it had been asked before. */
+function isBeforeLog({ kind }: NineError): boolean {
+  return kind === 'unavailable' || kind === 'overloaded' || kind === 'no_space' || kind === 'unauthenticated' || kind === 'internal'
+}
+
+/** Whether a node did not take the request, because it is shutting down. */
+export function isOfLeaving({ kind, op }: NineError): boolean {
+  return kind === 'unavailable' && op === 'session.request'
 }
 
 function handleLost({ messages }: Asked): NineError {

@@ -18,8 +18,8 @@ import type { Principal } from '../rights.ts'
 import type { SessionControl } from '../wire/control.ts'
 import { readError, writeError } from '../wire/fields.ts'
 import type { Messages } from '../wire/operation.ts'
-import { readGoaway, readNumber, writeGoaway } from '../wire/session.ts'
-import type { ClientName, SessionLimits } from '../wire/session.ts'
+import { readClusterState, readGoaway, readNumber, writeClusterState, writeGoaway } from '../wire/session.ts'
+import type { ClientName, ClusterState, SessionLimits } from '../wire/session.ts'
 import type { WatchArgs } from '../wire/watch.ts'
 import { Calls } from './calls.ts'
 import type { CallExtra, Reject } from './calls.ts'
@@ -45,10 +45,20 @@ export interface PeerOptions {
   /** Served to requests without a target. */
   readonly server: FileServer | undefined
   readonly control: SessionControl | undefined
+  /** Default: limits.session_ping_ms and session_silent_ms_max. */
+  readonly patience?: Patience | undefined
+  /** How the other end's cluster stands. */
+  onCluster?(state: ClusterState): void
   /** No new requests, please: told once. */
   onGoaway?(error: NineError | undefined): void
   /** Told once, when what was served is let go of and before what was asked fails. */
   onClosed?(error: NineError): void
+}
+
+/** When the other end is asked whether it lives, and when it is taken for dead, milliseconds of silence. */
+export interface Patience {
+  readonly pingMs: number
+  readonly silentMs: number
 }
 
 export class SessionPeer {
@@ -175,13 +185,23 @@ export class SessionPeer {
       return this.#end(new NineError({ kind: 'overloaded', op: 'session.send', message: 'the other end does not read' }), 0)
     }
     if (this.#isPaused) return
+    const { pingMs, silentMs } = this.#options.patience ?? patience
     const silent = now - this.#receivedAt
-    if (silent > limits.session_silent_ms_max) {
+    if (silent > silentMs) {
       this.#end(new NineError({ kind: 'unavailable', op: 'session.ping', message: 'the other end is silent' }), 0)
-    } else if (silent > limits.session_ping_ms && now - this.#pingedAt > limits.session_ping_ms) {
+    } else if (silent > pingMs && now - this.#pingedAt > pingMs) {
       this.#pingedAt = now
       this.#outbox.bare(frameType.ping, 0)
     }
+  }
+
+  /** Tell the other end how the cluster stands. Only to one that knows the feature. */
+  tellCluster(state: ClusterState): void {
+    if (this.#error !== undefined) return
+    this.#outbox.writer.beginFrame(frameType.cluster, 0)
+    writeClusterState(this.#outbox.writer, state)
+    this.#outbox.writer.endFrame()
+    this.#outbox.written()
   }
 
   /** Ask for no more requests, answer those under way for at most `graceMs`, then close. */
@@ -265,6 +285,9 @@ export class SessionPeer {
       case frameType.credit:
         this.#serving.credit(tag, readNumber(reader))
         break
+      case frameType.cluster:
+        this.#options.onCluster?.(readClusterState(reader))
+        break
       case frameType.goaway:
         this.#options.onGoaway?.(readGoaway(reader))
         break
@@ -337,6 +360,8 @@ export class SessionPeer {
     this.#calls.close(lost)
   }
 }
+
+const patience: Patience = { pingMs: limits.session_ping_ms, silentMs: limits.session_silent_ms_max }
 
 /** Frames below this type are about the session. */
 const first_request = 0x10

@@ -173,7 +173,7 @@ export class ContextReader {
         ? undefined
         : client === undefined
           ? this.#own(settled)
-          : { id: client, born: Math.min(born, this.#source.clock.now()), settled }
+          : { id: client, born: checkBirth(born, this.#source.clock), settled }
     const who =
       principal !== undefined && this.#source.believesPrincipal ? { name: principal, groups: groups ?? [] } : this.#source.principal
     this.#context = this.#build(left, trace, cause, identity, seq, digest, time, hops, who)
@@ -216,6 +216,20 @@ export class ContextReader {
 }
 
 const groups_max = 64
+
+/**
+ * A client's birth, as another node's clock told it: never changed, since a store knows a client by id and birth, and a retry through
+ * a node whose clock is behind would be another client's. Far ahead it would make stores doubt all others once it is forgotten.
+ * @throws NineError `invalid`
+ */
+export function checkBirth(born: Micros, clock: Clock): Micros {
+  if (born <= clock.now() + limits.client_ahead_ms_max * 1000) return born
+  throw new NineError({
+    kind: 'invalid',
+    op: 'wire.client',
+    message: 'the client was born in the future: clocks differ by more than a day',
+  })
+}
 
 function readShort(reader: Reader): string {
   const text = reader.string()

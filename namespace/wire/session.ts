@@ -3,6 +3,8 @@ import { WireError } from '../../proto/protobuf.ts'
 import type { Reader, Writer } from '../../proto/protobuf.ts'
 import type { NineError } from '../errors.ts'
 import { limits } from '../limits.ts'
+import { parsePath } from '../path.ts'
+import type { Path } from '../path.ts'
 import type { Principal } from '../rights.ts'
 import type { Micros } from '../stat.ts'
 import { B, F, readError, refuseField, V, writeError } from './fields.ts'
@@ -48,6 +50,32 @@ export interface Welcome {
   readonly client: ClientName
   readonly principal: Principal
   readonly name: string
+  /** Which cluster the node is of, or which data where it is alone; '': it does not say. */
+  readonly cluster: string
+}
+
+/** A client that has this feature is told of the node's cluster. */
+export const clusterFeature = 'cluster'
+
+/** How its cluster stands, as a node knows. */
+export interface ClusterState {
+  readonly roots: readonly RootState[]
+  readonly nodes: readonly NodeAddress[]
+}
+
+/** A path at and below which the session finds one replicated store, the same on all nodes. */
+export interface RootState {
+  readonly path: Path
+  /** Name of the node that leads it; '': none is known. */
+  readonly leader: string
+  /** In which it leads: of two nodes that name different leaders, the one that knows of the later term is right. */
+  readonly term: number
+}
+
+export interface NodeAddress {
+  readonly name: string
+  /** Where it listens for clients. */
+  readonly address: string
 }
 
 export function writeHello(writer: Writer, hello: Hello): void {
@@ -101,6 +129,7 @@ export function writeWelcome(writer: Writer, welcome: Welcome): void {
   writer.string(7, welcome.principal.name)
   for (const group of welcome.principal.groups) writer.optionalString(8, group)
   writer.string(9, welcome.name)
+  writer.string(10, welcome.cluster)
 }
 
 export function readWelcome(reader: Reader): Welcome {
@@ -113,6 +142,7 @@ export function readWelcome(reader: Reader): Welcome {
   let principal = ''
   const groups: string[] = []
   let name = ''
+  let cluster = ''
   for (let key = reader.next(); key !== 0; key = reader.next()) {
     if (key === V.f1) version = reader.uint()
     else if (key === B.f2) features.push(reader.string())
@@ -123,9 +153,10 @@ export function readWelcome(reader: Reader): Welcome {
     else if (key === B.f7) principal = reader.string()
     else if (key === B.f8) groups.push(reader.string())
     else if (key === B.f9) name = reader.string()
+    else if (key === B.f10) cluster = reader.string()
     else reader.skip(key)
   }
-  return { version, features, limits: taken, session, client: { id, born }, principal: { name: principal, groups }, name }
+  return { version, features, limits: taken, session, client: { id, born }, principal: { name: principal, groups }, name, cluster }
 }
 
 function writeLimits(writer: Writer, taken: SessionLimits): void {
@@ -180,4 +211,51 @@ export function readGoaway(reader: Reader): NineError | undefined {
     } else reader.skip(key)
   }
   return error
+}
+
+export function writeClusterState(writer: Writer, { roots, nodes }: ClusterState): void {
+  for (const { path, leader, term } of roots) writeEntry(writer, 1, path, leader, term)
+  for (const { name, address } of nodes) writeEntry(writer, 2, name, address, 0)
+}
+
+/** Fields it does not know belong to later versions: skipped. */
+export function readClusterState(reader: Reader): ClusterState {
+  const roots: RootState[] = []
+  const nodes: NodeAddress[] = []
+  for (let key = reader.next(); key !== 0; key = reader.next()) {
+    if (key !== B.f1 && key !== B.f2) {
+      reader.skip(key)
+      continue
+    }
+    const [first, second, term] = readEntry(reader)
+    if (key === B.f1) roots.push({ path: parsePath(first, 'wire.cluster'), leader: second, term })
+    else nodes.push({ name: first, address: second })
+    if (roots.length + nodes.length > told_max) throw new WireError('too much is told of a cluster')
+  }
+  return { roots, nodes }
+}
+
+const told_max = 256
+
+function writeEntry(writer: Writer, field: number, first: string, second: string, third: number): void {
+  const begun = writer.begin(field)
+  writer.string(1, first)
+  writer.string(2, second)
+  writer.uint(3, third)
+  writer.end(begun)
+}
+
+function readEntry(reader: Reader): [string, string, number] {
+  let first = ''
+  let second = ''
+  let third = 0
+  const outer = reader.enter()
+  for (let key = reader.next(); key !== 0; key = reader.next()) {
+    if (key === B.f1) first = reader.string()
+    else if (key === B.f2) second = reader.string()
+    else if (key === V.f3) third = reader.uint()
+    else reader.skip(key)
+  }
+  reader.leave(outer)
+  return [first, second, third]
 }

@@ -40,6 +40,8 @@ export interface GrpcEdgeOptions {
   readonly session: number
   /** What the node calls itself. */
   readonly name: string
+  /** Which cluster it is of, or which data where it is alone. */
+  readonly cluster?: string | undefined
   readonly clock?: Clock | undefined
   readonly random?: Random | undefined
   /** Other limits than those of namespace/limits.ts. */
@@ -98,6 +100,7 @@ class Edge implements GrpcEdge {
       openSession: (principal, info) => options.openSession(principal, info),
       newId: () => random.id(),
       name: options.name,
+      cluster: options.cluster,
     }
     this.#server = this.#listener()
     this.#server.maxConnections = this.#limits.connections_max // L3

@@ -12,9 +12,11 @@ import type { FileServer } from '../../namespace/file-server.ts'
 import type { Namespace } from '../../namespace/namespace.ts'
 import { applyNamespaceFile, parseNamespaceFile, printNamespaceFile } from '../../namespace/namespace-file.ts'
 import { parsePath } from '../../namespace/path.ts'
+import type { Tell } from '../../namespace/remote/handshake.ts'
 import type { Principal } from '../../namespace/rights.ts'
 import type { BindRequest, DeregisterRequest, RegisterRequest, SessionControl, UnmountRequest } from '../../namespace/wire/control.ts'
 import type { LiveService, Services } from '../svc/services.ts'
+import type { ClusterNews, Follower } from './cluster-news.ts'
 import type { Controls } from './controls.ts'
 import type { Homes, SavedNamespace } from './homes.ts'
 import type { Sources } from './sources.ts'
@@ -28,6 +30,8 @@ export interface NodeSessionParts {
   readonly homes: Homes
   readonly sources: Sources
   readonly controls: Controls
+  /** Of a node of a cluster. */
+  readonly news?: ClusterNews | undefined
   /** Aborted with the reason when nothing may be done in this session any more; `server` heeds it. */
   readonly ended: AbortController
   readonly onClose: () => void
@@ -39,6 +43,7 @@ export class NodeSession implements SessionControl {
   readonly #services = new Map<string, LiveService>()
   /** What of the saved namespace file did not work, with the line's number. */
   readonly problems: string[] = []
+  #follower: Follower | undefined
   #isClosed = false
 
   constructor(parts: NodeSessionParts) {
@@ -70,17 +75,25 @@ export class NodeSession implements SessionControl {
 
   async bind(context: Context, { source, path, order, create }: BindRequest): Promise<void> {
     this.#check()
-    return this.#parts.namespace.bind(context, parsePath(source, 'node.bind'), path, { order, create })
+    await this.#parts.namespace.bind(context, parsePath(source, 'node.bind'), path, { order, create })
+    this.#follower?.tell()
   }
 
   async mount(context: Context, { source, path, order, create }: BindRequest): Promise<void> {
     const { namespace, sources } = this.#parts
     this.#check()
     await namespace.mount(context, await sources.resolve(source), path, { order, create, source })
+    this.#follower?.tell()
   }
 
-  unmount(context: Context, { path, source }: UnmountRequest): Promise<void> {
-    return this.#parts.namespace.unmount(context, path, source)
+  async unmount(context: Context, { path, source }: UnmountRequest): Promise<void> {
+    await this.#parts.namespace.unmount(context, path, source)
+    this.#follower?.tell()
+  }
+
+  /** Tell the client how the node's cluster stands, now and at each change. */
+  follow(tell: Tell): void {
+    if (!this.#isClosed) this.#follower = this.#parts.news?.follow(this.#parts.namespace, tell)
   }
 
   /** Lines of a namespace file that make this table, and, as comments, what of the saved file failed. */
@@ -95,6 +108,7 @@ export class NodeSession implements SessionControl {
     this.#check()
     const lines = parseNamespaceFile(fields.namespace)
     await applyNamespaceFile(context, lines, namespace, (source) => sources.resolve(source))
+    this.#follower?.tell()
     const live = await services.register(fields, principal, server)
     if (this.#isClosed) {
       await live.deregister()
@@ -144,6 +158,7 @@ export class NodeSession implements SessionControl {
   /** Another takes over: what is under way goes on, with the connections that the other has now. */
   retire(): void {
     this.#isClosed = true
+    this.#follower?.close()
     this.#parts.onClose()
   }
 
@@ -156,6 +171,7 @@ export class NodeSession implements SessionControl {
   async close(): Promise<void> {
     if (this.#isClosed) return
     this.#isClosed = true
+    this.#follower?.close()
     this.#parts.onClose()
     await Promise.all([...this.#services.values()].map((live) => live.deregister()))
     await this.#parts.sources.close()

@@ -13,10 +13,15 @@ import type { Channel } from '../../namespace/mount-table.ts'
 import { Namespace } from '../../namespace/namespace.ts'
 import { joinName, parsePath } from '../../namespace/path.ts'
 import { systemRandom } from '../../namespace/random.ts'
+import type { Tell } from '../../namespace/remote/handshake.ts'
 import type { Principal } from '../../namespace/rights.ts'
 import { openEngine } from '../../storage/engine/engine.ts'
+import type { StoreRow } from '../../storage/engine/folder.ts'
 import { startGrpcEdge } from '../grpc/edge.ts'
 import { checkFolder } from '../cluster/joining.ts'
+import { ClientAddresses } from '../cluster/client-addresses.ts'
+import { nameOfMember } from '../cluster/cluster-file.ts'
+import { ownPeer } from '../cluster/peer-list.ts'
 import { raftTree } from '../cluster/raft-tree.ts'
 import { Identity, principalNameOf } from '../identity/identity.ts'
 import { Catalog } from '../svc/catalog.ts'
@@ -25,8 +30,11 @@ import { checkListen, parseAddress } from './address.ts'
 import { Backups } from './backups.ts'
 import { parseCluster } from './cluster-options.ts'
 import type { ClusterFlags } from './cluster-options.ts'
+import { clientAddress, ClusterNews, sharedRoots } from './cluster-news.ts'
+import type { Leader } from './cluster-news.ts'
 import { Controls } from './controls.ts'
 import { identityDir } from './defaults.ts'
+import { followServices } from './follow-services.ts'
 import { formCluster } from './forming.ts'
 import { Homes } from './homes.ts'
 import { HttpDoor } from './http-door.ts'
@@ -92,6 +100,8 @@ export interface RunningNode {
 }
 
 const grace_ms = 5_000
+/** For what the node itself asks. */
+const own_ms = 10_000
 /** Handles of HTTP requests belong to it; those of unary calls to the next; sessions count from 1. */
 const httpSession = -1
 const unarySession = -2
@@ -168,9 +178,10 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     const sys = await storeFor('sys', owner.name)
     const registry = new EmbeddedRegistry(systemClock)
     closers.push(() => registry.close())
+    const catalog = new Catalog(sys, () => contextFor(owner))
     const services = new Services({
       registry,
-      catalog: new Catalog(sys, () => contextFor(owner)),
+      catalog,
       storeFor: (service, serviceOwner) => storeFor(`svc.${service}`, serviceOwner),
       owner,
       node: name,
@@ -179,6 +190,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     })
     closers.push(() => services.close())
     await services.load((service, error) => logger.warn({ service, err: error }, 'a record of a service is damaged and left out'))
+    if (cluster !== undefined) closers.push(followServices(catalog, services, warn))
 
     const sessions = new Map<number, NodeSession>()
     let lastSession = 0
@@ -210,6 +222,21 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     }
     const controls = new Controls(identity, engine, endSessionsOf)
 
+    const addresses = new ClientAddresses({
+      sys,
+      context: () => contextFor(owner, own_ms),
+      warn: (error) => logger.warn({ err: error }, 'addresses for clients could not be told or heard, and will be again'),
+    })
+    closers.push(() => addresses.close())
+    const rowOf = (store: string): StoreRow => engine.rows().find((row) => row.name === store)!
+    const leaderOf = (store: string): Leader => {
+      const replica = engine.member?.replica(rowOf(store).group)
+      return { name: nameOfMember(replica?.leader ?? ''), term: replica?.group.term ?? 0 }
+    }
+    const roots = sharedRoots({ data, usr }, leaderOf)
+    const news = cluster === undefined ? undefined : new ClusterNews(roots, () => addresses.all)
+    closers.push(() => news?.close())
+
     const sourcesOf = (principal: Principal): Sources => {
       const read = async (path: string): Promise<Uint8Array> => (await usr.read(contextFor(principal), parsePath(path))).bytes
       return new Sources(
@@ -230,6 +257,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         services,
         homes,
         controls,
+        news,
         sources,
         ended,
         onClose: () => void sessions.delete(id),
@@ -270,17 +298,20 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       tls: options.tls,
       clock: engine.clock,
       name,
+      cluster: cluster?.id ?? rowOf('data').id,
       authenticate,
       namespaceOf,
       session: unarySession,
       openSession: async (principal) => {
         const id = ++lastSession
         const session = await openSession(principal, id, { sources: sourcesOf(principal), ended: new AbortController() })
-        return { server: session.server, control: session, session: id, close: () => void session.close().catch(warn) }
+        const follow = (tell: Tell): void => session.follow(tell)
+        return { server: session.server, control: session, session: id, follow, close: () => void session.close().catch(warn) }
       },
       log: ({ event, peer, error }) => logger.info({ peer, err: error }, `session ${event}`),
     })
     edges.push(grpc)
+    if (flags !== undefined) addresses.start({ name, address: clientAddress(grpc.address, ownPeer(flags.peers, name).address) })
     const ninep = await startNinep(ninepAddresses, options, {
       owner,
       authenticate,
