@@ -7,8 +7,14 @@ const again_ms = 50
 
 /** Hands over what these groups lead on this node; ends after limits.cluster_hand_over_ms_max whatever became of it. */
 export async function handOver(groups: readonly GroupControl[]): Promise<void> {
-  const late = AbortSignal.timeout(limits.cluster_hand_over_ms_max)
-  await Promise.race([Promise.all(groups.map((group) => handOverGroup(group, late))), pause(limits.cluster_hand_over_ms_max, late)])
+  const over = new AbortController()
+  const late = AbortSignal.any([over.signal, AbortSignal.timeout(limits.cluster_hand_over_ms_max)])
+  try {
+    await Promise.race([Promise.all(groups.map((group) => handOverGroup(group, late))), pause(limits.cluster_hand_over_ms_max, late)])
+  } finally {
+    // A timer that nobody waits for any more would keep the process.
+    over.abort()
+  }
 }
 
 /** Until another leads, or nobody else could. */
