@@ -136,6 +136,11 @@ export async function failpointLater(name: Failpoint): Promise<void> {
   if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms))
 }
 
+/** Whether anything is to happen at a point, now or later. */
+export function failpointIsOn(name: Failpoint): boolean {
+  return rules.some(({ point }) => point === name)
+}
+
 export function failpointValue(name: Failpoint, otherwise: number): number {
   for (const { point, action } of rules) if (point === name && action.do === 'value') return action.value
   return otherwise

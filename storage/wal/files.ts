@@ -22,7 +22,7 @@ import {
 } from 'node:fs'
 import { rename, unlink, write, writeSync } from 'node:fs'
 import { promisify } from 'node:util'
-import { failpoint, failpointLater, hasFailpoints } from '../../namespace/failpoint.ts'
+import { failpoint, failpointIsOn, failpointLater, hasFailpoints } from '../../namespace/failpoint.ts'
 
 export interface WalFile {
   readonly size: number
@@ -73,6 +73,8 @@ export const nodeFiles: WalFiles = {
  * missing or does not reach the platter; there fdatasync follows the write.
  */
 const durableByFlag = process.platform === 'linux'
+
+const sector_bytes = 512
 
 const openFlags: Record<OpenMode, number> = {
   create: constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC,
@@ -138,8 +140,12 @@ class NodeFile implements WalFile {
     const write = (part: Uint8Array): Promise<void> =>
       new Promise((resolve, reject) => this.#writeDurable(part, position, (error) => (error === null ? resolve() : reject(error))))
     await failpointLater('wal.write')
-    await write(bytes.subarray(0, bytes.length >> 1))
-    await failpointLater('wal.write.half')
+    if (failpointIsOn('wal.write.half')) {
+      // D2
+      const half = Math.floor((position + bytes.length / 2) / sector_bytes) * sector_bytes - position
+      await write(bytes.subarray(0, Math.max(0, half)))
+      await failpointLater('wal.write.half')
+    }
     await write(bytes)
     await failpointLater('wal.sync')
   }

@@ -72,6 +72,8 @@ export function recover(files: WalFiles, dir: string): Recovered {
       firstSegment = scanned.firstSegment
     }
   }
+  // What the last segments say of the others is not known when they cannot be read.
+  for (const [i, scanned] of scans.entries()) if (scanned instanceof NineError && numbers[i]! > (last?.info.number ?? 0)) throw scanned
   // R2
   const missing = missingNumber(numbers, firstSegment)
   if (missing !== undefined) throw damaged(segmentPath(dir, missing), 0, 'this segment of the log is missing')

@@ -278,6 +278,18 @@ describe('wal on a failing disk', () => {
     }
   })
 
+  it('damage in the last segment is told as such, also where those before it were cut', async () => {
+    const disk = new SimDisk()
+    const wal = await onDisk(disk)
+    for (let i = 0; i < 8; i++) await wal.append([Buffer.alloc(1000, 1)])
+    await wal.cut(wal.lastLsn)
+    await wal.append([text('kept')])
+    await wal.close()
+    const last = [...disk.names].filter(([name, { cached }]) => name.endsWith('.wal') && cached[512] !== 0).at(-1)!
+    last[1].cached[512 + 40]! ^= 1
+    expect(await failureOf(onDisk(disk))).toMatchObject({ kind: 'corrupt', path: last[0] })
+  })
+
   it('a segment that was cut short is refused, with the byte where it ends', async () => {
     const disk = new SimDisk()
     const wal = await onDisk(disk)
