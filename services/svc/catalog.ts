@@ -50,6 +50,18 @@ export class Catalog {
     return found
   }
 
+  /** Records that change from now on, also by other nodes of a cluster, as they are then; until the signal aborts or the watch ends. */
+  async *changes(signal: AbortSignal): AsyncIterable<ServiceRecord> {
+    const context = { ...this.#context(), deadline: Infinity, signal }
+    for await (const { events } of this.#server.watch(context, folder, { statsOnly: true })) {
+      for (const { type, stat } of events) {
+        if (type === 'remove' || stat.kind !== 'file') continue
+        const { bytes } = await this.#server.read(this.#context(), joinName(folder, stat.name))
+        yield record.parse(JSON.parse(Buffer.from(bytes).toString()))
+      }
+    }
+  }
+
   async save(row: ServiceRecord): Promise<void> {
     const bytes = Buffer.from(JSON.stringify(row))
     if (bytes.length > limits.write_bytes_max) {

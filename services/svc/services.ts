@@ -7,6 +7,7 @@
  * V2 `/svc/NAME@INSTANCE` is one live process, and gone with it.
  * V3 A name belongs to the principal that registered it first, or to the node's owner.
  * V4 Changes of one service happen one after the other, so that a process that comes back while its old self lapses ends up mounted.
+ * V5 On another node of a cluster a service shows its store, and the names that no process of that node serves as `unavailable`.
  */
 import { checkServiceName } from '../../discovery/embedded.ts'
 import type { Registration, Registry, ServiceInstance } from '../../discovery/registry.ts'
@@ -83,6 +84,19 @@ export class Services {
     }
   }
 
+  /** Another node of the cluster changed what is remembered of a service. V5 */
+  async heard(record: ServiceRecord): Promise<void> {
+    const known = this.#services.get(record.service)
+    const service = known ?? (await this.#show(record))
+    await known?.shown
+    await this.#inTurn(service, async () => {
+      if (record.hasStore && service.store === undefined) await this.#mountStore(service)
+      const hasStore = record.hasStore || service.store !== undefined
+      service.record = { ...record, hasStore, names: namesWith(record.names, service) }
+      await this.#remount(service)
+    })
+  }
+
   /**
    * A process begins to serve.
    * @throws NineError `invalid` (names), `too_large` (too many names), `exists` (a live instance of that name), `denied` (another's service)
@@ -122,12 +136,12 @@ export class Services {
     await this.#inTurn(service, async () => {
       this.#checkOwner(name, service.record.owner, principal)
       if (service.store !== undefined) return
-      const store = await this.#options.storeFor(name, service.record.owner)
+      // Its record says that it has one before it is shown: one that was made is never lost.
+      await this.#options.storeFor(name, service.record.owner)
       const record = { ...service.record, hasStore: true }
       await this.#options.catalog.save(record)
-      await service.tree.mount(this.#context(), store, rootPath, { source: `store ${name}` })
+      await this.#mountStore(service)
       service.record = record
-      service.store = store
     })
   }
 
@@ -166,10 +180,7 @@ export class Services {
   async #show(record: ServiceRecord): Promise<Service> {
     const tree = new Namespace()
     const show = async (): Promise<void> => {
-      if (record.hasStore) {
-        service.store = await this.#options.storeFor(record.service, record.owner)
-        await tree.mount(this.#context(), service.store, rootPath, { source: `store ${record.service}` })
-      }
+      if (record.hasStore) await this.#mountStore(service)
       await this.server.mount(this.#context(), tree, joinName(rootPath, record.service), { source: record.service })
     }
     const service: Service = {
@@ -190,6 +201,13 @@ export class Services {
       throw error
     }
     return service
+  }
+
+  async #mountStore(service: Service): Promise<void> {
+    const { service: name, owner } = service.record
+    const store = await this.#options.storeFor(name, owner)
+    await service.tree.mount(this.#context(), store, rootPath, { source: `store ${name}` })
+    service.store = store
   }
 
   async #gone({ service: name, instance }: ServiceInstance): Promise<void> {
