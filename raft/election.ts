@@ -52,6 +52,7 @@ function preCampaign(raft: Raft): void {
   failWaitingReads(raft)
   raft.role = 'pre_candidate'
   raft.leader = null
+  if (raft.election.hurries > 0) raft.election.hurries--
   resetElectionTimer(raft)
   raft.election.votes = new Map([[raft.options.id, true]])
   askForVotes(raft, 'pre_vote', raft.term + 1, false)
@@ -111,6 +112,7 @@ function becomeLeader(raft: Raft): void {
   assert(raft.out.hard.term === raft.term && raft.out.hardTicket <= raft.out.done, 'O1 a leader has its term on disk')
   raft.role = 'leader'
   raft.leader = raft.options.id
+  raft.election.hurries = 0
   const opening = lastIndex(raft.log) + 1
   const peers = new Map(peerIds(raft).map((id) => [id, makeProgress(opening)]))
   const configurationIndex = currentConfigurationIndex(raft.log)

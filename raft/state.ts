@@ -43,6 +43,9 @@ export interface Election {
   loyal: number
   /** Of the campaign under way. */
   votes: Map<NodeId, boolean>
+  /** The leader is known to be gone: so many campaigns more may follow each other after `hurry` ticks, for others may not know it yet. */
+  hurries: number
+  hurry: number
 }
 
 export interface Leading {
@@ -110,7 +113,14 @@ export function makeRaft(options: Options, restored: Restored): Raft {
     handed: restored.applied,
     applied: restored.applied,
     // With leases, who restarts does not know whom it heard from before, and refuses votes as if it had just heard.
-    election: { elapsed: 0, timeout: 0, loyal: options.lease_ticks > 0 ? options.election_ticks : 0, votes: new Map() },
+    election: {
+      elapsed: 0,
+      timeout: 0,
+      loyal: options.lease_ticks > 0 ? options.election_ticks : 0,
+      votes: new Map(),
+      hurries: 0,
+      hurry: 0,
+    },
     leading: null,
     taken: [],
     reads: { last: 0, waiting: [], confirmed: [] },
@@ -139,12 +149,14 @@ export function becomeFollower(raft: Raft, term: number, leader: NodeId | null):
   raft.leader = leader
   raft.leading = null
   if (leader === null && raft.options.lease_ticks === 0) raft.election.loyal = 0
+  if (leader !== null) raft.election.hurries = 0
   resetElectionTimer(raft)
 }
 
 export function resetElectionTimer(raft: Raft): void {
-  raft.election.elapsed = 0
-  raft.election.timeout = 0
+  const { election } = raft
+  election.elapsed = 0
+  election.timeout = election.hurries > 0 ? election.hurry : 0
 }
 
 /** Who was to answer them is leader no more, as far as this node knows. */

@@ -14,7 +14,7 @@ import type { Group } from './group.ts'
 import { Member } from './member.ts'
 import type { Node } from './member.ts'
 import type { GroupId, Host, Inbound, LogStorage, PeerItem, StateMachine, Transport } from './ports.ts'
-import { Rest, campaignWithin } from './rest.ts'
+import { Rest, turnOf } from './rest.ts'
 import { faultOfItem } from './validate.ts'
 
 export interface DriverOptions {
@@ -28,8 +28,6 @@ export interface DriverOptions {
   readonly options: Omit<Options, 'id' | 'incarnation'>
   /** A group to which nothing happened for so many ticks rests; 0: none does. */
   readonly quiesce_ticks: number
-  /** Where a leader's process is known to have ended, its followers campaign after 1 to so many ticks. */
-  readonly campaign_soon_ticks: number
   /** What one turn applies at most; at least one entry. */
   readonly apply_entries_max: number
   readonly apply_bytes_max: number
@@ -58,12 +56,12 @@ export class Driver<P> implements Inbound {
 
   constructor(options: DriverOptions) {
     this.#options = options
-    const { id, life, quiesce_ticks, keep_entries_max, keep_bytes_max, campaign_soon_ticks, host } = options
+    const { id, life, quiesce_ticks, keep_entries_max, keep_bytes_max, host } = options
     const { election_ticks, heartbeat_ticks } = options.options
     const send = (to: NodeId, item: PeerItem): void => {
       if (this.#isRunning) options.transport.send(to, item)
     }
-    this.#rest = new Rest({ life, election_ticks, heartbeat_ticks, campaign_soon_ticks }, send, () => host.random())
+    this.#rest = new Rest({ life, election_ticks, heartbeat_ticks }, send, () => host.random())
     this.#node = {
       id,
       life,
@@ -132,7 +130,7 @@ export class Driver<P> implements Inbound {
     this.#rest.lost(peer)
     if (!gone) return
     for (const member of this.#groups.values()) {
-      if (member.leader === peer) member.forgetLeader(campaignWithin(this.#options.campaign_soon_ticks, () => this.#options.host.random()))
+      if (member.leader === peer) member.forgetLeader(turnOf(member.raft, member.id, peer))
     }
   }
 

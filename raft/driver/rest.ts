@@ -20,10 +20,11 @@ import { currentConfiguration, lastIndex } from '../log.ts'
 import type { Message, NodeId } from '../model.ts'
 import { isJoint, membersOf } from '../quorum.ts'
 import type { Raft } from '../state.ts'
-import type { PeerItem } from './ports.ts'
+import type { GroupId, PeerItem } from './ports.ts'
 
 /** A group as this file sees it. */
 export interface Sleeper {
+  readonly id: GroupId
   readonly raft: Raft
   /** Its clock runs again. */
   wake(): void
@@ -35,8 +36,6 @@ export interface RestOptions {
   readonly life: number
   readonly election_ticks: number
   readonly heartbeat_ticks: number
-  /** Where a leader is known to be gone, campaigns begin after 1 to so many ticks. */
-  readonly campaign_soon_ticks: number
 }
 
 interface Neighbour {
@@ -93,7 +92,7 @@ export class Rest {
     const neighbour = this.#neighbour(from)
     neighbour.silent = 0
     if (neighbour.life === life) return
-    if (neighbour.life !== -1) this.#wakeAll(neighbour, this.#options.campaign_soon_ticks)
+    if (neighbour.life !== -1) this.#wakeAll(neighbour)
     neighbour.life = life
   }
 
@@ -105,10 +104,12 @@ export class Rest {
     for (const group of [...neighbour.resting]) group.wake()
   }
 
-  #wakeAll(neighbour: Neighbour, ticks: number): void {
+  /** `ticks`: within which to campaign against who is silent; without, it is known to be gone. */
+  #wakeAll(neighbour: Neighbour, ticks?: number): void {
     for (const group of [...neighbour.resting]) {
       group.wake()
-      if (group.raft.leader === neighbour.id) group.forgetLeader(campaignWithin(ticks, this.#random))
+      if (group.raft.leader !== neighbour.id) continue
+      group.forgetLeader(ticks === undefined ? turnOf(group.raft, group.id, neighbour.id) : campaignWithin(ticks, this.#random))
     }
   }
 
@@ -122,6 +123,18 @@ export class Rest {
 /** After how many ticks to campaign: not all members at once. */
 export function campaignWithin(ticks: number, random: () => number): number {
   return 1 + Math.floor(random() * ticks)
+}
+
+/**
+ * After how many ticks this node campaigns where the leader is known to be gone: the voters in turn, two ticks apart, so that they do not
+ * split the votes; another one first in each group, so that not one node comes to lead them all.
+ */
+export function turnOf(raft: Raft, group: number, gone: NodeId): number {
+  const others = currentConfiguration(raft.log)
+    .voters.filter((id) => id !== gone)
+    .sort()
+  const place = others.indexOf(raft.options.id)
+  return place < 0 ? others.length : 1 + 2 * ((place + group) % others.length)
 }
 
 /** Z1, of a leader. */

@@ -110,7 +110,6 @@ export class Member implements Writer {
         promotion_lag_entries_max: limits.raft_promotion_lag_entries_max,
       },
       quiesce_ticks: limits.raft_quiesce_ticks,
-      campaign_soon_ticks: limits.raft_campaign_soon_ticks,
       apply_entries_max: limits.raft_apply_entries_max,
       apply_bytes_max: limits.raft_apply_bytes_max,
       keep_entries_max: this.#keptEntriesMax,

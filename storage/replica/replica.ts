@@ -207,7 +207,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     this.#group!.propose(data, pending)
   }
 
-  /** The leader answers when it applied it; this node, when it does. V1 */
+  /** The leader answers when it applied it; this node, when it does. Without its signal, which `sweep` looks at for all. V1 */
   #forward(pending: PendingCommand, leader: string): void {
     let data: Uint8Array
     try {
@@ -219,14 +219,16 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     this.#expect(pending)
     pending.goOut()
     failpoint('propose.forward')
-    this.#parts.peers.request(leader, this.lane.group, 'propose', data, pending).then(undefined, (error: unknown) => {
-      if (!this.#commands.has(pending)) return
-      const refusal = asError(error)
-      if (refusal.outcome === 'none' && !pending.wasOut) pending.isOut = false
-      // V2: without an answer, or a leader to give one, it is tried again; all else is its answer.
-      if (refusal.kind === 'unavailable' || refusal.kind === 'deadline') this.#wait(pending)
-      else this.#end(pending, () => pending.refuse(refusal))
-    })
+    this.#parts.peers
+      .request(leader, this.lane.group, 'propose', data, { deadline: pending.deadline })
+      .then(undefined, (error: unknown) => {
+        if (!this.#commands.has(pending)) return
+        const refusal = asError(error)
+        if (refusal.outcome === 'none' && !pending.wasOut) pending.isOut = false
+        // V2: without an answer, or a leader to give one, it is tried again; all else is its answer.
+        if (refusal.kind === 'unavailable' || refusal.kind === 'deadline') this.#wait(pending)
+        else this.#end(pending, () => pending.refuse(refusal))
+      })
   }
 
   #wait(pending: PendingCommand): void {

@@ -43,6 +43,7 @@ export interface TransferParts {
   readonly row: (group: number) => StoreRow | undefined
   readonly clock: Clock
   readonly random: Random
+  readonly warn: (error: unknown) => void
 }
 
 /** A snapshot file that is being sent, by one or more. */
@@ -89,7 +90,11 @@ export class Transfers {
       this.#outgoing.set(group, outgoing)
     }
     const file = await outgoing.catch((error: unknown) => {
-      if (this.#outgoing.get(group) === outgoing) this.#outgoing.delete(group)
+      if (this.#outgoing.get(group) === outgoing) {
+        this.#outgoing.delete(group)
+        this.#sending.delete(group)
+      }
+      this.#parts.warn(error)
       throw error
     })
     file.readers++
@@ -184,6 +189,7 @@ export class Transfers {
       this.#ready.set(group, ready)
       return ready
     } catch (error) {
+      this.#parts.warn(error)
       await rm(path, { force: true })
       throw error
     } finally {

@@ -84,8 +84,8 @@ export const driverMutants: readonly Mutant[] = [
   {
     name: 'the first beat wakes who rests',
     file: 'driver/rest.ts',
-    from: 'if (neighbour.life !== -1) this.#wakeAll(neighbour, this.#options.campaign_soon_ticks)',
-    to: 'this.#wakeAll(neighbour, this.#options.campaign_soon_ticks)',
+    from: 'if (neighbour.life !== -1) this.#wakeAll(neighbour)',
+    to: 'this.#wakeAll(neighbour)',
     child,
   },
 ]

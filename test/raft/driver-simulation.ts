@@ -119,7 +119,6 @@ class Run implements Watcher {
         ...windows,
       },
       quiesce_ticks: this.#rests ? 4 : 0,
-      campaign_soon_ticks: 2,
       apply_entries_max: this.#oneOf([1, 3, 100]),
       apply_bytes_max: 1000,
       keep_entries_max: this.#oneOf([0, 3, 20]),

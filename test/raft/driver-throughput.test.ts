@@ -23,7 +23,6 @@ it.each([1, 20, 200])('takes, replicates and answers proposals, %i in flight', (
       host: { defer: (turn) => void work.push(turn), random: () => 0 },
       options: { ...optionsOfTests, uncommitted_bytes_max: 1e9 },
       quiesce_ticks: 5,
-      campaign_soon_ticks: 2,
       apply_entries_max: 1000,
       apply_bytes_max: 1e6,
       keep_entries_max: 1000,

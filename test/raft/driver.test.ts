@@ -78,7 +78,6 @@ class Nodes {
           host: { defer: (turn) => void this.#work.push(turn), random: () => 0.5 },
           options: optionsOfTests,
           quiesce_ticks: 5,
-          campaign_soon_ticks: 2,
           apply_entries_max: 1000,
           apply_bytes_max: 1e6,
           keep_entries_max: 10,
