@@ -1,6 +1,9 @@
 /** Clusters of real processes: forming, losing nodes and disks, operators' commands, rolling restarts. */
 import { afterEach, describe, expect, it } from 'vitest'
+import { computed } from '../../namespace/serve/entries.ts'
 import { connect } from '../../sdk/connect.ts'
+import { defineService } from '../../sdk/service.ts'
+import { serve } from '../../sdk/serve.ts'
 import { TestCluster } from './nodes.ts'
 
 let cluster: TestCluster
@@ -119,6 +122,25 @@ describe('a cluster of three nodes', () => {
     expect(stderr).toMatch(/n9 is no voter of store data/)
   })
 
+  it('shows a service at every node: its stored files, and that its process is elsewhere', async () => {
+    await three()
+    const first = await notes('n1')
+    await first.client.write('/store/kept', 'stored')
+    expect(await cluster.ok('n1', 'cat', '/svc/notes/now')).toBe('computed')
+    for (const name of ['n2', 'n3']) {
+      await untilShown(name, '/svc/notes/kept')
+      expect(await cluster.ok(name, 'cat', '/svc/notes/kept')).toBe('stored')
+      await untilListed(name, '/svc/notes', 'now')
+      expect((await cluster.nine(name, 'cat', '/svc/notes/now')).stderr).toMatch(/no process of service notes is up/)
+    }
+    await first.close()
+    // A process of it at another node finds the same store, and serves there.
+    const second = await notes('n2')
+    expect(await second.client.readText('/store/kept')).toBe('stored')
+    expect(await cluster.ok('n2', 'cat', '/svc/notes/now')).toBe('computed')
+    await second.close()
+  })
+
   it('is restarted node by node while clients write through each, and no request fails', async () => {
     await three()
     const names = ['n1', 'n2', 'n3']
@@ -150,6 +172,20 @@ describe('a cluster of three nodes', () => {
     }
   })
 })
+
+/** A process of the service `notes`, connected to a node. */
+function notes(name: string): ReturnType<typeof serve> {
+  const definition = defineService('notes', { now: computed(() => 'computed') }, { store: true })
+  return serve(definition, { address: cluster.ready(name).grpc, tokenFile: cluster.tokenFile })
+}
+
+async function untilListed(name: string, path: string, child: string): Promise<void> {
+  while (!(await cluster.ok(name, 'ls', '-1', path)).split('\n').includes(child));
+}
+
+async function untilShown(name: string, path: string): Promise<void> {
+  while ((await cluster.nine(name, 'stat', path)).code !== 0);
+}
 
 /** The members of a store once no change is under way: who leads looks again each quarter of a second. */
 async function untilSettled(store: string): Promise<Awaited<ReturnType<TestCluster['members']>>> {
