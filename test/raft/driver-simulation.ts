@@ -136,8 +136,7 @@ class Run implements Watcher {
     if (this.#rests) await this.#expectRest()
     if (this.#rests) await this.#expectSuccession()
     const { acknowledged, reads, elections, never, installs, changes } = this.#checks
-    const applied = this.#groups.reduce((sum, group) => sum + this.#checks.history(group).hashes.length - 1, 0)
-    return { applied, acknowledged, reads, elections, never, installs, changes, ...this.#counts }
+    return { applied: this.#applied(), acknowledged, reads, elections, never, installs, changes, ...this.#counts }
   }
 
   // Watcher
@@ -392,11 +391,23 @@ class Run implements Watcher {
       if (how === 'cut off' || how === 'deaf') this.#cut.add(`${id} ${node.id}`)
       if (how === 'cut off' || how === 'mute') this.#cut.add(`${node.id} ${id}`)
     }
-    for (let rounds = 0; rounds < 120; rounds++) {
+    await this.#expectWithin(
+      120,
+      () => [...led].every(([group, term]) => this.#leaderAfter(group, term, node) !== null),
+      `nobody leads after ${node.id}: ${how}`,
+    )
+    // Whoever leads may have to apply its whole log again, a few entries a turn, if it is the one that crashed.
+    const rounds = 120 + (4 * this.#applied()) / this.#options.apply_entries_max
+    const areReady = (): boolean => [...led].every(([group, term]) => this.#leaderAfter(group, term, node)?.group.isReady === true)
+    await this.#expectWithin(rounds, areReady, `who leads after ${node.id} is not ready: ${how}`)
+  }
+
+  async #expectWithin(rounds: number, holds: () => boolean, otherwise: string): Promise<void> {
+    for (let round = 0; round < rounds; round++) {
       await this.#round()
-      if ([...led].every(([group, term]) => this.#isLedByAnother(group, term, node))) return
+      if (holds()) return
     }
-    throw new Error(`rest: nobody leads after ${node.id}: ${how}`)
+    throw new Error(`rest: ${otherwise}`)
   }
 
   #isAtRest(group: GroupId): boolean {
@@ -404,13 +415,18 @@ class Run implements Watcher {
     return this.#leader(group) !== null && this.#membersOf(group).every((machine) => machine.group.status().isResting)
   }
 
-  /** Another node leads, or the next life of this one. */
-  #isLedByAnother(group: GroupId, term: number, node: SimNode): boolean {
+  /** Another node, or the next life of this one, that leads and has committed in its term. */
+  #leaderAfter(group: GroupId, term: number, node: SimNode): SimMachine | null {
     for (const { id, running } of this.#nodes.values()) {
       const machine = running?.machines.get(group)
-      if (machine?.group.isReady === true && (id !== node.id || machine.group.term > term)) return true
+      const { leading = null, commit = 0 } = machine?.raft ?? {}
+      if (leading !== null && commit >= leading.opening && (id !== node.id || machine!.group.term > term)) return machine!
     }
-    return false
+    return null
+  }
+
+  #applied(): number {
+    return this.#groups.reduce((sum, group) => sum + this.#checks.history(group).hashes.length - 1, 0)
   }
 
   /** But for members that were removed, which may never learn what became of what they took. */
