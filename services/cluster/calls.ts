@@ -14,7 +14,6 @@ export const joinVerb = 'join'
 const text = z.string().min(1).max(255)
 
 export const whoQuestion = z.object({ name: text, member: text })
-export type WhoQuestion = z.infer<typeof whoQuestion>
 
 const folderState = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('empty') }),
@@ -34,7 +33,6 @@ export const whoAnswer = z.object({
 export type WhoAnswer = z.infer<typeof whoAnswer> & Who
 
 export const joinQuestion = z.object({ name: text, member: text, address: text })
-export type JoinQuestion = z.infer<typeof joinQuestion>
 
 /** The stores there are: what the newcomer begins with. */
 export const joinAnswer = z.object({ cluster: text, stores: z.array(storeRecord.extend({ name: text })).max(limits.stores_max) })

@@ -3,7 +3,6 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -165,11 +164,6 @@ export class TestCluster {
     }
     rmSync(this.folder, { recursive: true, force: true })
   }
-}
-
-export async function emptyFolder(path: string): Promise<string> {
-  await mkdir(path, { recursive: true })
-  return path
 }
 
 /** A port that nobody listens on now. */
