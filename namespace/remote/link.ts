@@ -52,6 +52,8 @@ export interface Router {
   isShared(messages: Messages<unknown, unknown>, args: unknown): boolean
   /** It takes no new requests. */
   refused(peer: SessionPeer): void
+  /** It is the link's own now, with all that the one before had. */
+  restored(peer: SessionPeer): void
   /** It could not be made what the session before was. */
   failed(peer: SessionPeer, error: NineError): void
 }
@@ -337,6 +339,7 @@ export class Link implements Caller {
       this.call(identifyRequest, { principal: welcome.principal, deadline: Infinity }, undefined),
     )
     this.#peer = peer
+    this.#options.router?.restored(peer)
     this.#lastError = undefined
     this.#resumeWaiting(peer)
   }

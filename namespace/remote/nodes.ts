@@ -7,6 +7,7 @@
  * P3 Who failed is tried again after a random part of a time that doubles (full jitter), and others are tried at once; so is the next
  *    when one does not answer soon.
  * P4 A node that knows no leader for long, while another does, is left: it cannot reach the others.
+ * P5 What is shared is decided by the home's table, once that is what the session made it: a new home begins without the session's binds.
  */
 import type { Clock } from '../clock.ts'
 import { NineError, toNineError } from '../errors.ts'
@@ -77,6 +78,8 @@ interface Node {
   error: NineError | undefined
   /** Where it is the home. */
   home: HomeEvents | undefined
+  /** The home's namespace is what it was elsewhere. */
+  isRestored: boolean
 }
 
 /** A store that all nodes have at one path, and who serves it. */
@@ -183,6 +186,13 @@ export class Nodes implements Router {
   refused(peer: SessionPeer): void {
     const node = this.#nodes.find((one) => one.peer === peer)
     if (node !== undefined) this.#goaway(node, peer)
+  }
+
+  restored(peer: SessionPeer): void {
+    const node = this.#nodes.find((one) => one.peer === peer)
+    if (node === undefined) return
+    node.isRestored = true
+    this.#arrange()
   }
 
   failed(peer: SessionPeer, error: NineError): void {
@@ -329,6 +339,7 @@ export class Nodes implements Router {
     node.peer = undefined
     node.state = undefined
     node.home = undefined
+    node.isRestored = false
     this.#failedAt(node, error)
     this.#arrange()
   }
@@ -354,12 +365,10 @@ export class Nodes implements Router {
     }
   }
 
-  /** Who serves what, from what all have told. The home's table decides what is shared. */
+  /** Who serves what, from what all have told. */
   #arrange(): void {
-    const home = this.#nodes.find((node) => node.home !== undefined)
-    if (home?.state !== undefined) {
-      this.#paths = home.state.roots.map(({ path }) => path)
-    }
+    const home = this.#nodes.find(({ isRestored }) => isRestored)
+    if (home?.state !== undefined) this.#paths = home.state.roots.map(({ path }) => path) // P5
     const open = this.#nodes.filter((node) => node.peer !== undefined && node.state !== undefined)
     const told = open.map((node) => node.state!)
     this.#roots = this.#paths.map((path) => {
@@ -436,6 +445,7 @@ function newNode(address: string, isGiven: boolean): Node {
     requests: 0,
     error: undefined,
     home: undefined,
+    isRestored: false,
   }
 }
 
