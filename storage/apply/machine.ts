@@ -72,6 +72,11 @@ export class Machine {
     return this.#time
   }
 
+  /** A client born after this is none that was forgotten: see clients.ts X3. -1 while none was. */
+  get horizon(): Micros {
+    return this.#clients.horizon
+  }
+
   /** Clients whose results are remembered. */
   get clients(): number {
     return this.#clients.size

@@ -143,7 +143,7 @@ export class Engine {
       ...options.tuning,
     }
     const progressed = (): void => this.#watchOverlay()
-    if (options.member === undefined) this.#writer = new Pipeline(this.#clock, options.dir, progressed)
+    if (options.member === undefined) this.#writer = new Pipeline(this.#clock, () => this.#now(), options.dir, progressed)
     else {
       this.#writer = this.member = new Member(options.member, {
         dir: this.dir,
@@ -345,7 +345,7 @@ export class Engine {
 
   #now(): Micros {
     let now = this.#clock.now()
-    for (const { machine } of this.#lanes.values()) now = Math.max(now, machine.time + 1)
+    for (const { machine } of this.#lanes.values()) now = Math.max(now, machine.time + 1, machine.horizon + 1)
     return now
   }
 
@@ -402,7 +402,7 @@ export class Engine {
   }
 
   async #save(): Promise<void> {
-    for (const lane of this.#lanes.values()) if (!lane.isSaved && !lane.isInstalling) await lane.save()
+    for (const lane of this.#lanes.values()) if (!lane.isSaved && !lane.isReplaced) await lane.save()
     failpoint('cut.before')
     this.#writer.beforeCut()
     await this.#wal.cut(this.#writer.firstNeeded() - 1)
@@ -412,7 +412,7 @@ export class Engine {
   async #collect(): Promise<Collected> {
     const now = this.#clock.now()
     for (const lane of this.#lanes.values()) {
-      if (lane.isInstalling) continue
+      if (lane.isReplaced) continue
       await lane.tree.history.compact({ bytesMax: this.#tuning.historyBytesMax, olderThan: now - this.#tuning.historyMsMax * 1000 })
       // Until nothing is left, so that what is removed faster than one round takes away does not pile up.
       while (!this.#stop.signal.aborted && (await lane.tree.collect(limits.collect_nodes_max)) > 0)

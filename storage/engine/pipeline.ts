@@ -16,6 +16,7 @@ import type { Context } from '../../namespace/context.ts'
 import type { Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
+import type { Micros } from '../../namespace/stat.ts'
 import { decodeEntry, encodeEntry } from '../apply/entry.ts'
 import type { Command, Entry, Outcome } from '../model.ts'
 import type { Proposer } from '../store/core.ts'
@@ -44,6 +45,7 @@ const split_min = 32
 
 export class Pipeline implements Writer {
   readonly #clock: Clock
+  readonly #latest: () => Micros
   /** The folder, for messages. */
   readonly #dir: string
   #wal: Wal | undefined
@@ -62,8 +64,10 @@ export class Pipeline implements Writer {
   /** Called when entries were applied. */
   readonly #progressed: () => void
 
-  constructor(clock: Clock, dir: string, progressed: () => void) {
+  /** `latest`: the time by the clock, or later, after every change of any store: what was seen of one is not ahead of the others. */
+  constructor(clock: Clock, latest: () => Micros, dir: string, progressed: () => void) {
     this.#clock = clock
+    this.#latest = latest
     this.#dir = dir
     this.#progressed = progressed
   }
@@ -134,7 +138,7 @@ export class Pipeline implements Writer {
         group: lane.group,
         term: 1,
         index: lane.nextIndex,
-        time: lane.machine.nextTime(this.#clock.now(), context.time),
+        time: lane.machine.nextTime(context.time === undefined ? this.#clock.now() : this.#latest(), context.time),
         actor: context.principal.name,
         groups: context.principal.groups,
         client,

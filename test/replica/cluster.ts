@@ -5,6 +5,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
 import type { Install, PeerItem } from '../../raft/index.ts'
 import type { ChunkHash } from '../../storage/blob/store.ts'
@@ -20,6 +21,8 @@ export interface ClusterOptions {
   readonly keptEntriesMax?: number
   readonly behindBytesMax?: number
   readonly tuning?: EngineOptions['tuning']
+  /** A node's own clock; the system's where undefined. */
+  readonly clock?: (id: string) => Clock | undefined
   /** The disk below a node's log; the real one where undefined. */
   readonly walFiles?: (id: string) => WalFiles | undefined
 }
@@ -68,7 +71,8 @@ export class LocalCluster {
     node.life += 1
     const { tuning, keptEntriesMax, behindBytesMax, tickMs = 20 } = this.#options
     const member = { id, life: node.life, peers: this.#peersOf(id), tickMs, keptEntriesMax, behindBytesMax }
-    node.engine = await openEngine({ dir: node.dir, owner: 'glenda', member, tuning, walFiles: this.#options.walFiles?.(id) })
+    const [clock, walFiles] = [this.#options.clock?.(id), this.#options.walFiles?.(id)]
+    node.engine = await openEngine({ dir: node.dir, owner: 'glenda', member, tuning, clock, walFiles })
     await node.engine.openStore(this.row)
     return node
   }
