@@ -280,8 +280,9 @@ export class Link implements Caller {
     if (error.outcome === 'unknown' && mayChange(asked.messages)) asked.wasSent = true
     const now = clock.monotonic()
     if (asked.avoid === undefined) asked.refusedAt = now
-    const wait =
-      asked.avoid === undefined ? 0 : Math.min(limits.reconnect_backoff_ms_min * 2 ** asked.tries++, limits.nodes_retry_ms_max) * random()
+    const span = Math.min(limits.reconnect_backoff_ms_min * 2 ** asked.tries, limits.nodes_retry_ms_max)
+    const wait = asked.avoid === undefined ? 0 : (span * (1 + random())) / 2
+    asked.tries++
     if (now + wait >= asked.context.deadline || now - asked.refusedAt > limits.reconnect_ms_max) return false
     asked.avoid = peer
     if (asked.context.signal?.aborted === true) return false

@@ -52,7 +52,9 @@ export interface NodeStatus {
   readonly leads: readonly string[]
   /** Requests that were sent there. */
   readonly requests: number
-  /** Why it was last left, or not reached. */
+  /** Why a connection to it was last given up. */
+  readonly left: string | undefined
+  /** Why it could not be reached since. */
   readonly lastError: string | undefined
 }
 
@@ -75,6 +77,7 @@ interface Node {
   failures: number
   retryAt: number
   requests: number
+  left: NineError | undefined
   error: NineError | undefined
   /** Where it is the home. */
   home: HomeEvents | undefined
@@ -130,10 +133,10 @@ export class Nodes implements Router {
   }
 
   get status(): NodesStatus {
-    const nodes = this.#nodes.map(({ address, name, peer, dialling, home, requests, error }): NodeStatus => {
+    const nodes = this.#nodes.map(({ address, name, peer, dialling, home, requests, left, error }): NodeStatus => {
       const state = peer !== undefined ? 'open' : dialling !== undefined ? 'connecting' : 'closed'
       const leads = this.#paths.filter((_, index) => name !== undefined && this.#roots[index]!.leader?.name === name)
-      return { address, node: name, state, isHome: home !== undefined, leads, requests, lastError: error?.message }
+      return { address, node: name, state, isHome: home !== undefined, leads, requests, left: left?.message, lastError: error?.message }
     })
     return { cluster: this.#first?.cluster ?? '', nodes }
   }
@@ -169,7 +172,10 @@ export class Nodes implements Router {
       node = readers[this.#turn++ % Math.max(1, readers.length)]
     } else if (this.#options.isFollowing) node = leader
     node ??= this.#nodes.find(({ home, peer }) => home !== undefined && peer !== undefined)
-    if (avoid !== undefined && node?.peer === avoid) node = readers.find(({ peer }) => peer !== avoid) ?? node
+    if (avoid !== undefined && node?.peer === avoid) {
+      const others = readers.filter(({ peer }) => peer !== avoid)
+      node = others[this.#turn++ % Math.max(1, others.length)] ?? node
+    }
     if (node !== undefined) node.requests++
     return index < 0 ? undefined : node?.peer
   }
@@ -340,7 +346,9 @@ export class Nodes implements Router {
     node.state = undefined
     node.home = undefined
     node.isRestored = false
+    node.left = error
     this.#failedAt(node, error)
+    node.error = undefined
     this.#arrange()
   }
 
@@ -443,6 +451,7 @@ function newNode(address: string, isGiven: boolean): Node {
     failures: 0,
     retryAt: 0,
     requests: 0,
+    left: undefined,
     error: undefined,
     home: undefined,
     isRestored: false,

@@ -198,7 +198,7 @@ describe('a session whose home is lost', () => {
     await cluster.node(home).kill()
     expect(await session.client.readText('/data/shown/file')).toBe('value')
     expect(homeOf(session)).not.toBe(home)
-    expect(session.status().nodes.find(({ node }) => node === home)!.lastError).toBeDefined()
+    expect(session.status().nodes.find(({ node }) => node === home)!.left).toBeDefined()
     const lost = await failure(handle.writeAt(6, Buffer.from('more')), 'unavailable')
     expect(lost).toMatchObject({ retryable: false })
     await failure(handle.close(), 'unavailable')
