@@ -267,7 +267,7 @@ export interface Options {
   readonly inflight_bytes_max: number
   /** Data taken and not committed; past it: `overloaded`, save that one proposal is always taken when there is none. */
   readonly uncommitted_bytes_max: number
-  /** Reads without an index yet; more: `overloaded`. */
+  /** Reads of this node that wait, for an index or until it is applied; more: `overloaded`. */
   readonly reads_pending_max: number
   /** A learner further behind than this is not promoted. */
   readonly promotion_lag_entries_max: number

@@ -17,7 +17,8 @@ import type { LeaderRead, Raft } from './state.ts'
 
 export function read(raft: Raft, ref: number): void {
   const { reads, options, leading } = raft
-  const refused = raft.leader === null ? 'not_leader' : reads.waiting.length >= options.reads_pending_max ? 'overloaded' : null
+  const refused =
+    raft.leader === null ? 'not_leader' : reads.waiting.length + reads.confirmed.length >= options.reads_pending_max ? 'overloaded' : null
   if (refused !== null) {
     raft.out.answers.push({ ref, taken: 0, first: 0, term: raft.term, refused })
     return

@@ -4,6 +4,7 @@
  * A1 Only what the core handed out is applied, and it hands out only what is committed and durable here.
  * A2 A snapshot takes the place of everything before it that still waits.
  * A3 Nothing is applied while the machine is busy or installs a snapshot.
+ * A4 `bytes` is the data that waits.
  */
 import { bytesOf } from '../log.ts'
 import type { Apply, Entry, SnapshotMeta } from '../model.ts'
@@ -24,6 +25,7 @@ export class Applying {
   /** The last entry given to the machine, or its snapshot. */
   index: number
   isInstalling = false
+  bytes = 0
   #waiting: Apply[] = []
   /** Entries of the first that are done. */
   #at = 0
@@ -36,6 +38,7 @@ export class Applying {
   add(apply: Apply): void {
     if (apply.install !== null) this.#drop() // A2
     this.#waiting.push(apply)
+    for (const entry of apply.entries) this.bytes += bytesOf(entry) // A4
   }
 
   get isDone(): boolean {
@@ -64,7 +67,9 @@ export class Applying {
       }
       this.#at++
       room.entries--
-      room.bytes -= bytesOf(entry)
+      const bytes = bytesOf(entry)
+      room.bytes -= bytes
+      this.bytes -= bytes // A4
       this.index = entry.index
       sink.apply(entry)
     }
@@ -79,5 +84,6 @@ export class Applying {
   #drop(): void {
     this.#waiting.length = 0
     this.#at = 0
+    this.bytes = 0
   }
 }

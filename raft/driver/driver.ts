@@ -118,7 +118,7 @@ export class Driver<P> implements Inbound {
     const member = this.#groups.get(item.group)
     if (member === undefined) return
     if (item.kind === 'raft') member.receive(item.message)
-    else if (item.kind === 'awake') member.wake()
+    else if (item.kind === 'awake') member.hearAwake(from)
     else {
       this.#rest.heard(from, item.life)
       member.restWith(from, item)
@@ -169,7 +169,10 @@ export class Driver<P> implements Inbound {
       applies[at]!.isQueuedToApply = false
       applies[at]!.applyWithin(this.#room)
     }
-    if (at < applies.length) this.#applyQueue = [...applies.slice(at), ...this.#applyQueue]
+    if (at < applies.length) {
+      this.#applyQueue = [...applies.slice(at), ...this.#applyQueue]
+      this.#schedule() // also where the last one failed, and asks for no turn
+    }
     applies.length = 0
   }
 

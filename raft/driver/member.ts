@@ -6,6 +6,8 @@
  * H2 Each proposal is told of exactly once: with its entry, or as ended.
  * H3 After a fault, or the end, this group does nothing any more: no step, no message, no answer but that it ended.
  * H4 Inputs reach the core in the order in which they came; what is proposed comes last in its turn, in the order given.
+ * H5 While more than `uncommitted_bytes_max` waits for the state machine, entries of a leader are dropped, as the network may drop them: it
+ *    asks again with its heartbeats. So who cannot follow does not fill its memory.
  */
 import { compactable } from './keep.ts'
 import { Applying } from './applying.ts'
@@ -22,7 +24,7 @@ import { step } from '../step.ts'
 import { lastIndex, range } from '../log.ts'
 import { configurationOf } from '../state.ts'
 import type { Raft } from '../state.ts'
-import { membersOf } from '../quorum.ts'
+import { isVoter, membersOf } from '../quorum.ts'
 import type { Answer, Effects, Entry, Input, Install, MembershipChange, Message, NodeId, Persist, SnapshotMeta, Ticket } from '../model.ts'
 
 export type Quiesce = Extract<PeerItem, { readonly kind: 'quiesce' }>
@@ -77,6 +79,8 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
   #idle = 0
   /** Ticks of this turn. */
   #ticks = 0
+  /** Ticks for which it has had no leader, where it has no vote to look for one. */
+  #unled = 0
   #restAsked: { readonly from: NodeId; readonly item: Quiesce } | null = null
 
   constructor(id: GroupId, raft: Raft, machine: StateMachine<P>, node: Node<P>) {
@@ -165,6 +169,7 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
   receive(message: Message): void {
     const isStranger = isCampaignOfStranger(this.raft, message)
     if (isStranger && this.isResting) return
+    if (message.kind === 'append' && message.entries.length > 0 && this.#applying.bytes > this.raft.options.uncommitted_bytes_max) return // H5
     this.#inputs.push({ kind: 'message', message })
     if (message.kind === 'heartbeat_reply' || isStranger) this.#node.queue(this)
     else this.#stir()
@@ -180,6 +185,11 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
   restWith(from: NodeId, item: Quiesce): void {
     this.#restAsked = { from, item }
     this.#node.queue(this)
+  }
+
+  /** A member is awake, or left: whoever else says so has no part in the group, and keeps nobody up. */
+  hearAwake(from: NodeId): void {
+    if (membersOf(configurationOf(this.raft)).has(from)) this.wake()
   }
 
   wake(): void {
@@ -234,7 +244,7 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
     this.#requests.clear('stopped')
   }
 
-  /** To all other members: this node does not work for the group any more. */
+  /** To all other members: this node does not work for the group any more, or its clock runs and it hears of no leader. */
   sayAwake(): void {
     for (const to of membersOf(configurationOf(this.raft))) {
       if (to !== this.#node.id) this.#node.send(to, { kind: 'awake', group: this.id })
@@ -296,6 +306,7 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
       if (this.#checkpoint > 0 && this.#checkpoint <= this.raft.applied) this.#node.queue(this)
     }
     if (ticks > 0) this.#mayLeadRest()
+    if (ticks > 0) this.#lookForLeader(ticks)
     if (this.#restAsked !== null) this.#mayFollowRest()
   }
 
@@ -376,6 +387,17 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
     if (this.isResting || !this.isRunning) return
     if (this.#isQuiet && mayFollowerRest(this.raft, from, item.term, item.index)) this.#node.rest(this, item.life)
     else this.#node.send(from, { kind: 'awake', group: this.id })
+  }
+
+  /** Z4: who has no vote does not campaign; it says that it hears of no leader, and a leader that rests wakes. */
+  #lookForLeader(ticks: number): void {
+    const { leader, options } = this.raft
+    const configuration = configurationOf(this.raft)
+    this.#unled =
+      leader === null && !isVoter(configuration, options.id) && membersOf(configuration).has(options.id) ? this.#unled + ticks : 0
+    if (this.#unled < options.election_ticks) return
+    this.#unled = 0
+    this.sayAwake()
   }
 
   /** Nothing waits for the next step. */

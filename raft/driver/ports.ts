@@ -33,7 +33,7 @@ export type PeerItem =
   | { readonly kind: 'raft'; readonly group: GroupId; readonly message: Message }
   /** The leader of an idle group, in this life of its node: nothing is under way, all up to `index` is committed and yours; stop its clock. */
   | { readonly kind: 'quiesce'; readonly group: GroupId; readonly life: number; readonly term: number; readonly index: number }
-  /** The answer of who cannot stop it, or the word of who is no more in the group: its clock has to run on. */
+  /** The answer of who cannot stop it, the word of who is no more in the group, or of a learner that hears of no leader: its clock has to run on. */
   | { readonly kind: 'awake'; readonly group: GroupId }
   /** The node is alive, in this life of it: stands for the heartbeats of all quiesced groups. */
   | { readonly kind: 'beat'; readonly life: number }

@@ -3,6 +3,7 @@
  *
  * J1 A change is done when the configuration that it leads to is applied here and not joint: a joint one on the way is not the end.
  * J2 A hand-over is done when the other node is known to lead.
+ * J3 Where no leader is known for long, nobody waits on: a node that was removed while it was cut off never learns what became of its change.
  */
 import type { Answer, Entry, Lost, MembershipChange, NodeId } from '../model.ts'
 import type { Raft } from '../state.ts'
@@ -34,6 +35,8 @@ export class Requests {
   readonly #asked = new Map<number, Request>()
   #changes: Change[] = []
   #transfers: Transfer[] = []
+  /** Ticks without a leader while a change is open. */
+  #unled = 0
 
   change(changes: readonly MembershipChange[]): Promise<void> {
     return this.#begin({ kind: 'change', changes, deferred: makeDeferred() })
@@ -91,9 +94,19 @@ export class Requests {
     this.#endChanges('unknown', (change) => change.index <= index)
   }
 
-  /** How transfers stand after a step; `ticks` passed since the last look. */
+  /** How requests stand after a step; `ticks` passed since the last look. */
   look(raft: Raft, ticks: number): void {
-    if (this.#transfers.length === 0) return
+    if (this.#changes.length > 0) this.#lookAtChanges(raft, ticks)
+    if (this.#transfers.length > 0) this.#lookAtTransfers(raft, ticks)
+  }
+
+  /** J3 */
+  #lookAtChanges({ leader, options }: Raft, ticks: number): void {
+    this.#unled = leader === null ? this.#unled + ticks : 0
+    if (this.#unled > 4 * options.election_ticks) this.#endChanges('unknown', () => true)
+  }
+
+  #lookAtTransfers(raft: Raft, ticks: number): void {
     this.#transfers = this.#transfers.filter((transfer) => {
       transfer.ticks += ticks
       const { leader } = raft

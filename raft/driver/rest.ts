@@ -10,8 +10,9 @@
  *    other beats. When a neighbour is silent for an election timeout, begins another life, or is lost, all groups that rest on it wake; a
  *    follower then forgets that leader and campaigns soon, as one whose heartbeats ceased would. So no sleeper outlives what it sleeps on:
  *    a leader that is cut off wakes, hears no quorum and steps down.
- * Z4 A follower that is not at rest (the word was lost, or its log differs) says so or campaigns, with a pre-vote; either wakes the leader,
- *    whose heartbeats wake the others. None gives its vote for it, for the clock of its loyalty stood still too.
+ * Z4 A follower that is not at rest (the word was lost, or its log differs) says so or campaigns, with a pre-vote; one that has no vote says
+ *    so when it hears of no leader. Each of these wakes the leader, whose heartbeats wake the others. None gives its vote for it, for the
+ *    clock of its loyalty stood still too.
  *    Not so who is no member: it was removed and did not learn of it; it asks in vain for ever (section 4.2.3 of the thesis).
  * Z5 Who stops doing a group's work while its node lives on says `awake` to its members, for the node's beats do not speak for it any more.
  * Z6 A tick costs as much as there are neighbours and groups awake, whatever number rests.

@@ -1,144 +1,9 @@
 /** The driver by itself, over a disk, network and clock that do what the test says. */
 import { describe, expect, it } from 'vitest'
-import { Driver } from '../../raft/index.ts'
-import type {
-  DriverOptions,
-  Entry,
-  Fate,
-  Group,
-  GroupId,
-  Install,
-  Message,
-  PeerItem,
-  Persist,
-  SnapshotMeta,
-  StateMachine,
-  Status,
-} from '../../raft/index.ts'
+import type { PeerItem } from '../../raft/index.ts'
 import { Pending } from '../../raft/driver/pending.ts'
 import { optionsOfTests } from './cluster.ts'
-
-const ids = ['n1', 'n2', 'n3']
-const configuration = { voters: ids, outgoing: [], learners: [], demoted: [] }
-const empty = { hard: { term: 0, vote: null }, snapshot: { index: 0, term: 0, configuration }, entries: [], applied: 0 }
-
-class Machine implements StateMachine<string> {
-  isBusy = false
-  readonly entries: Entry[] = []
-  readonly told: string[] = []
-  statuses: Status[] = []
-  error: unknown = null
-  group!: Group<string>
-  onApply: (entry: Entry) => void = () => undefined
-
-  apply(entry: Entry, proposal: string | undefined): void {
-    this.entries.push(entry)
-    if (proposal !== undefined) this.told.push(proposal)
-    this.onApply(entry)
-  }
-  install(_meta: SnapshotMeta): Promise<void> {
-    return Promise.resolve()
-  }
-  ended(proposal: string, fate: Fate): void {
-    this.told.push(`${proposal}: ${fate}`)
-  }
-  changed(status: Status): void {
-    this.statuses.push(status)
-  }
-  stopped(error: unknown): void {
-    this.error = error
-  }
-}
-
-/** Nodes in one process. Nothing happens but in `run` and `tick`. */
-class Nodes {
-  readonly drivers = new Map<string, Driver<string>>()
-  readonly sent: { from: string; to: string; item: PeerItem }[] = []
-  readonly dropped: string[] = []
-  readonly machines = new Map<string, Machine>()
-  writes = 0
-  turns = 0
-  failDisk: Error | null = null
-  holdDisk = false
-  #work: (() => void)[] = []
-  #disk: (() => void)[] = []
-
-  constructor(options: Partial<DriverOptions> = {}) {
-    for (const id of ids) {
-      this.drivers.set(
-        id,
-        new Driver<string>({
-          id,
-          life: 1,
-          storage: { write: (_group, _persist: Persist, done) => this.#write(done) },
-          transport: {
-            send: (to, item) => void this.sent.push({ from: id, to, item }),
-            sendSnapshot: (_group: GroupId, _message: Install) => Promise.resolve(false),
-          },
-          host: { defer: (turn) => void this.#work.push(turn), random: () => 0.5 },
-          options: optionsOfTests,
-          quiesce_ticks: 5,
-          apply_entries_max: 1000,
-          apply_bytes_max: 1e6,
-          keep_entries_max: 10,
-          keep_bytes_max: 1000,
-          dropped: (from, what) => void this.dropped.push(`${from}: ${what}`),
-          ...options,
-        }),
-      )
-    }
-  }
-
-  open(group: GroupId): void {
-    for (const [id, driver] of this.drivers) {
-      const machine = new Machine()
-      this.machines.set(`${id} ${group}`, machine)
-      machine.group = driver.open(group, empty, machine)
-    }
-  }
-
-  machine(id: string, group = 1): Machine {
-    return this.machines.get(`${id} ${group}`)!
-  }
-
-  /** Until nothing is left to do; messages of who is in `deaf` are lost. */
-  run(deaf: readonly string[] = []): void {
-    while (this.#work.length + this.#disk.length + this.sent.length > 0) {
-      for (const work of this.#work.splice(0)) {
-        this.turns++
-        work()
-      }
-      if (!this.holdDisk) for (const done of this.#disk.splice(0)) done()
-      else if (this.#work.length + this.sent.length === 0) return
-      for (const { from, to, item } of this.sent.splice(0)) {
-        if (!deaf.includes(from) && !deaf.includes(to)) this.drivers.get(to)!.receive(from, item)
-      }
-    }
-  }
-
-  tick(id: string, times: number, deaf: readonly string[] = []): void {
-    for (; times > 0; times--) {
-      this.drivers.get(id)!.tick()
-      this.run(deaf)
-    }
-  }
-
-  elect(id: string): void {
-    this.tick(id, 16)
-    for (const [key, { group }] of this.machines) if (key.startsWith(`${id} `)) expect(group.isReady).toBe(true)
-  }
-
-  #write(done: (error?: unknown) => void): void {
-    this.writes++
-    this.#disk.push(() => (this.failDisk === null ? done() : done(this.failDisk)))
-  }
-}
-
-const data = (text: string): Uint8Array => Buffer.from(text)
-
-function message(fields: Partial<Message> & { readonly kind: Message['kind'] }): PeerItem {
-  return { kind: 'raft', group: 1, message: { from: 'n2', to: 'n1', term: 1, ...fields } as Message }
-}
+import { Nodes, configuration, data, ids, message } from './driver-nodes.ts'
 
 describe('a driver', () => {
   it('makes one write and one answer in order of the proposals of a turn', () => {
@@ -292,7 +157,7 @@ describe('faults', () => {
     second.group.propose(data('z'), 'z')
     nodes.run()
     expect(second.told).toEqual(['z'])
-    for (let ticks = 0; ticks < 60; ticks++) for (const id of ids) nodes.tick(id, 1)
+    nodes.tickAll(60)
     expect([nodes.machine('n2', 1).group.isReady, nodes.machine('n3', 1).group.isReady]).toContain(true)
     expect(second.group.isLeader).toBe(true)
   })
@@ -363,7 +228,7 @@ describe('rest', () => {
     const nodes = new Nodes()
     for (const group of groups.slice(0, count)) nodes.open(group)
     nodes.elect('n1')
-    for (let ticks = 0; ticks < 20; ticks++) for (const id of ids) nodes.tick(id, 1)
+    nodes.tickAll(20)
     for (const { group } of nodes.machines.values()) expect(group.status().isResting).toBe(true)
     return nodes
   }
@@ -394,7 +259,7 @@ describe('rest', () => {
     expect(group.status().isResting).toBe(false)
     expect(nodes.machine('n2', 2).group.status().isResting).toBe(false)
     expect(nodes.machine('n1', 1).group.status().isResting).toBe(true)
-    for (let ticks = 0; ticks < 20; ticks++) for (const id of ids) nodes.tick(id, 1)
+    nodes.tickAll(20)
     for (const id of ids) expect(nodes.machine(id, 2).group.status().isResting).toBe(true)
   })
 
@@ -413,7 +278,7 @@ describe('rest', () => {
 
   it('a leader that is cut off wakes and steps down; the others find another', () => {
     const nodes = resting(1)
-    for (let ticks = 0; ticks < 60; ticks++) for (const id of ids) nodes.tick(id, 1, ['n1'])
+    nodes.tickAll(60, ['n1'])
     expect(nodes.machine('n1').group.isLeader).toBe(false)
     expect([nodes.machine('n2').group.isReady, nodes.machine('n3').group.isReady]).toContain(true)
   })
@@ -442,7 +307,7 @@ describe('rest', () => {
     nodes.run()
     expect(nodes.machine('n2', 1).group.status().isResting).toBe(false)
     expect(nodes.machine('n2', 2).group.status().isResting).toBe(true)
-    for (let ticks = 0; ticks < 60; ticks++) for (const id of ids) nodes.tick(id, 1)
+    nodes.tickAll(60)
     expect([nodes.machine('n2', 1).group.isReady, nodes.machine('n3', 1).group.isReady]).toContain(true)
   })
 })

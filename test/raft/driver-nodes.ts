@@ -1,0 +1,159 @@
+/** Nodes in one process for tests of the driver by itself: over a disk, network and clock that do what the test says. */
+import { expect } from 'vitest'
+import { Driver } from '../../raft/index.ts'
+import type {
+  Configuration,
+  DriverOptions,
+  Entry,
+  Fate,
+  Group,
+  GroupId,
+  Install,
+  Message,
+  PeerItem,
+  Persist,
+  Raft,
+  SnapshotMeta,
+  StateMachine,
+  Status,
+} from '../../raft/index.ts'
+import type { Member } from '../../raft/driver/member.ts'
+import { optionsOfTests } from './cluster.ts'
+
+export const ids = ['n1', 'n2', 'n3']
+export const configuration: Configuration = { voters: ids, outgoing: [], learners: [], demoted: [] }
+export class Machine implements StateMachine<string> {
+  isBusy = false
+  readonly entries: Entry[] = []
+  readonly told: string[] = []
+  statuses: Status[] = []
+  error: unknown = null
+  group!: Group<string>
+  readonly installs: number[] = []
+  onInstall: () => Promise<void> = () => Promise.resolve()
+  onApply: (entry: Entry) => void = () => undefined
+
+  get raft(): Raft {
+    return (this.group as Member<string>).raft
+  }
+
+  apply(entry: Entry, proposal: string | undefined): void {
+    this.entries.push(entry)
+    if (proposal !== undefined) this.told.push(proposal)
+    this.onApply(entry)
+  }
+  install(meta: SnapshotMeta): Promise<void> {
+    this.installs.push(meta.index)
+    return this.onInstall()
+  }
+  ended(proposal: string, fate: Fate): void {
+    this.told.push(`${proposal}: ${fate}`)
+  }
+  changed(status: Status): void {
+    this.statuses.push(status)
+  }
+  stopped(error: unknown): void {
+    this.error = error
+  }
+}
+
+/** Nodes in one process. Nothing happens but in `run` and `tick`. */
+export class Nodes {
+  readonly drivers = new Map<string, Driver<string>>()
+  readonly sent: { from: string; to: string; item: PeerItem }[] = []
+  readonly dropped: string[] = []
+  readonly machines = new Map<string, Machine>()
+  writes = 0
+  turns = 0
+  failDisk: Error | null = null
+  holdDisk = false
+  #work: (() => void)[] = []
+  #disk: (() => void)[] = []
+
+  readonly #configuration: Configuration
+  /** What of the items sent is lost. */
+  isLost: (from: string, to: string, item: PeerItem) => boolean = () => false
+
+  constructor(options: Partial<DriverOptions> = {}, members: Configuration = configuration) {
+    this.#configuration = members
+    for (const id of ids) {
+      this.drivers.set(
+        id,
+        new Driver<string>({
+          id,
+          life: 1,
+          storage: { write: (_group, _persist: Persist, done) => this.#write(done) },
+          transport: {
+            send: (to, item) => void this.sent.push({ from: id, to, item }),
+            sendSnapshot: (_group: GroupId, _message: Install) => Promise.resolve(false),
+          },
+          host: { defer: (turn) => void this.#work.push(turn), random: () => 0.5 },
+          options: optionsOfTests,
+          quiesce_ticks: 5,
+          apply_entries_max: 1000,
+          apply_bytes_max: 1e6,
+          keep_entries_max: 10,
+          keep_bytes_max: 1000,
+          dropped: (from, what) => void this.dropped.push(`${from}: ${what}`),
+          ...options,
+        }),
+      )
+    }
+  }
+
+  open(group: GroupId): void {
+    const snapshot = { index: 0, term: 0, configuration: this.#configuration }
+    const empty = { hard: { term: 0, vote: null }, snapshot, entries: [], applied: 0 }
+    for (const [id, driver] of this.drivers) {
+      const machine = new Machine()
+      this.machines.set(`${id} ${group}`, machine)
+      machine.group = driver.open(group, empty, machine)
+    }
+  }
+
+  machine(id: string, group = 1): Machine {
+    return this.machines.get(`${id} ${group}`)!
+  }
+
+  /** Until nothing is left to do; messages of who is in `deaf` are lost. */
+  run(deaf: readonly string[] = []): void {
+    while (this.#work.length + this.#disk.length + this.sent.length > 0) {
+      for (const work of this.#work.splice(0)) {
+        this.turns++
+        work()
+      }
+      if (!this.holdDisk) for (const done of this.#disk.splice(0)) done()
+      else if (this.#work.length + this.sent.length === 0) return
+      for (const { from, to, item } of this.sent.splice(0)) {
+        if (!deaf.includes(from) && !deaf.includes(to) && !this.isLost(from, to, item)) this.drivers.get(to)!.receive(from, item)
+      }
+    }
+  }
+
+  tick(id: string, times: number, deaf: readonly string[] = []): void {
+    for (; times > 0; times--) {
+      this.drivers.get(id)!.tick()
+      this.run(deaf)
+    }
+  }
+
+  tickAll(times: number, deaf: readonly string[] = []): void {
+    for (; times > 0; times--) for (const id of ids) this.tick(id, 1, deaf)
+  }
+
+  elect(id: string): void {
+    this.tick(id, 16)
+    for (const [key, { group }] of this.machines) if (key.startsWith(`${id} `)) expect(group.isReady).toBe(true)
+  }
+
+  #write(done: (error?: unknown) => void): void {
+    this.writes++
+    this.#disk.push(() => (this.failDisk === null ? done() : done(this.failDisk)))
+  }
+}
+
+export const data = (text: string): Uint8Array => Buffer.from(text)
+
+export function message(fields: Partial<Message> & { readonly kind: Message['kind'] }): PeerItem {
+  return { kind: 'raft', group: 1, message: { from: 'n2', to: 'n1', term: 1, ...fields } as Message }
+}
