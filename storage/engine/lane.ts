@@ -5,6 +5,7 @@
  * N2 A checkpoint holds everything up to an index; the log may be cut up to the first entry that no checkpoint holds.
  * N3 An entry whose apply broke off may stand in one part and not in another: nothing is saved from then on. The log has
  *    all of it, and opening the folder applies it to what was saved before.
+ * N4 A state is saved or replaced by another, never both at once: one waits for the other.
  */
 import { NineError } from '../../namespace/errors.ts'
 import { failpoint } from '../../namespace/failpoint.ts'
@@ -35,8 +36,6 @@ export class Lane {
   /** Set once the log was replayed: until then nobody watches and no lease runs. */
   store: Store | undefined
   rows: LaneRows | undefined
-  /** A snapshot is taking the place of its state: nothing of it is saved or collected until it has. */
-  isInstalling = false
   /** Index of the next entry proposed. */
   nextIndex: number
   appliedIndex: number
@@ -49,6 +48,7 @@ export class Lane {
   /** Number in the log of the first entry that no checkpoint holds. */
   firstUnsaved = Infinity
   #saving: Promise<void> | undefined
+  #replacing: Promise<void> | undefined
   /** Why an entry could not be applied. N3 */
   #failure: NineError | undefined
 
@@ -103,10 +103,26 @@ export class Lane {
     this.appliedLsn = lsn
   }
 
+  /** A snapshot is taking the place of its state: nothing of it is saved or collected until it has. N4 */
+  get isReplaced(): boolean {
+    return this.#replacing !== undefined
+  }
+
+  /** Run `install`, which puts a state that is saved in the place of this one. Nothing may be applied until it ends. N4 */
+  replace(install: () => Promise<void>): Promise<void> {
+    const saved = this.#saving?.catch(() => undefined) ?? Promise.resolve()
+    this.#replacing = saved
+      .then(install)
+      .then(() => void (this.firstUnsaved = Infinity))
+      .finally(() => (this.#replacing = undefined))
+    return this.#replacing
+  }
+
   /** N2 */
-  save(): Promise<void> {
+  async save(): Promise<void> {
+    while (this.#replacing !== undefined) await this.#replacing.catch(() => undefined) // N4
     this.#saving ??= this.#save().finally(() => (this.#saving = undefined))
-    return this.#saving
+    await this.#saving
   }
 
   async #save(): Promise<void> {

@@ -200,6 +200,7 @@ export class Member implements Writer {
       throw new NineError({ kind: 'corrupt', op: 'storage.open', path: this.#parts.dir, message })
     }
     for (const lane of lanes.values()) await this.#open(lane, recovered.get(lane.group))
+    await this.transfers.opened()
     this.#fill!.scan()
     this.#timer = setInterval(this.#tick, this.#options.tickMs ?? limits.raft_tick_ms)
     return 0
@@ -216,8 +217,8 @@ export class Member implements Writer {
     const install = this.transfers.install.bind(this.transfers, lane)
     const missing = recovered?.install ?? null
     if (missing !== null && missing.index > lane.appliedIndex) {
-      await install(missing, place.replace(missing))
-      place.installed(missing.index)
+      await install(missing, place.replacing(missing))
+      place.installed(missing)
     }
     const replica = new Replica({
       self: this.#options.id,
@@ -229,8 +230,8 @@ export class Member implements Writer {
       place,
       logEnd: () => this.#wal!.durableLsn,
       install: async (meta) => {
-        await install(meta, place.replace(meta))
-        place.installed(meta.index)
+        await install(meta, place.replacing(meta))
+        place.installed(meta)
       },
       progressed: this.#progressed,
     })
@@ -251,6 +252,7 @@ export class Member implements Writer {
       installed,
       saved: (appliedIndex, hardLsn) => {
         installed(appliedIndex, hardLsn)
+        this.transfers.saved(group, appliedIndex)
         const keepFrom = this.transfers.sendingFrom(group)
         const isKept = appliedIndex - keepFrom < limits.raft_transfer_kept_entries_max
         opened.checkpointed(isKept ? Math.min(appliedIndex, keepFrom) : appliedIndex)
@@ -359,6 +361,8 @@ export class Member implements Writer {
   close(): void {
     clearInterval(this.#timer)
     this.#driver.stop()
+    const closing = new NineError({ kind: 'unavailable', op: 'storage.close', message: 'the data folder is being closed' })
+    for (const replica of this.#replicas.values()) replica.stopped(closing)
     this.#log.stop()
   }
 

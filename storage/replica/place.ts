@@ -82,11 +82,9 @@ export class Place implements LaneRows {
     return { index: appliedIndex, term: this.term, configuration: this.configuration }
   }
 
-  /** A snapshot takes the place of everything: where the lane will be, as rows of its checkpoint. */
-  replace({ term, configuration }: SnapshotMeta): Iterable<readonly [string, Uint8Array]> {
-    this.term = term
-    this.configuration = configuration
-    return this.export()
+  /** A snapshot takes the place of everything: where the lane will be, as rows of its checkpoint. The hard state in them is that of when they are read. C2 */
+  *replacing(meta: SnapshotMeta): Iterable<readonly [string, Uint8Array]> {
+    yield this.#row(meta)
   }
 
   get isDirty(): boolean {
@@ -94,10 +92,14 @@ export class Place implements LaneRows {
   }
 
   export(): Iterable<readonly [string, Uint8Array]> {
+    return [this.#row(this)]
+  }
+
+  #row({ term, configuration }: Pick<SavedPlace, 'term' | 'configuration'>): readonly [string, Uint8Array] {
     const { hard, lsn } = this.parts?.hardState() ?? { hard: this.hard, lsn: this.hardLsn }
     this.#exported = lsn
-    const saved: SavedPlace & { format: number } = { format, term: this.term, configuration: this.configuration, hard, hardLsn: lsn }
-    return [[placeKey, Buffer.from(JSON.stringify(saved))]]
+    const saved: SavedPlace & { format: number } = { format, term, configuration, hard, hardLsn: lsn }
+    return [placeKey, Buffer.from(JSON.stringify(saved))]
   }
 
   saved(appliedIndex: number): void {
@@ -106,10 +108,13 @@ export class Place implements LaneRows {
     this.parts?.saved(appliedIndex, this.hardLsn)
   }
 
-  installed(appliedIndex: number): void {
+  /** The checkpoint is that snapshot, with the rows that `replacing` gave. C1 */
+  installed({ index, term, configuration }: SnapshotMeta): void {
     this.#isSaved = true
+    this.term = term
+    this.configuration = configuration
     this.hardLsn = this.#exported
-    this.parts?.installed(appliedIndex, this.hardLsn)
+    this.parts?.installed(index, this.hardLsn)
   }
 }
 

@@ -4,14 +4,16 @@
  *
  *   DATA/snapshots/out-GROUP-INDEX.snap            being sent; removed with the last who reads it
  *   DATA/snapshots/in-GROUP-ID.part                being received; what is there of the same ID is not sent again
- *   DATA/snapshots/in-GROUP-INDEX-TERM.snap        received whole; stays until its state is the lane's
+ *   DATA/snapshots/in-GROUP-INDEX-TERM.snap        received and whole; stays until a checkpoint of the lane is at it, or behind it
  *
- * T1 A snapshot is told to the core only when all of it was read and its hash held. So installing one cannot fail for what is in it.
- * T2 A crash between that and its install finds the file: the log has the install, and `install` loads it anew.
+ * T1 A snapshot is told to the core only when all of it was read and its hash held, and its name is on stable storage. So installing
+ *    one cannot fail for what is in it.
+ * T2 From then on the log may have its install: the file goes only when that is not needed any more. Whatever crashes or fails before,
+ *    and whatever is received meanwhile, `install` finds it and loads it anew.
  * T3 While one is sent, the log behind it stays in memory for whoever gets it (`raft_transfer_kept_entries_max`).
  */
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
-import { open, rename, rm, type FileHandle } from 'node:fs/promises'
+import { open, readdir, rename, rm, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
@@ -21,7 +23,7 @@ import type { Random } from '../../namespace/random.ts'
 import type { Configuration, Install, SnapshotMeta } from '../../raft/index.ts'
 import type { StoreRow } from '../engine/folder.ts'
 import type { Lane } from '../engine/lane.ts'
-import { fileError, openSource } from '../snapshot/files.ts'
+import { fileError, openSource, syncFolder } from '../snapshot/files.ts'
 import { installSnapshot } from '../snapshot/install.ts'
 import { loadSnapshot, type LoadedSnapshot } from '../snapshot/load.ts'
 import { writeSnapshotFile } from '../snapshot/write.ts'
@@ -55,7 +57,6 @@ interface Outgoing extends TransferredSnapshot {
 /** Received, read to its end and ready to take a lane's place. */
 interface Ready {
   readonly meta: SnapshotMeta
-  readonly path: string
   readonly loaded: LoadedSnapshot
 }
 
@@ -65,7 +66,10 @@ export class Transfers {
   readonly #parts: TransferParts
   readonly #dir: string
   readonly #outgoing = new Map<number, Promise<Outgoing>>()
+  /** The newest of each group. */
   readonly #ready = new Map<number, Ready>()
+  /** What is received of a group is taken in one by one. */
+  readonly #receiving = new Map<number, Promise<void>>()
   /** Index as of which the snapshot is, or will be, that is being sent. */
   readonly #sending = new Map<number, number>()
 
@@ -74,6 +78,19 @@ export class Transfers {
     this.#dir = join(parts.dir, 'snapshots')
     mkdirSync(this.#dir, { recursive: true, mode: 0o700 })
     for (const name of readdirSync(this.#dir)) if (name.startsWith('out-')) rmSync(join(this.#dir, name))
+  }
+
+  /** All groups are open: what was received before is the state of one, or nobody was told of it. */
+  async opened(): Promise<void> {
+    for (const name of await readdir(this.#dir)) if (name.endsWith('.snap')) await rm(join(this.#dir, name))
+  }
+
+  /** A checkpoint of the group is at `index`: snapshots up to there are not installed any more. T2 */
+  saved(group: number, index: number): void {
+    const ready = this.#ready.get(group)
+    if (ready === undefined || ready.meta.index > index) return
+    this.#ready.delete(group)
+    ready.loaded.drop().then(() => this.#clear(group, index), this.#parts.warn)
   }
 
   /** Index of the snapshot of a group that is being sent; Infinity: none is. T3 */
@@ -107,7 +124,7 @@ export class Transfers {
 
   async #write(group: number): Promise<Outgoing> {
     const { lane, row } = this.#known(group)
-    if (lane.isInstalling) throw new NineError({ kind: 'unavailable', op, message: `store ${row.name} is being replaced` })
+    if (lane.isReplaced) throw new NineError({ kind: 'unavailable', op, message: `store ${row.name} is being replaced` })
     this.#sending.set(group, lane.appliedIndex) // T3
     await lane.save()
     failpoint('snapshot.write.before')
@@ -156,21 +173,49 @@ export class Transfers {
     }
   }
 
+  #received(group: number, transfer: TransferredSnapshot, part: string): Promise<void> {
+    const before = this.#receiving.get(group) ?? Promise.resolve()
+    const received = before.then(() => this.#take(group, transfer, part))
+    this.#receiving.set(
+      group,
+      received.catch(() => undefined),
+    )
+    return received
+  }
+
   /** T1 */
-  async #received(group: number, { meta }: TransferredSnapshot, part: string): Promise<void> {
-    const path = this.#pathOf(group, meta)
+  async #take(group: number, { meta }: TransferredSnapshot, part: string): Promise<void> {
+    const { lane } = this.#known(group)
+    if (meta.index <= lane.appliedIndex) return void (await rm(part, { force: true }))
     failpoint('snapshot.finish')
-    await rename(part, path)
-    await this.#load(group, meta, path)
+    let loaded: LoadedSnapshot | undefined
+    try {
+      loaded = await this.#load(group, meta, part)
+      await rename(part, this.#pathOf(group, meta))
+      await syncFolder(this.#dir)
+    } catch (error) {
+      this.#parts.warn(error)
+      await loaded?.drop()
+      await rm(part, { force: true })
+      throw fileError(error, op, part)
+    }
+    const before = this.#ready.get(group)
+    this.#ready.set(group, { meta, loaded })
+    await before?.loaded.drop()
+    await this.#clear(group, lane.tree.appliedIndex)
     failpoint('snapshot.received')
   }
 
-  async #load(group: number, meta: SnapshotMeta, path: string): Promise<Ready> {
+  /** Remove what was received of a group up to an index. T2 */
+  async #clear(group: number, index: number): Promise<void> {
+    for (const name of await readdir(this.#dir)) {
+      const [, of, at] = /^in-(\d+)-(\d+)-\d+\.snap$/.exec(name) ?? []
+      if (Number(of) === group && Number(at) <= index) await rm(join(this.#dir, name), { force: true })
+    }
+  }
+
+  async #load(group: number, meta: SnapshotMeta, path: string): Promise<LoadedSnapshot> {
     const { row } = this.#known(group)
-    const before = this.#ready.get(group)
-    this.#ready.delete(group)
-    await before?.loaded.drop()
-    if (before !== undefined && before.path !== path) await rm(before.path, { force: true })
     const source = await openSource(path)
     try {
       const loaded = await loadSnapshot(this.#parts.environment(), source, { group, owner: row.owner })
@@ -185,13 +230,7 @@ export class Transfers {
         await loaded.drop()
         throw new NineError({ kind: 'invalid', op, message: `a snapshot of store ${row.name} as of entry ${meta.index} is one ${what}` })
       }
-      const ready = { meta, path, loaded }
-      this.#ready.set(group, ready)
-      return ready
-    } catch (error) {
-      this.#parts.warn(error)
-      await rm(path, { force: true })
-      throw error
+      return loaded
     } finally {
       await source.close()
     }
@@ -200,19 +239,20 @@ export class Transfers {
   /** Make the lane what the snapshot of this meta says. `rows`: of its checkpoint, about this node. T2 */
   async install(lane: Lane, meta: SnapshotMeta, rows: Iterable<readonly [string, Uint8Array]>): Promise<void> {
     const { group } = lane
-    let ready = this.#ready.get(group)
-    if (ready?.meta.index !== meta.index || ready.meta.term !== meta.term) ready = await this.#load(group, meta, this.#pathOf(group, meta))
-    this.#ready.delete(group)
+    const ready = this.#ready.get(group)
+    const isReady = ready?.meta.index === meta.index && ready.meta.term === meta.term
+    if (isReady) this.#ready.delete(group)
+    const loaded = isReady ? ready.loaded : await this.#load(group, meta, this.#pathOf(group, meta))
     failpoint('install.before')
-    lane.isInstalling = true
     try {
-      await installSnapshot(lane, ready.loaded, { meta: rows })
-    } finally {
-      lane.isInstalling = false
+      await installSnapshot(lane, loaded, { meta: rows })
+    } catch (error) {
+      await loaded.drop()
+      throw error
     }
     failpoint('install.taken')
     lane.store?.replaced(lane.tree, lane.machine.leases, lane.revision)
-    await rm(ready.path, { force: true })
+    await this.#clear(group, meta.index)
     failpoint('install.done')
   }
 

@@ -36,14 +36,18 @@ export async function writeFileWhole(
     file = undefined
     await check?.(part)
     await rename(part, path)
-    if (!isDurable) return
-    const folder = await open(dirname(path), 'r')
-    await folder.sync().finally(() => folder.close())
+    if (isDurable) await syncFolder(dirname(path))
   } catch (error) {
     await file?.close().catch(() => undefined)
     await rm(part, { force: true }).catch(() => undefined)
     throw fileError(error, 'snapshot.write', path)
   }
+}
+
+/** Which names a folder holds is on stable storage. */
+export async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r')
+  await folder.sync().finally(() => folder.close())
 }
 
 class FileTarget implements SnapshotTarget {

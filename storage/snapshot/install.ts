@@ -14,8 +14,8 @@ export interface InstallLane {
   appliedIndex: number
   nextIndex: number
   revision: number
-  /** Ends with nothing of the lane unsaved and no save under way. */
-  save(): Promise<void>
+  /** Runs `install` while nothing of the lane is saved. */
+  replace(install: () => Promise<void>): Promise<void>
 }
 
 /**
@@ -24,10 +24,11 @@ export interface InstallLane {
  * @throws NineError as LoadedSnapshot.take: then the lane is as it was
  */
 export async function installSnapshot(lane: InstallLane, loaded: LoadedSnapshot, options: TakeOptions = {}): Promise<void> {
-  await lane.save()
-  await loaded.take(options)
-  lane.machine.adopt(loaded.machine)
-  lane.appliedIndex = options.index ?? loaded.header.index
-  lane.nextIndex = lane.appliedIndex + 1
-  lane.revision = loaded.header.revision
+  await lane.replace(async () => {
+    await loaded.take(options)
+    lane.machine.adopt(loaded.machine)
+    lane.appliedIndex = options.index ?? loaded.header.index
+    lane.nextIndex = lane.appliedIndex + 1
+    lane.revision = loaded.header.revision
+  })
 }
