@@ -22,7 +22,7 @@ const { version } = createRequire(import.meta.url)('ninefold/package.json') as {
 function buildProgram(isShell: boolean): Command {
   const program = new Command('nine')
     .description('Ninefold: every service is a file server and every name is a path.')
-    .option('--addr <host:port>', 'gRPC address of the node (or NINE_ADDR; default 127.0.0.1:9581)')
+    .option('--addr <host:port>', 'gRPC address of the node, or A,B,C: of nodes of one cluster (or NINE_ADDR; default 127.0.0.1:9581)')
     .option('--token-file <file>', "file with the token (or NINE_TOKEN_FILE; default the default node's)")
     .option('--tls-ca <file>', 'connect with TLS to a node whose certificate this signs, PEM (or NINE_TLS_CA)')
     .option('--json', 'JSON output, one value a line')

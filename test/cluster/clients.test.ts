@@ -1,5 +1,6 @@
 /** Clients of a cluster of real nodes: who they ask, and what they go through when nodes come and go. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { openSession } from '../../cli/connection.ts'
 import { limits } from '../../namespace/limits.ts'
 import { connect } from '../../sdk/connect.ts'
 import type { Session } from '../../sdk/session.ts'
@@ -117,12 +118,13 @@ describe('stale reads', () => {
   it('never go back where that is asked for', async () => {
     const session = await cluster.connect({ monotonic: true })
     const other = await cluster.connect()
-    let last = 0
     let isOver = false
     await other.client.write('/data/grows', '0')
     const writing = (async () => {
       for (let turn = 1; !isOver; turn++) await other.client.write('/data/grows', String(turn))
     })()
+    // A node that is behind does not have it yet; this one has been shown it.
+    let last = Number(await session.client.readText('/data/grows'))
     for (let turn = 0; turn < 300; turn++) {
       const seen = Number(await session.client.readText('/data/grows', { consistency: 'stale' }))
       expect(seen).toBeGreaterThanOrEqual(last)
@@ -188,5 +190,9 @@ describe('addresses', () => {
     const session = await cluster.connect({ addresses: undefined, address: `127.0.0.1:1, ${cluster.addresses.join(',')}`, prefer: 'given' })
     expect(session.status().nodes[1]).toMatchObject({ isHome: true })
     await session.client.write('/data/list', 'x')
+    const nine = await openSession({ addr: `127.0.0.1:1,${cluster.addresses.join(',')}`, tokenFile: cluster.nodes[0]!.setup.tokenFile })
+    expect(await nine.client.readText('/data/list')).toBe('x')
+    expect(nine.status().nodes.map(({ state }) => state)).toEqual(['closed', 'open', 'closed', 'closed'])
+    await nine.close()
   })
 })
