@@ -54,9 +54,9 @@ describe('a member that is too far behind for the log', () => {
     await leader.engine!.save()
     cluster.heal()
     while (seen.length < 35) {
-      const { value, done } = await watch.next()
-      if (done === true) break
-      for (const event of value.events) seen.push(event.path)
+      const next = await watch.next()
+      if (next.done === true) break
+      for (const event of next.value.events) seen.push(event.path)
     }
     expect(seen).toEqual(Array.from({ length: 35 }, (_, i) => `/f${i + 5}`))
     expect(cluster.snapshots).toBe(1)
