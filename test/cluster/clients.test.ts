@@ -103,7 +103,7 @@ describe('stale reads', () => {
   it('are spread over all nodes, and with minPosition never show less than was written', async () => {
     const session = await cluster.connect()
     await session.client.write('/data/spread', '0')
-    await session.client.stat('/data/spread', { consistency: 'stale' })
+    await session.client.exists('/data/spread', { consistency: 'stale' })
     await until('all are reached', 2_000, () => session.status().nodes.every(({ state }) => state === 'open'))
     const before = session.status().nodes.map(({ requests }) => requests)
     for (let turn = 1; turn <= 60; turn++) {
@@ -163,9 +163,9 @@ describe('addresses', () => {
       // Where nothing is checked beforehand, the other is never used.
       const session = await cluster.connect({ addresses: [cluster.addresses[0]!, alone.addresses[0]!], route: 'any', prefer: 'given' })
       await session.client.write('/data/mine', 'x')
-      await session.client.stat('/data/mine', { consistency: 'stale' })
+      await session.client.exists('/data/mine', { consistency: 'stale' })
       await until('the other was refused', 2_000, () => session.status().nodes[1]!.lastError?.includes('of cluster') === true)
-      for (let turn = 0; turn < 9; turn++) await session.client.stat('/data/mine', { consistency: 'stale' })
+      for (let turn = 0; turn < 9; turn++) await session.client.exists('/data/mine', { consistency: 'stale' })
       expect(session.status().nodes[1]).toMatchObject({ state: 'closed', requests: 0 })
     } finally {
       await alone.close()
