@@ -123,6 +123,8 @@ interface Status {
   readonly applied: number
   readonly last?: number
   readonly isReady: boolean
+  /** Why it does nothing any more. */
+  readonly failure?: string
   readonly configuration: { readonly voters: string[]; readonly outgoing: string[]; readonly learners: string[] }
 }
 
@@ -134,6 +136,7 @@ async function status({ session, output }: Run, flags: StoreFlag): Promise<void>
     ['store', found.store],
     ['cluster', found.cluster ?? 'none: this node is alone'],
     ['node', `${found.node}, ${found.role} of term ${found.term}`],
+    ...(found.failure === undefined ? [] : ([['failure', found.failure]] as [string, string][])),
     ['leader', found.leader ?? 'none'],
     ['log', `${found.applied} applied, ${found.commit} committed${found.last === undefined ? '' : `, ${found.last} written`}`],
     ['voters', voters.join(', ')],

@@ -29,6 +29,8 @@ export interface RaftTreeParts {
   /** undefined: the node is alone. */
   readonly operations: Operations | undefined
   readonly stores: () => readonly { readonly name: string; readonly appliedIndex: number }[]
+  /** Why this node changes nothing any more. */
+  readonly failure: () => string | undefined
   readonly save: () => Promise<unknown>
   readonly collect: () => Promise<unknown>
   /** The bytes of a backup. */
@@ -53,7 +55,7 @@ function groupTable(parts: RaftTreeParts, store: string): Table {
     <A extends unknown[], R>(run: (call: Call, ...rest: A) => R) =>
     (call: Call, ...rest: A): R => (checkOwner(call, owner), run(call, ...rest))
   return {
-    status: computed(owned(() => operations?.status(store) ?? aloneStatus(parts, store))),
+    status: computed(owned(() => withFailure(parts, operations?.status(store) ?? aloneStatus(parts, store)))),
     members: computed(owned(async () => lines((await operations?.members(store)) ?? [aloneMember(parts)]))),
     ctl: ctl(Object.fromEntries(Object.entries(verbsOf(parts, store)).map(([verb, run]) => [verb, owned(run)]))),
     snapshot: stream(owned((call) => parts.backup(store, call))),
@@ -100,6 +102,12 @@ function verbsOf(parts: RaftTreeParts, store: string): Record<string, CtlVerb> {
 }
 
 const op = 'cluster.ctl'
+
+/** A node whose disk has failed does nothing for its groups, whatever they were last. */
+function withFailure({ failure }: RaftTreeParts, status: object): object {
+  const why = failure()
+  return why === undefined ? status : { ...status, role: 'stopped', isReady: false, failure: why }
+}
 
 function aloneStatus({ name, stores }: RaftTreeParts, store: string): object {
   const applied = stores().find((known) => known.name === store)?.appliedIndex ?? 0

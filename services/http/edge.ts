@@ -39,6 +39,8 @@ export interface HttpEdgeOptions {
   /** Number of this edge as a session: handles of its requests belong to it. */
   readonly session: number
   readonly isReady: () => boolean
+  /** Why not, for /readyz. */
+  readonly notReady?: (() => string | undefined) | undefined
   /** Text of /metrics and its content type. */
   metrics(): Promise<{ readonly text: string; readonly contentType: string }>
   /** Called once for each answered request. `seconds` from the first byte of the request to the last of the answer. */

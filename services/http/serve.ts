@@ -38,7 +38,7 @@ export async function serve(options: HttpEdgeOptions, edge: EdgeState, request: 
     if (rawPath === '/healthz') return send(response, textAnswer(200, 'ok\n'), edge.limits)
     if (rawPath === '/readyz') {
       const isReady = !edge.isClosing && options.isReady()
-      return send(response, isReady ? textAnswer(200, 'ready\n') : textAnswer(503, 'not ready\n'), edge.limits)
+      return send(response, isReady ? textAnswer(200, 'ready\n') : textAnswer(503, `not ready${reasonOf(options)}\n`), edge.limits)
     }
     const principal = options.authenticate(tokenOf(request)) // S1
     if (rawPath === '/metrics') {
@@ -99,6 +99,12 @@ function splitTarget(url: string): { readonly rawPath: string; readonly query: s
   const target = url.startsWith('/') ? url : url.replace(/^[a-zA-Z][a-zA-Z0-9+.-]*:\/\/[^/?]*/, '')
   const mark = target.indexOf('?')
   return mark === -1 ? { rawPath: target, query: '' } : { rawPath: target.slice(0, mark), query: target.slice(mark + 1) }
+}
+
+/** What anybody may know of it, on one line. */
+function reasonOf({ notReady }: HttpEdgeOptions): string {
+  const why = notReady?.()
+  return why === undefined ? '' : `: ${why.replaceAll(/\s+/g, ' ')}`
 }
 
 function tokenOf(request: IncomingMessage): string | undefined {

@@ -13,6 +13,8 @@ export interface Serving {
   authenticate(token: string | undefined): Principal
   namespaceOf(principal: Principal): Promise<FileServer>
   isReady(): boolean
+  /** Why not, where it will not be by itself. */
+  failure(): string | undefined
 }
 
 export class HttpDoor {
@@ -30,6 +32,7 @@ export class HttpDoor {
       authenticate: (token) => door.#behind().authenticate(token),
       namespaceOf: async (principal) => door.#behind().namespaceOf(principal),
       isReady: () => door.serving?.isReady() === true,
+      notReady: () => (door.serving === undefined ? door.waiting : door.serving.failure()),
     })
     return door
   }

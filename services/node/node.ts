@@ -207,6 +207,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         version,
         operations: cluster?.operations,
         stores: () => engine.status().stores,
+        failure: () => engine.status().failure,
         save: () => engine.save(),
         collect: () => engine.collect(),
         backup: (store, call) => backups.stream(store, call),
@@ -322,7 +323,8 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     })
     if (ninep !== undefined) edges.push(ninep)
     isReady = true
-    http.serving = { authenticate, namespaceOf, isReady: () => isReady && engine.status().isWritable }
+    const failure = (): string | undefined => engine.status().failure
+    http.serving = { authenticate, namespaceOf, isReady: () => isReady && engine.status().isWritable, failure }
     closers.push(async () => {
       isReady = false
       await cluster?.handOver()

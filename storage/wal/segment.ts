@@ -154,7 +154,7 @@ export class SegmentReader {
 export function damaged(path: string, offset: number, what: string): NineError {
   const message =
     `the log is damaged in ${path} at byte ${offset}: ${what}. Nothing was changed. Records at and after this place cannot be ` +
-    `trusted: restore the data folder from a backup or a replica, or check the disk and try again`
+    `trusted: check the disk and try again, or restore the data folder from a backup; a node of a cluster joins it anew with an empty folder`
   return new NineError({ kind: 'corrupt', op: 'wal.open', path, message })
 }
 
