@@ -4,13 +4,14 @@
  * V1 A command is answered on the node that was asked for it when that node applied it, so what follows there sees it.
  * V2 Every command has an identity (client, number), its caller's or this node's own: it may be given to one leader after the other
  *    until its deadline and takes effect once (apply/clients.ts). Whoever was given it makes its outcome `unknown` until it is applied.
+ *    Where it was given out more than once, what refuses it for now does not end it: another try may yet come.
  * V3 A leader proposes only when it applied the entry that opened its term: then its machine knows the time of every earlier entry, and
  *    the times it gives are later (apply/machine.ts A3).
  * V4 What waits is bounded in number (`proposals_max`) and time (its deadline).
  */
 import type { Clock } from '../../namespace/clock.ts'
 import type { Context } from '../../namespace/context.ts'
-import { isNineError, NineError } from '../../namespace/errors.ts'
+import { errorTable, isNineError, NineError } from '../../namespace/errors.ts'
 import { failpoint } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Entry as LogEntry, Fate, Group, SnapshotMeta, StateMachine, Status } from '../../raft/index.ts'
@@ -110,9 +111,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     return new Promise((resolve, reject) => {
       if (this.#failure !== undefined) throw this.#unavailable(op, path)
       if (this.#refused !== undefined) throw this.#refused.at(path, op)
-      if (this.#commands.size >= limits.proposals_max) {
-        throw new NineError({ kind: 'overloaded', op, path, message: `${limits.proposals_max} changes wait for the cluster` })
-      }
+      if (this.#commands.size >= limits.proposals_max) throw tooMany(op, path)
       let { client, seq } = context
       let own: OwnNumber | undefined
       if (client === undefined || seq === undefined) {
@@ -149,9 +148,10 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     const body = Buffer.from(JSON.stringify({ lease, principal: context.principal }))
     const deadline = context.deadline === Infinity ? this.#clock.monotonic() + limits.replica_wait_ms_max : context.deadline
     const answer = await this.#parts.peers.request(leader, this.lane.group, 'renew', body, { deadline, signal: context.signal })
-    const ttlMs: unknown = JSON.parse(Buffer.from(answer).toString())
-    if (typeof ttlMs === 'number' && ttlMs > 0) return ttlMs
-    throw new NineError({ kind: 'internal', op, message: `${leader} answered a renewal with ${String(ttlMs)}` })
+    const text = Buffer.from(answer).toString()
+    const ttlMs = Number(text)
+    if (text !== '' && ttlMs > 0) return ttlMs
+    throw new NineError({ kind: 'internal', op, message: `${leader} answered a renewal with ${JSON.stringify(text.slice(0, 64))}` })
   }
 
   replicateChunks(context: Context, op: string, path: string, blob: BlobRef, base: BlobRef | undefined): Promise<void> {
@@ -167,6 +167,8 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     return new Promise((resolve, reject) => {
       const entry: OpenEntry = decodeData(data, this.lane.group, 0, 0)
       if (!this.#isLeading) throw notLeader()
+      if (this.#refused !== undefined) throw this.#refused.at('', 'replica.propose')
+      if (this.#commands.size >= limits.proposals_max) throw tooMany('replica.propose', '')
       failpoint('propose.received')
       const context: Context = { principal: { name: entry.actor, groups: entry.groups }, deadline }
       const now = this.#clock.monotonic()
@@ -290,12 +292,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     failpoint('apply.after')
     this.#advance(logEntry)
     if (proposal !== undefined) this.#answer(proposal, outcome)
-    if (this.#forwarded.size > 0 && entry.client !== undefined) {
-      const key = keyOf(entry)
-      let twin = this.#forwarded.get(key)
-      this.#forwarded.delete(key)
-      for (; twin !== undefined; twin = twin.twin) this.#answer(twin, outcome)
-    }
+    if (this.#forwarded.size > 0 && entry.client !== undefined) this.#answerForwarded(entry, outcome)
     failpoint('apply.answered')
     this.#parts.progressed()
   }
@@ -308,10 +305,25 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     failpoint('configuration.applied')
   }
 
-  #answer(pending: PendingCommand, outcome: Outcome): void {
+  /** Others of the same number that are no tries of this one wait for their own answer (X4 of apply/clients.ts). */
+  #answerForwarded(entry: Readonly<OpenEntry>, outcome: Outcome): void {
+    const key = keyOf(entry)
+    const first = this.#forwarded.get(key)
+    this.#forwarded.delete(key)
+    const isOne = first?.twin === undefined
+    for (let twin = first, next; twin !== undefined; twin = next) {
+      next = twin.twin
+      twin.twin = undefined
+      if (twin.entry.digest === entry.digest && twin.entry.actor === entry.actor) this.#answer(twin, outcome, isOne)
+      else if (this.#commands.has(twin)) this.#expect(twin)
+    }
+  }
+
+  /** V2 */
+  #answer(pending: PendingCommand, outcome: Outcome, isOne = true): void {
     if (!this.#commands.delete(pending)) return
     pending.settleOwn()
-    pending.resolve(outcome)
+    pending.resolve(isOne && !pending.wasOut ? outcome : lastingOf(outcome))
   }
 
   async install(meta: SnapshotMeta): Promise<void> {
@@ -436,6 +448,16 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
 
 function keyOf({ client, seq }: Readonly<OpenEntry>): string {
   return `${client!.id}:${seq!}`
+}
+
+/** What the store refused for now, of a command that another try may bring to it again. */
+function lastingOf(outcome: Outcome): Outcome {
+  if (outcome.kind !== 'error' || !(outcome.error.retryable ?? errorTable[outcome.error.kind].retryable)) return outcome
+  return { kind: 'error', error: { ...outcome.error, outcome: 'unknown' } }
+}
+
+function tooMany(op: string, path: string): NineError {
+  return new NineError({ kind: 'overloaded', op, path, message: `${limits.proposals_max} changes wait for the cluster` })
 }
 
 function notLeader(): NineError {
