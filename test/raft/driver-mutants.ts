@@ -88,4 +88,11 @@ export const driverMutants: readonly Mutant[] = [
     to: 'this.#wakeAll(neighbour)',
     child,
   },
+  {
+    name: 'a learner that hears of no leader keeps silent',
+    file: 'driver/member.ts',
+    from: 'if (ticks > 0) this.#lookForLeader(ticks)',
+    to: '',
+    child,
+  },
 ]

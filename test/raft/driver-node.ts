@@ -268,6 +268,7 @@ export class SimMachine implements StateMachine<Proposal> {
 
   install(meta: SnapshotMeta): Promise<void> {
     const state = this.node.snapshot(this.id, meta.index)
+    if (this.isBusy || this.isInstalling) throw new Error(`${this.node.id} installs a snapshot in a busy machine`)
     this.isInstalling = true
     return new Promise((resolve) => {
       this.finishInstall = () => {

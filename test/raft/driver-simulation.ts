@@ -3,8 +3,8 @@
  * fail; a network that drops, delays, reorders, duplicates, cuts (one-way too); processes that crash, restart and stop for a while; snapshots,
  * changes of members, hand-overs, groups that rest and wake. `driver-checks.ts` looks at each step.
  *
- * At the end all is healed and has to become one cluster again; then nothing is asked any more, all groups have to rest, and one node dies or is
- * cut off: those who followed it have to find that out by themselves.
+ * At the end all is healed and has to become one cluster again; then nothing is asked any more, all groups have to rest, also after a time in which
+ * messages are lost, and one node dies or is cut off: those who followed it have to find that out by themselves.
  */
 import type {
   DriverOptions,
@@ -74,6 +74,8 @@ class Run implements Watcher {
   #spares = ['s1', 's2']
   #calm = false
   #quiet = false
+  /** Of what is sent, so much is lost though the network is calm. */
+  #quietLoss = 0
   #beats = 0
   #others = 0
   #counts = { crashes: 0, diskFailures: 0, transfers: 0, changesDone: 0, rests: 0, restless: 0 }
@@ -133,8 +135,12 @@ class Run implements Watcher {
     this.#heal()
     for (let round = 0; round < 40; round++) await this.#round()
     await this.#expectOneCluster()
-    if (this.#rests) await this.#expectRest()
-    if (this.#rests) await this.#expectSuccession()
+    if (this.#rests) {
+      await this.#expectRest()
+      await this.#loseWords()
+      await this.#expectRest()
+      await this.#expectSuccession()
+    }
     const { acknowledged, reads, elections, never, installs, changes } = this.#checks
     return { applied: this.#applied(), acknowledged, reads, elections, never, installs, changes, ...this.#counts }
   }
@@ -223,7 +229,7 @@ class Run implements Watcher {
 
   #put(from: NodeId, to: NodeId, deliver: (node: SimNode) => void, failed: () => void): void {
     const at = (): number => this.now + 1 + (this.#calm ? 0 : this.#below(this.#delay))
-    if (!this.#calm && this.random() < this.#loss) this.#packets.push({ at: at(), from, to, deliver: failed, failed })
+    if (this.random() < (this.#calm ? this.#quietLoss : this.#loss)) this.#packets.push({ at: at(), from, to, deliver: failed, failed })
     else this.#packets.push({ at: at(), from, to, deliver, failed })
     if (!this.#calm && this.random() < this.#duplication)
       this.#packets.push({ at: at() + this.#delay, from, to, deliver, failed: () => undefined })
@@ -374,6 +380,17 @@ class Run implements Watcher {
     throw new Error(
       `rest: idle groups stay awake: ${JSON.stringify(awake.map(({ node, group, raft }) => [node.id, group.status(), raft.election, raft.reads, raft.leading?.reads]))}`,
     )
+  }
+
+  /** Z4: groups wake and rest again, one at a time, and the words of that are lost on some of the members. */
+  async #loseWords(): Promise<void> {
+    this.#quietLoss = 0.3
+    for (let round = 0; round < 60; round++) {
+      const leader = round % 12 === 0 ? this.#leader(this.#oneOf(this.#groups)) : null
+      if (leader?.group.isReady === true) this.#propose(leader)
+      await this.#round()
+    }
+    this.#quietLoss = 0
   }
 
   /** Z3: those who rest on a node find out that it is gone, though nobody asks them anything. */
