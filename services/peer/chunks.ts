@@ -6,7 +6,7 @@
  * Bytes are checked against their hash where they arrive, on either side. As many requests are under way as limits.peer_bulk_window.
  */
 import { createHash } from 'node:crypto'
-import { NineError } from '../../namespace/errors.ts'
+import { isNineError, NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { ChunkHash } from '../../storage/blob/store.ts'
 import type { NodeId } from '../../raft/model.ts'
@@ -36,9 +36,10 @@ export async function pushChunks(ask: Ask, own: Chunks, to: NodeId, chunks: read
   }
 }
 
-/** @throws NineError `unavailable` when none of them gives it */
+/** @throws NineError `not_found` when all were asked and none has it, `unavailable` when none gives it */
 export async function fetchChunk(ask: Ask, hash: ChunkHash, members: readonly NodeId[], options: RequestOptions): Promise<Uint8Array> {
   const failures: string[] = []
+  let isNowhere = members.length > 0
   for (const member of members) {
     try {
       const bytes = await ask(member, 'chunk.get', Buffer.from(hash, 'hex'))
@@ -46,11 +47,13 @@ export async function fetchChunk(ask: Ask, hash: ChunkHash, members: readonly No
       failures.push(`${member}: what it sent is not chunk ${hash}`)
     } catch (error) {
       if (options.signal?.aborted === true) throw error
+      // As its disk says of what it lacks, or has damaged.
+      isNowhere &&= isNineError(error, 'corrupt')
       failures.push(`${member}: ${error instanceof Error ? error.message : String(error)}`)
     }
   }
   const message = `no peer gives chunk ${hash}: ${failures.join('; ') || 'there is none'}`
-  throw new NineError({ kind: 'unavailable', op: 'peer.chunk', message })
+  throw new NineError({ kind: isNowhere ? 'not_found' : 'unavailable', op: 'peer.chunk', message })
 }
 
 /** @throws NineError `invalid`, and as Chunks */

@@ -171,7 +171,7 @@ export interface PeerService extends Transport {
   call(address: string, verb: string, body: Uint8Array, options?: RequestOptions): Promise<Uint8Array>
   /** Resolves when all of them are durable at `to`; those that it has are not sent. @throws NineError `unavailable`, `deadline`, and as Chunks */
   pushChunks(to: NodeId, chunks: readonly PushedChunk[], options?: RequestOptions): Promise<void>
-  /** A chunk from the first of `members` that gives the right bytes. @throws NineError `unavailable` when none does */
+  /** A chunk from the first of `members` that gives the right bytes. @throws NineError `not_found` when all were asked and none has it, else `unavailable` */
   fetchChunk(hash: ChunkHash, members: readonly NodeId[], options?: RequestOptions): Promise<Uint8Array>
   /** The member left: its connections are closed, and no new ones are made until something is sent to it again. */
   forget(member: NodeId): void

@@ -8,7 +8,7 @@
  *    needs is written again, behind what the others wrote since.
  */
 import type { Clock } from '../../namespace/clock.ts'
-import { NineError } from '../../namespace/errors.ts'
+import { isNineError, NineError } from '../../namespace/errors.ts'
 import { failpointValue, hasFailpoints } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Random } from '../../namespace/random.ts'
@@ -17,7 +17,7 @@ import { Driver, type Inbound } from '../../raft/index.ts'
 import { aloneEntry } from '../apply/entry.ts'
 import { FetchingBlobs } from '../blob/fetching.ts'
 import { BlobFill } from '../blob/fill.ts'
-import type { BlobStore } from '../blob/store.ts'
+import type { BlobStore, ChunkHash } from '../blob/store.ts'
 import type { StoreRow } from '../engine/folder.ts'
 import type { Lane } from '../engine/lane.ts'
 import type { Writer, WriterStatus } from '../engine/writer.ts'
@@ -139,7 +139,12 @@ export class Member implements Writer {
 
   /** The chunks of this node, and behind them those of the others. `roots`: every value that stands. */
   blobsOver(files: BlobStore, roots: () => Iterable<BlobRef>): BlobStore {
-    const blobs = new FetchingBlobs(files, (hash) => this.#options.peers.fetchChunk(hash, this.#others()))
+    const fetch = (hash: ChunkHash): Promise<Uint8Array | undefined> =>
+      this.#options.peers.fetchChunk(hash, this.#others()).catch((error: unknown) => {
+        if (isNineError(error, 'not_found')) return undefined
+        throw error
+      })
+    const blobs = new FetchingBlobs(files, fetch)
     this.#blobs = blobs
     this.#fill = new BlobFill({ store: blobs, roots })
     return blobs

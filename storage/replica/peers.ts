@@ -17,6 +17,6 @@ export interface Peers extends Transport {
   request(to: NodeId, group: number, verb: string, body: Uint8Array, options?: RequestOptions): Promise<Uint8Array>
   /** Bring chunks of this node's disk to another's; durable there when it resolves. @throws NineError */
   pushChunks(to: NodeId, chunks: readonly { readonly hash: ChunkHash }[], options?: RequestOptions): Promise<void>
-  /** A chunk, verified, from the first of these nodes that has it. @throws NineError `unavailable` when none has */
+  /** A chunk, verified, from the first of these nodes that has it. @throws NineError `not_found` when all were asked and none has it, else `unavailable` */
   fetchChunk(hash: ChunkHash, members: readonly NodeId[], options?: RequestOptions): Promise<Uint8Array>
 }

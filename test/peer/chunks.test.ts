@@ -45,9 +45,10 @@ describe('chunks between peers', () => {
     const [a, b, c] = (await three()) as [TestNode, TestNode, TestNode]
     const hash = hashOf(made[3]!)
     await expect(a.peer.fetchChunk(hash, ['n2.b', 'n3.c'])).rejects.toMatchObject({
-      kind: 'unavailable',
+      kind: 'not_found',
       message: expect.stringMatching(/n2\.b.*n3\.c/) as string,
     })
+    await expect(a.peer.fetchChunk(hash, ['n2.b', 'n9.gone'])).rejects.toMatchObject({ kind: 'unavailable' })
     b.chunks.set(hash, Buffer.from('damaged'))
     c.chunks.set(hash, made[3]!)
     expect(Buffer.compare(await a.peer.fetchChunk(hash, ['n9.gone', 'n2.b', 'n3.c']), made[3]!)).toBe(0)

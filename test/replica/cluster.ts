@@ -146,10 +146,13 @@ export class LocalCluster {
         for (const { hash } of chunks) await engine.blobs.put(await this.node(self).engine!.member!.chunks.get(hash), hash)
       },
       fetchChunk: async (hash: ChunkHash, members: readonly string[]): Promise<Uint8Array> => {
+        let isNowhere = members.length > 0
         for (const to of members) {
           const engine = this.#hears(self, to)
+          isNowhere &&= engine !== undefined
           if (engine !== undefined && (await engine.blobs.has(hash))) return engine.member!.chunks.get(hash)
         }
+        if (isNowhere) throw new NineError({ kind: 'not_found', op: 'peer.chunk', message: 'no peer has it' })
         throw unreachable(members.join(', '), 'none')
       },
     }

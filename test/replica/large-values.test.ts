@@ -51,6 +51,22 @@ describe('a large value', () => {
     await expect(refused).rejects.toMatchObject({ kind: 'unavailable', outcome: 'none' })
   })
 
+  it('that no node has any more is damaged, and nobody goes on looking for it', async () => {
+    cluster = await startCluster()
+    const leader = await cluster.leader()
+    await leader.store.write(contextFor(glenda), path, valueOf(1))
+    for (const node of cluster.nodes.values()) {
+      await node.store.stat(contextFor(glenda), path)
+      await filled(node)
+      for await (const { hash } of node.engine!.member!.chunks.list()) await node.engine!.member!.chunks.delete(hash)
+    }
+    await expect(leader.store.read(contextFor(glenda), path)).rejects.toMatchObject({ kind: 'corrupt' })
+    const { fill } = leader.engine!.member!
+    fill.scan()
+    await filled(leader)
+    expect(fill.status).toMatchObject({ waiting: 0, failure: { kind: 'corrupt' } })
+  })
+
   it('comes to a node that was away, with the log or with a snapshot', async () => {
     cluster = await startCluster({ keptEntriesMax: 10 })
     const leader = await cluster.leader()

@@ -81,7 +81,7 @@ export class Driven {
     const { tree } = this.lane
     const { history } = tree
     const seen = [`index ${this.lane.appliedIndex} revision ${this.lane.revision} floor ${history.floor} next ${tree.nextIno}`]
-    seen.push(textOf(this.lane.machine.leases.list()))
+    seen.push(textOf(this.lane.machine.leases.list().sort((a, b) => (a.id < b.id ? -1 : 1))))
     for (let revision = history.floor + 1; revision <= history.last; revision++) {
       const { time, actor, cause, events, images } = history.read(revision, 1)[0]!
       seen.push(textOf({ revision, time, actor, cause, events: events.map(eventOf), images: images.map(imageOf) }))
