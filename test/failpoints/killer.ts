@@ -3,6 +3,7 @@
  *
  * K1 A node is where it is to fail (leading, following, without a disk) before its failpoint counts.
  * K2 A point that is not passed is a failure of the test, not one that is left out.
+ * K3 No disk is lost before all nodes are voters of everything: two lost disks of three would be too many, and rightly so.
  */
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -39,6 +40,11 @@ export class Killer {
     const { cluster } = this.#parts
     for (const { step, times } of steps) {
       const began = performance.now()
+      // K3
+      if (step.role === 'joiner' || step.cause === 'another joins') {
+        if (!victim.isRunning) startWith(victim, oftenFailpoints)
+        await this.#settled()
+      }
       await victim.kill()
       if (step.role === 'joiner') await victim.wipe()
       const counting = join(victim.setup.folder, 'counting')
@@ -93,16 +99,29 @@ export class Killer {
     }
   }
 
-  /** It loses its disk, and joins again; its like is over once the victim has failed. */
+  /** It loses its disk, and joins again. */
   async #rejoin(node: NodeProcess, stop: AbortSignal): Promise<void> {
-    const { cluster } = this.#parts
     while (!stop.aborted) {
       await node.kill()
       await node.wipe()
       startWith(node, oftenFailpoints)
-      const ready = cluster.ready([node])
-      await Promise.race([ready.catch(() => undefined), aborted(stop)])
-      if (stop.aborted) await ready.catch(() => undefined)
+      // Once the victim has failed nothing of it is waited for here.
+      await Promise.race([this.#settled().catch(() => undefined), aborted(stop)])
+    }
+  }
+
+  /** All nodes serve, and vote in every group. K3 */
+  async #settled(): Promise<void> {
+    const { cluster, clientOf } = this.#parts
+    await cluster.ready(cluster.nodes)
+    const end = performance.now() + pass_ms_max
+    for (const node of cluster.nodes) {
+      for (const store of ['data', 'usr', 'sys']) {
+        while (!(await isWhole(clientOf(node), store, cluster.nodes.length))) {
+          if (performance.now() > end) throw new Error(`store ${store} is not whole at ${node.name} after ${pass_ms_max} ms`)
+          await pause(20)
+        }
+      }
     }
   }
 
@@ -146,6 +165,13 @@ export function setEnvironment(failpoints: string | undefined, countingFrom?: st
 
 export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
+}
+
+async function isWhole(client: Client, store: string, nodes: number): Promise<boolean> {
+  const text = await client.readText(`/raft/${store}/status`, { timeoutMs: 2_000 }).catch(() => undefined)
+  if (text === undefined) return false
+  const { configuration } = JSON.parse(text) as { configuration: Record<'voters' | 'outgoing' | 'learners', string[]> }
+  return configuration.voters.length === nodes && configuration.outgoing.length === 0 && configuration.learners.length === 0
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
