@@ -36,6 +36,7 @@ class Station {
   append: ((then: () => Promise<unknown>) => Promise<unknown>) | undefined
   leader = 'n1'
   term = 1
+  server!: FileServer
   readonly #tells: Tell[] = []
   #sessions = 0
 
@@ -44,7 +45,7 @@ class Station {
   }
 
   async start(memory: MemoryServer, options: Partial<GrpcEdgeOptions> = {}): Promise<void> {
-    const server: FileServer = overriding(memory, {
+    const server = (this.server = overriding(memory, {
       write: async (...args) => {
         this.asked.push('write')
         this.clients.add(`${args[0].client?.id ?? ''} ${args[0].client?.born ?? ''}`)
@@ -55,11 +56,11 @@ class Station {
         this.asked.push('stat')
         return memory.stat(...args)
       },
-    })
+    }))
     this.node = await startNode(server, {
       name: this.name,
       cluster: 'c1',
-      openSession: () => ({ server, session: ++this.#sessions, follow: (tell) => this.#follow(tell) }),
+      openSession: () => ({ server, session: ++this.#sessions, follow: (tell) => this.follow(tell) }),
       ...options,
     })
     this.proxy = await startProxy(this.node.edge.address)
@@ -71,7 +72,7 @@ class Station {
     for (const tell of this.#tells) this.#say(tell)
   }
 
-  #follow(tell: Tell): void {
+  follow(tell: Tell): void {
     this.#tells.push(tell)
     this.#say(tell)
   }
@@ -125,20 +126,25 @@ function refusing(kind: 'unavailable' | 'overloaded', outcome: 'none' | 'unknown
 }
 
 describe('a node that goes away', () => {
-  it('fails none of the requests that cross its goodbye, of those that are under way or that come', async () => {
+  it.each([
+    ['in what all have', file],
+    ['in what is its own', parsePath('/own')],
+  ])('fails none of the requests %s that cross its goodbye, of those that are under way or that come', async (_, path) => {
+    await memory.write(context(), path, Buffer.from(''))
     const session = await connect()
     const count = 600
     const letters = Array.from({ length: count }, (_, index) => `${index};`)
     const results: Promise<unknown>[] = []
     const closed: Promise<void>[] = []
     for (const [index, letter] of letters.entries()) {
-      results.push(append(session, letter))
+      results.push(session.server.write(context(), path, Buffer.from(letter), { at: 'append' }))
       if (index === 200 || index === 400) closed.push(stations[index / 200 - 1]!.node.edge.close(1_000))
       if (index % 10 === 0) await new Promise((resolve) => setImmediate(resolve))
     }
     await Promise.all(results)
     await Promise.all(closed)
-    const parts = (await text()).split(';').slice(0, -1)
+    const written = Buffer.from((await memory.read(context(), path)).bytes).toString()
+    const parts = written.split(';').slice(0, -1)
     expect(parts.length).toBe(count)
     expect(new Set(parts).size).toBe(count)
     expect(session.status().nodes.find(({ isHome }) => isHome)?.node).toBe('n3')
@@ -156,12 +162,22 @@ describe('a node that goes away', () => {
       }
     })()
     await append(session, 'first')
+    // While something is under way the node tells its watchers that it leaves.
+    let release: () => void = () => undefined
+    const held = new Promise<void>((resolve) => (release = resolve))
+    stations[0].append = (then) => {
+      stations[0].append = undefined
+      return held.then(then)
+    }
+    const waiting = append(session, 'held')
     for (let index = 1; index < 100; index++) {
       if (index === 30) void stations[0].node.edge.close(1_000)
+      if (index === 50) release()
       if (index === 60) stations[1].proxy.cut()
       await memory.write(context(), parsePath(`/data/${index}`), Buffer.from('x'))
       if (index % 10 === 0) await append(session, '').then(() => undefined)
     }
+    await waiting
     await watching
     const paths = events.map(({ path }) => path).filter((path) => path !== '/data/file')
     expect(paths).toEqual(paths.map((_, index) => `/data/${index + 1}`))
@@ -226,6 +242,7 @@ describe('a change that a node cannot take', () => {
     for (const station of stations) station.append = refusing('overloaded')
     const error = await failure(append(session, 'x'), 'overloaded')
     expect(error.outcome).toBe('none')
+    expect(stations.flatMap(({ asked }) => asked)).toEqual(['write'])
   })
 
   it('takes effect once through a node whose clock is behind', async () => {
@@ -245,6 +262,7 @@ describe('a change that a node cannot take', () => {
     stations[2].proxy.cut()
     await append(session, 'once;')
     expect(behind.asked).toContain('write')
+    expect(new Set([...stations[0].clients, ...behind.clients]).size).toBe(1)
     expect(await text()).toBe('once;')
   })
 })
@@ -307,6 +325,30 @@ describe('connecting', () => {
     expect(new Set([...stations[1].clients, ...stations[2].clients]).size).toBe(1)
     await silent.close()
     await first.start(memory)
+  })
+
+  it('gives one that answers late the identity that it has by then', async () => {
+    const [first, second] = stations
+    await first.close()
+    let wait = 2 * limits.nodes_stagger_ms
+    await first.start(memory, {
+      authenticate: () => owner,
+      openSession: async () => {
+        await new Promise((resolve) => setTimeout(resolve, wait))
+        wait = 0
+        return { server: first.server, session: 1, follow: (tell) => first.follow(tell) }
+      },
+    })
+    const session = await connect()
+    expect(session.status().nodes.find(({ isHome }) => isHome)?.node).toBe('n2')
+    await until('n1 is followed', 5_000, () => session.status().nodes[0]!.leads.length > 0)
+    second.append = refusing('unavailable')
+    await append(session, 'x')
+    first.append = refusing('unavailable')
+    second.append = undefined
+    await append(session, 'y')
+    expect(await text()).toBe('xy')
+    expect(new Set([...first.clients, ...second.clients]).size).toBe(1)
   })
 
   it('says of each node why, when none can be used', async () => {
