@@ -24,12 +24,18 @@ export function tickElection(raft: Raft, jitter: number): void {
   if (election.timeout === 0) election.timeout = options.election_ticks + Math.floor(jitter * options.election_ticks)
   election.elapsed++
   if (election.loyal > 0) election.loyal--
-  if (election.elapsed < election.timeout) return
+  if (election.elapsed < election.timeout && !isAlone(raft)) return
   if (maySeekOffice(raft)) preCampaign(raft)
   else {
     if (raft.leader !== null) becomeFollower(raft, raft.term, null)
     resetElectionTimer(raft)
   }
+}
+
+/** Nobody else's vote counts, so there is nobody to wait for; a vote of its own that is on its way to the disk is waited for. */
+function isAlone(raft: Raft): boolean {
+  const { voters, outgoing } = configurationOf(raft)
+  return raft.role === 'follower' && voters.length === 1 && outgoing.length === 0 && voters[0] === raft.options.id
 }
 
 /** Section 6.2. */
