@@ -59,13 +59,23 @@ export class Roster {
     return { names, members, removed: new Set(olderFirst.map(({ name }) => name)) }
   }
 
-  /** The founder notes itself and who may join it; whoever finds that done does nothing. */
+  /**
+   * The founder notes itself and who may join it; done already: fine. What a restored store holds of a cluster before goes: none of its
+   * members is one of this.
+   */
   async found(founder: Newcomer, peers: readonly Peer[]): Promise<void> {
-    const { members } = await this.load()
-    if (members.size > 0) return
+    const { names, members, removed } = await this.load()
+    if (members.has(founder.member)) return
+    const remove = (folder: Path, known: Iterable<string>): TxnOperation[] =>
+      [...known].map((name) => ({ op: 'remove', path: joinName(folder, name) }))
     const voter = (address: string): NameRecord => ({ address, role: 'voter' })
-    const named = peers.map(({ name, address }) => put(joinName(folders.names, name), voter(address)))
-    const operations = [...named, put(joinName(folders.members, founder.member), this.#recordOf(founder))]
+    const operations = [
+      ...remove(folders.names, names.keys()),
+      ...remove(folders.members, members.keys()),
+      ...remove(folders.removed, removed),
+      ...peers.map(({ name, address }) => put(joinName(folders.names, name), voter(address))),
+      put(joinName(folders.members, founder.member), this.#recordOf(founder)),
+    ]
     await this.#sys.txn(this.#context(), { if: [], then: operations, else: [] })
   }
 

@@ -46,8 +46,13 @@ export class StoreRegistry {
     this.#parts = parts
   }
 
-  /** Note the stores with which a cluster begins. Done already: fine. */
+  /**
+   * Note the stores with which a cluster begins, and nothing else: a restored store may hold those of a cluster before. Done already: fine.
+   */
   async found(rows: readonly StoreRow[]): Promise<void> {
+    for (const known of await this.rows()) {
+      if (!rows.some((row) => isSame(row, known))) await this.#forget(known)
+    }
     for (const row of rows) {
       try {
         await this.#note(row)
@@ -127,6 +132,12 @@ export class StoreRegistry {
     })
     if (branch === 'then') return
     throw new NineError({ kind: 'exists', op: 'cluster.createStore', message: `there is a store ${name}, or group ${record.group}` })
+  }
+
+  async #forget({ name, group }: StoreRow): Promise<void> {
+    const { sys, context } = this.#parts
+    const paths = [joinName(folders.stores, name), joinName(folders.groups, String(group))]
+    await sys.txn(context(), { if: [], then: paths.map((path) => ({ op: 'remove', path })), else: [] })
   }
 
   async #isNoted(context: Context, name: string): Promise<boolean> {
@@ -223,6 +234,10 @@ export class StoreRegistry {
     const { bytes } = await this.#parts.sys.read(this.#parts.context(), path, { consistency: 'stale' })
     return { ...decodeRecord(storeRecord, bytes, path), name }
   }
+}
+
+function isSame(row: StoreRow, known: StoreRow): boolean {
+  return row.name === known.name && row.group === known.group && row.id === known.id && row.incarnation === known.incarnation
 }
 
 function groupsOf(stores: ClusterStores): number[] {

@@ -60,7 +60,7 @@ export async function restoreBackup(path: string, options: RestoreOptions): Prom
     throw new NineError({ kind: 'invalid', op, path, message: `${path} is no backup: the chunks of large values are not in it` })
   }
   if (existsSync(join(dir, 'cluster.json'))) {
-    const message = `${dir} belongs to a member of a cluster: restore with "nine raft restore", or into another folder`
+    const message = `${dir} belongs to a member of a cluster, which has its stores on other nodes too: restore into a new folder (--data), which a node started with --node and --peers founds a new cluster with, the others having empty folders`
     throw new NineError({ kind: 'invalid', op, path: dir, message })
   }
   const name = options.name ?? header.name

@@ -58,7 +58,7 @@ export interface WrittenSnapshot {
 
 /** Rows of the log's place, which are about this node's log. */
 export function isLocalRow(key: string): boolean {
-  return key === 'log' || key === 'logId'
+  return key === 'log' || key === 'logId' || key === 'raft'
 }
 
 /**

@@ -32,11 +32,23 @@ beforeEach(async () => {
 
 describe('the members of a cluster', () => {
   it('begin with the founder, once', async () => {
-    await another().found({ ...founder, member: 'n1.other' }, peers)
+    await roster.admit({ name: 'n2', member: 'n2.a', address: 'h:2' })
+    await roster.remove('n2')
+    await another().found(founder, parsePeers('n1=h:9'))
     expect(await ids()).toEqual(['n1.a:voter'])
     const { names, members } = await roster.load()
-    expect([...names.keys()]).toEqual(['n1', 'n2', 'n3'])
+    expect([...names.keys()]).toEqual(['n1', 'n3'])
     expect(members.get('n1.a')?.value).toEqual({ name: 'n1', address: 'h:1', joined: 7 })
+  })
+
+  it('of a cluster before, in a restored store, are none of a new one', async () => {
+    await roster.admit({ name: 'n2', member: 'n2.a', address: 'h:2' })
+    await roster.remove('n3')
+    await another().found({ name: 'n2', member: 'n2.b', address: 'h:5' }, parsePeers('n2=h:5,n4=h:6'))
+    expect(await ids()).toEqual(['n2.b:voter'])
+    const { names, removed } = await roster.load()
+    expect([...names.keys()]).toEqual(['n2', 'n4'])
+    expect([...removed]).toEqual([])
   })
 
   it('take in who was named, again and again with one effect', async () => {
