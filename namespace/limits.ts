@@ -215,6 +215,8 @@ export const limits = {
   cluster_ask_ms_max: 2_000,
   /** How often a node that waits for its peers asks them again. */
   cluster_ask_again_ms: 300,
+  /** A node whose flags do not fit its peers' answers them this much longer, so that they hear of it too. */
+  cluster_refused_ms: 1_000,
   /** How often a leader looks whether the members of its group are those of the cluster. */
   cluster_reconcile_ms: 250,
   /** How often a member that knows no leader asks whether it was removed. */

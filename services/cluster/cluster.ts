@@ -224,16 +224,13 @@ export class Cluster {
     registry.start()
     reconciler.start()
     this.#isServing = true
-    const peers = (): readonly Peer[] => [
-      ...this.#options.peers,
-      ...[...view.members.names].map(([name, { value }]) => ({ name, address: value.address })),
-    ]
     const self = { name: this.name, member: this.member, cluster: file.cluster }
     void watchRemoval(
-      { ...self, caller: this.peer, group: stores.group('sys'), peers, removed: (by) => this.#removed(by) },
+      { ...self, caller: this.peer, group: stores.group('sys'), peers: () => this.#nodes(), removed: (by) => this.#removed(by) },
       this.#stop.signal,
     )
-    const readiness = { member: this.member, stores, names: baseStores, view, peer: this.peer, waiting: this.#options.waiting }
+    const { waiting } = this.#options
+    const readiness = { member: this.member, stores, names: baseStores, view, peer: this.peer, peers: () => this.#nodes(), waiting }
     const stop = AbortSignal.any([this.#stop.signal, ...(signal === undefined ? [] : [signal])])
     const removed = await Promise.race([awaitReady(readiness, stop), this.ended])
     if (removed !== undefined) throw removed
@@ -328,6 +325,12 @@ export class Cluster {
     const { view } = this.#opened!
     if (view.members.removed.has(this.member)) this.#removed('the cluster')
     for (const id of view.members.removed) this.peer.forget(id)
+  }
+
+  /** As named to this node, then as the cluster knows them: one may stand there twice, at two addresses. */
+  #nodes(): readonly Peer[] {
+    const { names } = this.#parts().view.members
+    return [...this.#options.peers, ...[...names].map(([name, { value }]) => ({ name, address: value.address }))]
   }
 
   #removed(by: string): void {

@@ -1,5 +1,7 @@
 /**
  * Ask the peers until it is clear what this node does: found, join, or open the folder of a member. The deciding is in `formation.ts`.
+ *
+ * D1 A node that refuses answers its peers a little longer: what does not fit is said by both sides, whichever asked first.
  */
 import { isNineError, NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
@@ -28,7 +30,10 @@ export async function decide(own: Own, ports: FormationPorts): Promise<Decided> 
     await Promise.all(others.map(async (peer) => heard.set(peer.name, await hear(peer, ports, isMember))))
     if (ports.signal.aborted) throw new NineError({ kind: 'unavailable', op: 'cluster.form', message: 'the node was told to stop' })
     const next = nextOf(own, heard)
-    if (next.do === 'refuse') throw new NineError({ kind: next.kind, op: 'cluster.form', message: next.message })
+    if (next.do === 'refuse') {
+      if (!isMember) await pause(limits.cluster_refused_ms, ports.signal) // D1
+      throw new NineError({ kind: next.kind, op: 'cluster.form', message: next.message })
+    }
     if (next.do !== 'wait') return next
     const text = describe(next.for)
     if (text !== said) ports.waiting((said = text))
@@ -56,6 +61,7 @@ async function hear(peer: Peer, ports: FormationPorts, isMember: boolean): Promi
   } catch (error) {
     // Another token or certificate does not get better by itself; a member, though, has others to go on with.
     if (!isMember && (isNineError(error, 'unauthenticated') || isNineError(error, 'denied'))) {
+      await pause(limits.cluster_refused_ms, ports.signal) // D1
       throw new NineError({
         kind: error.kind,
         op: 'cluster.form',

@@ -2,6 +2,7 @@
 import type { PeerService } from '../peer/ports.ts'
 import { nameOfMember } from './cluster-file.ts'
 import { pause } from './founding.ts'
+import type { Peer } from './peer-list.ts'
 import type { ClusterStores } from './ports.ts'
 import type { RosterView } from './roster-view.ts'
 
@@ -12,6 +13,8 @@ export interface ReadinessParts {
   readonly names: readonly string[]
   readonly view: RosterView
   readonly peer: PeerService
+  /** The nodes that belong to the cluster, or may, as far as this node knows; itself among them. */
+  readonly peers: () => readonly Peer[]
   /** What is being waited for; each time it changes. */
   readonly waiting: (text: string) => void
 }
@@ -31,12 +34,12 @@ export async function awaitReady(parts: ReadinessParts, signal: AbortSignal): Pr
 }
 
 /** Why the node may not serve yet. */
-export function notReady({ member, stores, names, view, peer }: ReadinessParts): string | undefined {
+export function notReady({ member, stores, names, view, peer, peers }: ReadinessParts): string | undefined {
   const voters = [...view.members.names].filter(([, { value }]) => value.role === 'voter').map(([name]) => name)
   const needed = Math.floor(voters.length / 2) + 1
   for (const name of names) {
     const group = stores.group(name)
-    if (group.leader === null) return `waiting for a leader: ${reachable(peer)}`
+    if (group.leader === null) return `waiting for a leader of ${name}: ${reachable(member, peers(), peer)}`
     const { configuration } = group.status()
     if (![...configuration.voters, ...configuration.learners].includes(member)) return `waiting to be taken in by the leader of ${name}`
     if (voters.length === 0) return 'waiting for what the cluster knows of its members'
@@ -48,9 +51,16 @@ export function notReady({ member, stores, names, view, peer }: ReadinessParts):
   return undefined
 }
 
-function reachable(peer: PeerService): string {
-  const lines = peer
-    .status()
-    .peers.map(({ member, state, lastError }) => `${nameOfMember(member)} ${state === 'open' ? 'is connected' : lastError || state}`)
-  return lines.join('; ') || 'no other node was reached'
+/** Each other node by its name, and what is known of the way to it. Of several lives of one the open connection tells, else the last. */
+function reachable(member: string, peers: readonly Peer[], service: PeerService): string {
+  const self = nameOfMember(member)
+  const ways = service.status().peers
+  const lines = [...new Map(peers.map((peer) => [peer.name, peer.address]))].flatMap(([name, address]) => {
+    if (name === self) return []
+    const own = ways.filter((way) => nameOfMember(way.member) === name)
+    const way = own.find(({ state }) => state === 'open') ?? own.at(-1)
+    if (way?.state === 'open') return [`${name} is connected`]
+    return [`${name} (${address}): ${way?.lastError || 'not connected yet'}`]
+  })
+  return lines.join('; ') || 'there is no other node'
 }

@@ -94,7 +94,7 @@ export class Dial {
     const socket = tls === undefined ? connectTcp({ host, port, noDelay: true }) : tlsSocket(host, port, tls)
     this.#socket = socket
     socket.on('error', (error: NodeJS.ErrnoException) => {
-      this.end(this.#error('unavailable', error.message, error), error.code === 'ECONNREFUSED')
+      this.end(this.#error('unavailable', describe(error), error), error.code === 'ECONNREFUSED')
     })
     socket.on('close', () => this.#fail('unavailable', 'the connection broke'))
     socket.once(tls === undefined ? 'connect' : 'secureConnect', () => this.#connected(socket))
@@ -110,7 +110,7 @@ export class Dial {
       maxSessionMemory: sessionMemory,
     })
     this.#session = session
-    session.on('error', (error: Error) => this.end(this.#error('unavailable', error.message, error)))
+    session.on('error', (error: Error) => this.end(this.#error('unavailable', describe(error), error)))
     session.on('close', () => this.#fail('unavailable', 'the connection broke'))
     session.on('goaway', () => this.#fail('unavailable', 'the peer closes the connection'))
     session.on('connect', () => session.setLocalWindowSize(2 * windowBytes))
@@ -170,6 +170,23 @@ function tlsSocket(host: string, port: number, tls: NonNullable<Own['tls']>): So
   const { ca, cert, key } = tls
   const servername = tls.serverName ?? (host.includes(':') || /^[\d.]+$/.test(host) ? undefined : host)
   return connectTls({ host, port, ca, cert, key, servername, ALPNProtocols: ['h2'], minVersion: 'TLSv1.2' })
+}
+
+const untrusted: ReadonlySet<string | undefined> = new Set([
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'CERT_SIGNATURE_FAILURE',
+])
+
+/** What is wrong with certificates is said in the words of the flags. */
+function describe({ message, code }: NodeJS.ErrnoException): string {
+  if (untrusted.has(code)) return `its certificate is not one of the authority in --peer-tls-ca (${message})`
+  if (code === 'ERR_SSL_TLSV1_ALERT_UNKNOWN_CA') return 'it does not take the certificate of this node, which is not one of its authority'
+  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG') return `it speaks no TLS (${message})`
+  return message
 }
 
 function kindOf(code: number): ErrorKind {
