@@ -3,6 +3,7 @@
  *
  * O1 A command answers when it is done, not when it was begun; what goes on after its time is over goes on in the background.
  * O2 A removal after which a group could not go on is refused, unless it is forced.
+ * O3 What waits for a node that is silent for long ends with its name.
  */
 import type { Context } from '../../namespace/context.ts'
 import { isNineError, NineError } from '../../namespace/errors.ts'
@@ -58,6 +59,8 @@ export interface MemberRow {
 
 const look_ms = 20
 const ask_ms = 1_000
+/** Longer than an election, and than a new leader needs to hear the others. */
+const silent_ms_max = 5_000
 /** A command without a deadline waits so long for the cluster. */
 const done_ms_max = 60_000
 
@@ -132,11 +135,12 @@ export class Operations {
     })
   }
 
-  /** Resolves when the node leads the store's group. @throws NineError `not_found`, `invalid` (no voter), `deadline` */
+  /** Resolves when the node leads the store's group. @throws NineError `not_found`, `invalid` (no voter), `unavailable` (O3), `deadline` */
   async transfer(context: Context, store: string, name: string): Promise<void> {
     const op = 'cluster.transfer'
     const group = this.#parts.stores.group(store)
     let why = ''
+    let silentSince = Infinity
     await this.#until(context, op, async () => {
       const { configuration, leader } = group.status()
       const heir = configuration.voters.find((id) => nameOfMember(id) === name)
@@ -148,8 +152,14 @@ export class Operations {
         })
       }
       if (leader === heir) return undefined
-      if (leader === null) return `store ${store} has no leader`
-      why = await this.#transferThrough(context, leader, group, heir)
+      const silent = leader === null ? `store ${store} has no leader` : await this.#silence(group, heir, store)
+      if (silent !== undefined) {
+        silentSince = Math.min(silentSince, performance.now())
+        if (performance.now() - silentSince > silent_ms_max) throw new NineError({ kind: 'unavailable', op, message: silent }) // O3
+        return silent
+      }
+      silentSince = Infinity
+      why = await this.#transferThrough(context, leader!, group, heir)
       return `${name} does not lead store ${store} yet${why}`
     })
   }
@@ -168,6 +178,13 @@ export class Operations {
       return encode({})
     }
     throw new NineError({ kind: 'unsupported', op: 'cluster.answer', message: `this node does not know the request ${verb}` })
+  }
+
+  /** That the leader does not hear the heir: handing over to it would only stop the store for a while. */
+  async #silence(group: GroupControl, heir: string, store: string): Promise<string | undefined> {
+    const { leader, peers } = await this.#leaderStatus(group)
+    const isSilent = peers.find(({ id }) => id === heir)?.isActive === false
+    return isSilent ? `${nameOfMember(leader!)}, which leads store ${store}, does not hear ${nameOfMember(heir)}` : undefined
   }
 
   /** Why it did not work, for the message; the next look tries again. */
