@@ -1,7 +1,7 @@
 /**
  * A whole cluster of drivers from one seed: real drivers, cores and logs; disks that lose what was not synced, tear what was being written and
  * fail; a network that drops, delays, reorders, duplicates, cuts (one-way too); processes that crash, restart and stop for a while; snapshots,
- * changes of members, hand-overs, groups that rest and wake. `driver-checks.ts` looks at each step.
+ * changes of members, hand-overs, groups that rest and wake, groups that are closed on one node. `driver-checks.ts` looks at each step.
  *
  * At the end all is healed and has to become one cluster again; then nothing is asked any more, all groups have to rest, also after a time in which
  * messages are lost, and one node dies or is cut off: those who followed it have to find that out by themselves.
@@ -22,6 +22,7 @@ import type {
 import { Checks, dataOf, expectThat } from './driver-checks.ts'
 import { SimNode, isRefused } from './driver-node.ts'
 import type { Proposal, SimMachine, State, Watcher } from './driver-node.ts'
+import { SimNetwork } from './driver-network.ts'
 import { optionsOfTests } from './cluster.ts'
 import { randomOf } from './simulation.ts'
 
@@ -39,14 +40,7 @@ export interface DriverOutcome {
   readonly changesDone: number
   readonly rests: number
   readonly restless: number
-}
-
-interface Packet {
-  readonly at: number
-  readonly from: NodeId
-  readonly to: NodeId
-  readonly deliver: (node: SimNode) => void
-  readonly failed: () => void
+  readonly removals: number
 }
 
 /** Run one seed; throws what was found wrong. */
@@ -62,32 +56,29 @@ export async function simulateDrivers(seed: number): Promise<DriverOutcome> {
 class Run implements Watcher {
   now = 0
   readonly random: () => number
+  /** Of its own, so that what else happens in a seed is as without. */
+  readonly #removals: () => number
   readonly #checks = new Checks()
   readonly #nodes = new Map<NodeId, SimNode>()
   readonly #groups: GroupId[]
   readonly #busy = new Set<GroupId>()
-  readonly #cut = new Set<string>()
   /** Where each proposal was made. */
   readonly #takers: SimMachine[] = []
-  #packets: Packet[] = []
   #fault: Error | null = null
   #spares = ['s1', 's2']
   #calm = false
   #quiet = false
-  /** Of what is sent, so much is lost though the network is calm. */
-  #quietLoss = 0
   #beats = 0
   #others = 0
-  #counts = { crashes: 0, diskFailures: 0, transfers: 0, changesDone: 0, rests: 0, restless: 0 }
+  #counts = { crashes: 0, diskFailures: 0, transfers: 0, changesDone: 0, rests: 0, restless: 0, removals: 0 }
   // What this seed is like.
-  readonly #loss: number
-  readonly #duplication: number
-  readonly #delay: number
+  readonly #network: SimNetwork
   readonly #diskPace: number
   readonly #crashes: number
   readonly #partitions: number
   readonly #pauses: number
   readonly #eio: number
+  readonly #removing: number
   readonly #changing: boolean
   readonly #rests: boolean
   readonly #options: Omit<DriverOptions, 'id' | 'life' | 'storage' | 'transport' | 'host'>
@@ -97,15 +88,18 @@ class Run implements Watcher {
     this.random = randomOf(seed * 7919)
     this.#voters = ['n1', 'n2', 'n3', 'n4', 'n5'].slice(0, this.#oneOf([3, 3, 3, 5]))
     this.#groups = [1, 2, 3].slice(0, this.#oneOf([1, 2, 3]))
-    this.#loss = this.#oneOf([0, 0.01, 0.08])
-    this.#duplication = this.#oneOf([0, 0.03, 0.15])
-    this.#delay = this.#oneOf([1, 3, 8])
+    this.#network = new SimNetwork(
+      { loss: this.#oneOf([0, 0.01, 0.08]), duplication: this.#oneOf([0, 0.03, 0.15]), delay: this.#oneOf([1, 3, 8]) },
+      this.random,
+    )
     this.#diskPace = this.#oneOf([0.9, 0.6, 0.3])
     this.#crashes = this.#oneOf([0.001, 0.005, 0.02])
     this.#partitions = this.#oneOf([0, 0.01, 0.02])
     this.#pauses = this.#oneOf([0, 0.005])
     this.#eio = this.#oneOf([0, 0, 0.003])
     this.#changing = this.random() < 0.4
+    this.#removals = randomOf(seed * 104_729)
+    this.#removing = this.#removals() < 0.3 ? 0.004 : 0
     this.#rests = this.random() < 0.8
     const windows = this.#oneOf([
       { inflight_appends_max: 2, append_bytes_max: 16 },
@@ -157,7 +151,7 @@ class Run implements Watcher {
     if (item.kind === 'quiesce') this.#counts.rests++
     if (item.kind === 'awake') this.#counts.restless++
     const deliver = (receiver: SimNode): void => receiver.running!.driver.receive(node.id, item)
-    this.#put(node.id, to, deliver, () => undefined)
+    this.#network.put(node.id, to, deliver, () => undefined)
   }
   snapshotSent(node: SimNode, group: GroupId, message: Install, state: State, arrived: (ok: boolean) => void): void {
     const deliver = (receiver: SimNode): void => {
@@ -165,7 +159,7 @@ class Run implements Watcher {
       receiver.running!.driver.receive(node.id, { kind: 'raft', group, message })
       arrived(true)
     }
-    this.#put(node.id, message.to, deliver, () => arrived(false))
+    this.#network.put(node.id, message.to, deliver, () => arrived(false))
   }
   applied(machine: SimMachine, entry: Entry, proposal: Proposal | undefined): void {
     this.#checks.applied(machine, entry, proposal)
@@ -187,13 +181,13 @@ class Run implements Watcher {
 
   async #round(): Promise<void> {
     this.now++
-    this.#deliver()
+    this.#network.deliver(this.#nodes)
     for (const node of [...this.#nodes.values()]) {
       if (node.running === null) {
         if ((this.#calm ? 0.5 : 0.1) > this.random()) await node.start()
         continue
       }
-      if (this.#calm && node.running.hasFailed) this.#crash(node, false)
+      if (this.#calm && isHalf(node)) this.#crash(node, false)
       if (node.running === null) continue
       if (node.paused > 0) {
         node.paused--
@@ -209,30 +203,9 @@ class Run implements Watcher {
     }
     for (let times = 0; times < 12; times++) await Promise.resolve()
     if (this.#fault !== null) throw this.#fault
-    if (!this.#calm && this.random() < this.#partitions) this.#partition()
-    if (this.#cut.size > 0 && !this.#quiet && this.random() < 0.05) this.#cut.clear()
+    if (!this.#calm && this.random() < this.#partitions) this.#network.partition([...this.#nodes.keys()])
+    if (this.#network.cut.size > 0 && !this.#quiet && this.random() < 0.05) this.#network.cut.clear()
     if (!this.#quiet && this.random() < 0.05) this.#toggle()
-  }
-
-  #deliver(): void {
-    const due: Packet[] = []
-    const later: Packet[] = []
-    for (const packet of this.#packets) (packet.at <= this.now ? due : later).push(packet)
-    this.#packets = later
-    for (const packet of due) {
-      const node = this.#nodes.get(packet.to)
-      if (node === undefined || node.running === null || this.#cut.has(`${packet.from} ${packet.to}`)) packet.failed()
-      else if (node.paused > 0) this.#packets.push({ ...packet, at: this.now + 1 })
-      else packet.deliver(node)
-    }
-  }
-
-  #put(from: NodeId, to: NodeId, deliver: (node: SimNode) => void, failed: () => void): void {
-    const at = (): number => this.now + 1 + (this.#calm ? 0 : this.#below(this.#delay))
-    if (this.random() < (this.#calm ? this.#quietLoss : this.#loss)) this.#packets.push({ at: at(), from, to, deliver: failed, failed })
-    else this.#packets.push({ at: at(), from, to, deliver, failed })
-    if (!this.#calm && this.random() < this.#duplication)
-      this.#packets.push({ at: at() + this.#delay, from, to, deliver, failed: () => undefined })
   }
 
   #workDisk(node: SimNode): void {
@@ -302,6 +275,7 @@ class Run implements Watcher {
     if (node.running!.hasFailed ? this.random() < 0.1 : this.random() < this.#crashes) this.#crash(node, this.random() < 0.5)
     else if (this.random() < this.#pauses) node.paused = 5 + this.#below(20)
     else if (this.random() < this.#eio) node.disk.faults.push({ op: 'writeDurable', code: 'EIO', sectors: this.#below(3) })
+    else if (this.#removals() < this.#removing) this.#remove(node)
     else if (this.random() < 0.01) this.#lose(node.id, this.#oneOf([...this.#nodes.keys()]), false)
   }
 
@@ -312,11 +286,20 @@ class Run implements Watcher {
     for (const other of this.#nodes.keys()) if (other !== node.id && this.random() < 0.9) this.#lose(other, node.id, true)
   }
 
+  /** A group is closed on a node that lives on; it is there again when the node starts anew. */
+  #remove({ running }: SimNode): void {
+    const machine = running!.machines.get(this.#groups[Math.floor(this.#removals() * this.#groups.length)]!)!
+    if (machine.hasStopped || running!.hasFailed) return
+    this.#counts.removals++
+    machine.hasStopped = true
+    running!.driver.remove(machine.id)
+  }
+
   /** `at` learns that it lost its connection to `peer`. */
   #lose(at: NodeId, peer: NodeId, gone: boolean): void {
     if (at === peer) return
     const deliver = (node: SimNode): void => node.running!.driver.peerLost(peer, gone)
-    this.#packets.push({ at: this.now + 1 + this.#below(3), from: at, to: at, deliver, failed: () => undefined })
+    this.#network.happen(at, 3, deliver)
   }
 
   #toggle(): void {
@@ -324,22 +307,14 @@ class Run implements Watcher {
     if (!this.#busy.delete(group)) this.#busy.add(group)
   }
 
-  #partition(): void {
-    const all = [...this.#nodes.keys()]
-    const oneWay = this.random() < 0.3
-    const side = new Set(all.filter(() => this.random() < 0.4))
-    for (const from of all) {
-      for (const to of all) if (side.has(from) !== side.has(to) && (!oneWay || side.has(from))) this.#cut.add(`${from} ${to}`)
-    }
-  }
-
   #heal(): void {
     this.#calm = true
-    this.#cut.clear()
+    this.#network.isCalm = true
+    this.#network.cut.clear()
     for (const node of this.#nodes.values()) {
       node.paused = 0
       node.disk.faults.length = 0
-      if (node.running?.hasFailed === true) this.#crash(node, false)
+      if (isHalf(node)) this.#crash(node, false)
     }
   }
 
@@ -384,13 +359,13 @@ class Run implements Watcher {
 
   /** Z4: groups wake and rest again, one at a time, and the words of that are lost on some of the members. */
   async #loseWords(): Promise<void> {
-    this.#quietLoss = 0.3
+    this.#network.calmLoss = 0.3
     for (let round = 0; round < 60; round++) {
       const leader = round % 12 === 0 ? this.#leader(this.#oneOf(this.#groups)) : null
       if (leader?.group.isReady === true) this.#propose(leader)
       await this.#round()
     }
-    this.#quietLoss = 0
+    this.#network.calmLoss = 0
   }
 
   /** Z3: those who rest on a node find out that it is gone, though nobody asks them anything. */
@@ -405,8 +380,8 @@ class Run implements Watcher {
     const how = this.#oneOf(['crash', 'crash that is seen', 'cut off', 'deaf', 'mute'] as const)
     if (how === 'crash' || how === 'crash that is seen') this.#crash(node, how === 'crash that is seen')
     for (const id of this.#nodes.keys()) {
-      if (how === 'cut off' || how === 'deaf') this.#cut.add(`${id} ${node.id}`)
-      if (how === 'cut off' || how === 'mute') this.#cut.add(`${node.id} ${id}`)
+      if (how === 'cut off' || how === 'deaf') this.#network.cut.add(`${id} ${node.id}`)
+      if (how === 'cut off' || how === 'mute') this.#network.cut.add(`${node.id} ${id}`)
     }
     await this.#expectWithin(
       120,
@@ -489,6 +464,11 @@ class Run implements Watcher {
   #oneOf<T>(choices: readonly T[]): T {
     return choices[this.#below(choices.length)]!
   }
+}
+
+/** It runs, but not all of it. */
+function isHalf({ running }: SimNode): boolean {
+  return running !== null && (running.hasFailed || [...running.machines.values()].some(({ hasStopped }) => hasStopped))
 }
 
 function errorOf(error: unknown): Error {
