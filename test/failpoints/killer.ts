@@ -25,6 +25,7 @@ export interface KillerParts {
 }
 
 const pass_ms_max = 30_000
+export const allStores = ['data', 'usr', 'sys']
 
 export class Killer {
   /** What was done, and how long it took. */
@@ -116,7 +117,7 @@ export class Killer {
     await cluster.ready(cluster.nodes)
     const end = performance.now() + pass_ms_max
     for (const node of cluster.nodes) {
-      for (const store of ['data', 'usr', 'sys']) {
+      for (const store of allStores) {
         while (!(await isWhole(clientOf(node), store, cluster.nodes.length))) {
           if (performance.now() > end) throw new Error(`store ${store} is not whole at ${node.name} after ${pass_ms_max} ms`)
           await pause(20)
@@ -167,7 +168,8 @@ export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
 }
 
-async function isWhole(client: Client, store: string, nodes: number): Promise<boolean> {
+/** Whether so many nodes vote in the group of a store, and no change of that is under way, as this node knows it. */
+export async function isWhole(client: Client, store: string, nodes: number): Promise<boolean> {
   const text = await client.readText(`/raft/${store}/status`, { timeoutMs: 2_000 }).catch(() => undefined)
   if (text === undefined) return false
   const { configuration } = JSON.parse(text) as { configuration: Record<'voters' | 'outgoing' | 'learners', string[]> }

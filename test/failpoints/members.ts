@@ -7,7 +7,7 @@ import type { Client } from '../../sdk/client-api.ts'
 import type { Session } from '../../sdk/session.ts'
 import { ChaosCluster } from '../chaos/cluster.ts'
 import type { NodeProcess } from '../chaos/node-process.ts'
-import { pause, startWith } from './killer.ts'
+import { allStores, isWhole, pause, startWith } from './killer.ts'
 
 export interface RaftStatus {
   readonly term: number
@@ -66,6 +66,13 @@ export class Members {
     const { http } = JSON.parse(await readFile(join(node.setup.folder, `ready-${node.life}.json`), 'utf8')) as { http: string }
     const response = await fetch(`http://${http}/readyz`)
     return { code: response.status, text: await response.text() }
+  }
+
+  /** All nodes vote in every group: only then may another disk be lost. */
+  async whole(): Promise<void> {
+    for (const node of this.cluster.nodes)
+      for (const store of allStores)
+        await this.until(async () => ((await isWhole(this.clientOf(node), store, this.cluster.nodes.length)) ? true : undefined))
   }
 
   /** Who leads, as one of these nodes knows it. */
