@@ -237,6 +237,8 @@ export const limits = {
   raft_transfer_kept_entries_max: 1_000_000,
   /** A collection of chunks waits so long for what was agreed on to be here; then it is put off. */
   replica_collect_wait_ms: 5_000,
+  /** A member that closes waits so long for what its open files hold to be agreed on. */
+  replica_drain_ms: 5_000,
   /** Chunks pushed to a peer with one call. */
   replica_push_chunks_max: 64,
   /** A tick is the unit of Raft's time. */

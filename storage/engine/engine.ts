@@ -120,6 +120,8 @@ export class Engine {
   #saveAgain: NodeJS.Timeout | undefined
   #collecting: Promise<Collected> | undefined
   #closing: Promise<void> | undefined
+  /** The store of a cluster that is being opened. */
+  #making: Promise<Store> | undefined
   #stop = new AbortController()
 
   /** Use openEngine. `opened`: parts to close should `start` fail. */
@@ -228,7 +230,13 @@ export class Engine {
     return this.#make({ group, name, id: this.#random.id(), incarnation: this.#random.id(), owner })
   }
 
-  async #make(row: StoreRow): Promise<Store> {
+  #make(row: StoreRow): Promise<Store> {
+    const making = this.#makeStore(row).finally(() => (this.#making = undefined))
+    this.#making = making
+    return making
+  }
+
+  async #makeStore(row: StoreRow): Promise<Store> {
     this.#rows = [...this.#rows, row]
     try {
       writeStores(this.dir, this.#rows)
@@ -249,6 +257,7 @@ export class Engine {
    */
   async openStore(row: StoreRow): Promise<Store> {
     const op = 'storage.openStore'
+    while (this.#making !== undefined) await this.#making.catch(() => undefined)
     const known = this.#rows.find(({ name, group }) => name === row.name || group === row.group)
     if (known?.id === row.id && known.group === row.group && known.name === row.name) return this.store(row.name)
     if (known !== undefined) {
@@ -445,11 +454,21 @@ export class Engine {
     this.#logger?.warn({ error }, `background work of the storage failed and will be tried again: ${this.#warning}`)
   }
 
+  /** Publish what open files hold. A member without a majority does not wait for one. */
+  async #drain(): Promise<void> {
+    const drained = Promise.all(this.stores().map((store) => store.drain()))
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<void>((resolve) => {
+      if (this.member !== undefined) timer = setTimeout(resolve, limits.replica_drain_ms)
+    })
+    await Promise.race([drained, late]).finally(() => clearTimeout(timer))
+  }
+
   async #close(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer)
     clearTimeout(this.#saveAgain)
     this.#stop.abort()
-    await Promise.all(this.stores().map((store) => store.drain()))
+    await this.#drain()
     this.#writer.close()
     await this.#collecting?.catch(() => undefined)
     await this.#saving?.catch(() => undefined)

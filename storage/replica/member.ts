@@ -68,7 +68,6 @@ export class Member implements Writer {
   readonly #keptEntriesMax: number
   readonly #log = new GroupLog()
   readonly #driver: Driver<PendingCommand>
-  readonly #ownClient: OwnClient
   readonly #lanes = new Map<number, Lane>()
   readonly #places = new Map<number, Place>()
   readonly #replicas = new Map<number, Replica>()
@@ -90,7 +89,6 @@ export class Member implements Writer {
     this.#options = options
     this.#keptEntriesMax = options.keptEntriesMax ?? failpointValue('kept.entries', limits.raft_kept_entries_max)
     this.#parts = parts
-    this.#ownClient = new OwnClient(parts.clock, parts.random)
     this.transfers = new Transfers({ ...parts, lane: (group) => this.#lanes.get(group) })
     this.#driver = new Driver<PendingCommand>({
       id,
@@ -230,7 +228,7 @@ export class Member implements Writer {
       lane,
       clock,
       peers: this.#options.peers,
-      ownClient: this.#ownClient,
+      ownClient: new OwnClient(clock, this.#parts.random),
       blobs: this.#blobs!,
       place,
       logEnd: () => this.#wal!.durableLsn,

@@ -292,7 +292,7 @@ export class Handles {
   async closeAll(): Promise<void> {
     this.#isClosed = true
     for (const openings of this.#openings.values()) for (const opening of openings) opening.isEnded = true
-    for (const session of [...this.#ofSession.keys()]) await this.closeSession(session)
+    await Promise.all([...this.#ofSession.keys()].map((session) => this.closeSession(session)))
   }
 
   async #sync(context: Context, handle: Handle, op: string): Promise<MutationResult> {

@@ -21,6 +21,20 @@ describe('a member without a majority', () => {
     await ended
   })
 
+  it('closes soon though files are open that have changes nobody can agree on', { timeout: 20_000 }, async () => {
+    cluster = await startCluster()
+    const leader = await cluster.leader()
+    const follower = [...cluster.nodes.values()].find(({ id }) => id !== leader.id)!
+    for (const session of [1, 2, 3]) {
+      const context = { ...contextFor(glenda, Infinity), session }
+      const flags = { mode: 'shared', write: true, create: true } as const
+      const { handle } = await follower.store.open(context, parsePath(`/f${session}`), flags)
+      await follower.store.writeHandle(context, handle, Buffer.from('changed'), 0)
+    }
+    cluster.isolate(follower.id)
+    await cluster.stop(follower.id)
+  })
+
   it('ends what waits for the log when it is closed', async () => {
     cluster = await startCluster()
     const leader = await cluster.leader()
