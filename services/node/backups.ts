@@ -76,9 +76,11 @@ export async function receiveBackup(
   path: string,
   { force = false, progress }: ReceiveOptions = {},
 ): Promise<VerifiedSnapshot> {
-  if (!force && existsSync(path)) {
+  const checkFree = (): void => {
+    if (force || !existsSync(path)) return
     throw new NineError({ kind: 'exists', op: 'node.backup', path, message: `there is a file ${path}: --force replaces it` })
   }
+  checkFree()
   let verified: VerifiedSnapshot | undefined
   let bytes = 0
   const write = async (target: { write(part: Uint8Array): Promise<void> }): Promise<void> => {
@@ -87,6 +89,10 @@ export async function receiveBackup(
       progress?.((bytes += part.length))
     }
   }
-  await writeFileWhole(path, write, { check: async (part) => (verified = await verifySnapshot(part)) })
+  const check = async (part: string): Promise<void> => {
+    verified = await verifySnapshot(part)
+    checkFree() // It may have come meanwhile.
+  }
+  await writeFileWhole(path, write, { check })
   return verified!
 }

@@ -1,7 +1,8 @@
 /**
  * Snapshots as files.
  *
- * D1 A file has its name only when all of it is on stable storage; until then it is `NAME.part`.
+ * D1 A file has its name only when all of it is on stable storage; until then it is a `.part` beside it, of one writer alone: of two that
+ *    write the same file, neither writes into what the other finished.
  */
 import { open, rename, rm, type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
@@ -12,6 +13,8 @@ import type { SnapshotTarget } from './block-writer.ts'
 
 /** Read from a file at a time. */
 const buffer_bytes = 1024 * 1024
+
+let parts = 0
 
 export interface WholeOptions {
   /** False: the file is of use to this process only, and need not be on stable storage. Default true. */
@@ -26,7 +29,7 @@ export async function writeFileWhole(
   write: (target: SnapshotTarget) => Promise<void>,
   { isDurable = true, check }: WholeOptions = {},
 ): Promise<void> {
-  const part = `${path}.part`
+  const part = `${path}.${process.pid}-${++parts}.part`
   let file: FileHandle | undefined
   try {
     file = await open(part, 'w', 0o600)

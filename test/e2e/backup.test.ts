@@ -63,7 +63,7 @@ describe('nine backup', () => {
     expect((await node.nine(['backup', 'none', join(folder, 'none')])).code).toBe(exitCodeOf('not_found'))
     expect((await node.nine(['backup', 'data', join(folder, 'no', 'where')])).code).toBe(exitCodeOf('not_found'))
     expect((await readdir(folder)).filter((name) => name.endsWith('.part') || name === 'none')).toEqual([])
-    expect((await readdir(join(node.ready.data, 'snapshots'))).filter((name) => name.endsWith('.spool'))).toEqual([])
+    expect((await readdir(join(node.ready.data, 'snapshots'))).filter((name) => name.startsWith('out-'))).toEqual([])
   })
 
   it('is for the owner of the node alone', async () => {
