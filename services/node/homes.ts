@@ -4,12 +4,14 @@
  * U1 A home appears with the rights of its principal, whatever happens while it is made: it is made under a name that no principal
  *    has and no other node uses, and moved. Of two nodes that make it at once, one moves it in place. One that was removed is made again.
  * U2 Nothing that stands where the namespace file belongs keeps its principal out: what is no file is told, and left alone.
+ * U3 Nor do nodes that are out of reach: where the newest state cannot be had in time, this node's own copy is what counts, so that
+ *    whoever asks what is wrong with a cluster can be answered by what is left of it.
  */
 import { contextFor } from '../../namespace/context.ts'
 import type { Context } from '../../namespace/context.ts'
 import { isNineError, NineError } from '../../namespace/errors.ts'
 import type { ErrorKind } from '../../namespace/errors.ts'
-import type { FileServer, IfMatch } from '../../namespace/file-server.ts'
+import type { FileServer, IfMatch, ReadOptions } from '../../namespace/file-server.ts'
 import { parseNamespaceFile, printNamespaceFile } from '../../namespace/namespace-file.ts'
 import { joinName, rootPath } from '../../namespace/path.ts'
 import type { Path } from '../../namespace/path.ts'
@@ -17,6 +19,10 @@ import { allRights } from '../../namespace/rights.ts'
 import type { Principal } from '../../namespace/rights.ts'
 
 const saves_max = 5
+
+/** So long a session waits for the other nodes before it begins with what this one has, and so long later ones do not wait again. */
+const newest_ms = 1_000
+const unreached_ms = 2_000
 
 /** The text of a namespace file and the version it is. */
 export interface SavedNamespace {
@@ -33,6 +39,8 @@ export class Homes {
   readonly #node: string
   /** Homes that are being made, by principal. */
   readonly #making = new Map<string, Promise<void>>()
+  /** Until then, on the monotonic clock in ms, this node's copy is read at once. */ // U3
+  #unreachedUntil = 0
 
   /**
    * @param store mounted at /usr
@@ -48,7 +56,7 @@ export class Homes {
   async prepare(principal: Principal): Promise<void> {
     const { name } = principal
     try {
-      await this.#store.stat(contextFor(this.#owner), joinName(rootPath, name))
+      await this.#reached((context, options) => this.#store.stat(context, joinName(rootPath, name), options))
       return
     } catch (error) {
       if (!isNineError(error, 'not_found')) throw error
@@ -64,7 +72,7 @@ export class Homes {
   /** The principal's namespace file; empty when there is none. */
   async saved(principal: Principal): Promise<SavedNamespace> {
     try {
-      const found = await this.#read(contextFor(this.#owner), fileOf(principal))
+      const found = await this.#reached((context, options) => this.#read(context, fileOf(principal), options))
       return { text: found?.text ?? '', version: found === undefined ? 'none' : `${found.path}.${found.version}` }
     } catch (error) {
       if (!isNineError(error) || !misplacedKinds.includes(error.kind)) throw error
@@ -96,9 +104,26 @@ export class Homes {
     }
   }
 
-  async #read(context: Context, path: Path): Promise<{ text: string; path: number; version: number } | undefined> {
+  /** The newest state, or, where the other nodes are out of reach, that of this one. */ // U3
+  async #reached<T>(read: (context: Context, options: ReadOptions) => Promise<T>): Promise<T> {
+    if (performance.now() >= this.#unreachedUntil) {
+      try {
+        return await read(contextFor(this.#owner, newest_ms), {})
+      } catch (error) {
+        if (!isNineError(error) || !unreachedKinds.includes(error.kind)) throw error
+        this.#unreachedUntil = performance.now() + unreached_ms
+      }
+    }
+    return read(contextFor(this.#owner), { consistency: 'stale' })
+  }
+
+  async #read(
+    context: Context,
+    path: Path,
+    options: ReadOptions = {},
+  ): Promise<{ text: string; path: number; version: number } | undefined> {
     try {
-      const { bytes, stat } = await this.#store.read(context, path)
+      const { bytes, stat } = await this.#store.read(context, path, options)
       return { text: Buffer.from(bytes).toString(), path: stat.qid.path, version: stat.version }
     } catch (error) {
       if (isNineError(error, 'not_found')) return undefined
@@ -125,6 +150,8 @@ export class Homes {
 
 /** What stands in a file's place and is none: a directory, a link, or a home that is a file. */
 const misplacedKinds: readonly ErrorKind[] = ['is_directory', 'not_directory', 'invalid']
+
+const unreachedKinds: readonly ErrorKind[] = ['deadline', 'unavailable']
 
 function unlessMissing(error: unknown): void {
   if (!isNineError(error, 'not_found')) throw error

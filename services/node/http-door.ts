@@ -13,7 +13,7 @@ export interface Serving {
   authenticate(token: string | undefined): Principal
   namespaceOf(principal: Principal): Promise<FileServer>
   isReady(): boolean
-  /** Why not, where it will not be by itself. */
+  /** Why not, where this node can tell. */
   failure(): string | undefined
 }
 

@@ -323,8 +323,17 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     })
     if (ninep !== undefined) edges.push(ninep)
     isReady = true
-    const failure = (): string | undefined => engine.status().failure
-    http.serving = { authenticate, namespaceOf, isReady: () => isReady && engine.status().isWritable, failure }
+    /** A node that could but tell every client to wait is not ready. */
+    const leaderless = (): string | undefined => {
+      const store = ['data', 'usr'].find((known) => {
+        const replica = engine.member?.replica(rowOf(known).group)
+        return replica !== undefined && (replica.leader ?? '') === ''
+      })
+      return store === undefined ? undefined : `store ${store} has no leader: too few of its nodes reach each other`
+    }
+    const failure = (): string | undefined => engine.status().failure ?? leaderless()
+    const isServing = (): boolean => isReady && engine.status().isWritable && leaderless() === undefined
+    http.serving = { authenticate, namespaceOf, isReady: isServing, failure }
     closers.push(async () => {
       isReady = false
       await cluster?.handOver()
