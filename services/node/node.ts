@@ -287,6 +287,24 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     metrics.gauge({ name: 'nine_sessions', help: 'Sessions open.', read: () => sessions.size })
     metrics.gauge({ name: 'nine_services', help: 'Services known.', read: () => services.count })
     metrics.gauge({ name: 'nine_wal_bytes', help: 'Bytes of the write-ahead log.', read: () => engine.status().wal.bytes })
+    if (engine.member !== undefined) {
+      const { member } = engine
+      metrics.gauge({
+        name: 'nine_raft_stores_led',
+        help: 'Stores of the cluster that this node leads.',
+        read: () => member.standing().led,
+      })
+      metrics.gauge({
+        name: 'nine_raft_stores_leaderless',
+        help: 'Stores without a known leader.',
+        read: () => member.standing().leaderless,
+      })
+      metrics.gauge({
+        name: 'nine_raft_apply_behind',
+        help: 'Entries agreed on and not applied here, of all stores.',
+        read: () => member.standing().behind,
+      })
+    }
     metrics.gauge({ name: 'nine_proposals_waiting', help: 'Changes waiting for the log.', read: () => engine.status().waiting })
 
     const edges: { close(graceMs: number): Promise<void> }[] = []

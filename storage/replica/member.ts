@@ -175,6 +175,20 @@ export class Member implements Writer {
     return [...ids]
   }
 
+  /** How the stores of this node stand in the cluster, in numbers. */
+  standing(): { readonly led: number; readonly leaderless: number; readonly behind: number } {
+    let led = 0
+    let leaderless = 0
+    let behind = 0
+    for (const { leader, term, group } of this.#replicas.values()) {
+      if (term !== 0) led++
+      if (leader === null) leaderless++
+      const { commit, applied } = group.status()
+      behind += commit - applied
+    }
+    return { led, leaderless, behind }
+  }
+
   replica(group: number): Replica | undefined {
     return this.#replicas.get(group)
   }
