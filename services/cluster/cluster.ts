@@ -10,6 +10,7 @@ import type { Clock } from '../../namespace/clock.ts'
 import { contextFor } from '../../namespace/context.ts'
 import type { Context } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
 import type { Random } from '../../namespace/random.ts'
 import type { Principal } from '../../namespace/rights.ts'
@@ -209,6 +210,7 @@ export class Cluster {
       groups: () => [...stores.names()].map((name) => stores.group(name)),
       generation: () => view.generation,
       wanted: async () => wantedOf(await roster.load()),
+      isFilled: (group, id) => this.#isFilled(group, id),
       note: (group, changes, error) => {
         if (error === undefined) logger.info({ group, changes }, 'members of a group changed')
         else logger.warn({ group, changes, err: error }, 'members of a group could not be changed')
@@ -319,6 +321,13 @@ export class Cluster {
     const { engine, operations } = this.#parts()
     if (isOperation(verb)) return operations.answer(group, verb, body)
     return engine.member!.answer(group, verb, body, deadline)
+  }
+
+  /** False where it cannot be asked: then it is asked again. */
+  async #isFilled(group: number, member: string): Promise<boolean> {
+    const deadline = this.#options.clock.monotonic() + limits.cluster_ask_ms_max
+    const answer = await this.peer.request(member, group, 'filled', new Uint8Array(0), { deadline }).catch(() => undefined)
+    return answer?.[0] === 1
   }
 
   #lookRemoved(): void {

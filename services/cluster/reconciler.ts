@@ -4,6 +4,7 @@
  *
  * K1 A step is taken on what the cluster says now, not on what this node has heard of it: a node that was away undoes nothing.
  * K2 One step of a group at a time; a group in which nothing changed is not looked at.
+ * K3 A learner becomes a voter only when it also has the chunks of large values: what is acknowledged is on a majority's disks whole.
  */
 import { limits } from '../../namespace/limits.ts'
 import type { MembershipChange } from '../../raft/index.ts'
@@ -20,6 +21,8 @@ export interface ReconcilerParts {
   generation(): number
   /** What is wanted, as of now. K1 @throws NineError */
   wanted(): Promise<readonly Wanted[]>
+  /** Whether a member has on its disk every chunk of large values that the group's store names. */
+  isFilled(group: number, member: string): Promise<boolean>
   /** Told of a step, and of failures that do not end by themselves. */
   note(group: number, changes: readonly MembershipChange[], error?: unknown): void
 }
@@ -101,6 +104,8 @@ export class Reconciler {
   async #take(group: GroupControl, steps: readonly MembershipChange[][]): Promise<void> {
     for (const changes of steps) {
       try {
+        const promoted = changes.find((change) => change.do === 'promote')
+        if (promoted !== undefined && !(await this.#parts.isFilled(group.id, promoted.id))) continue // K3
         await group.change(changes)
         this.#parts.note(group.id, changes)
         return

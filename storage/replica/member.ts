@@ -314,7 +314,15 @@ export class Member implements Writer {
       return nothing
     }
     if (verb === 'renew') return this.#renew(replica, body, deadline)
+    if (verb === 'filled') return Uint8Array.of((await this.#isFilled(replica, deadline)) ? 1 : 0)
     throw new NineError({ kind: 'unsupported', op: `replica.${verb}`, message: `this node does not know the request ${verb}` })
+  }
+
+  /** Whether this node has every chunk that the store named before the call: a vote counts on its disk for these too. */
+  async #isFilled(replica: Replica, deadline: number): Promise<boolean> {
+    await replica.linearize({ principal: { name: '', groups: [] }, deadline }, 'replica.filled', '')
+    const { waiting, isScanning } = this.fill.status
+    return waiting === 0 && !isScanning
   }
 
   async #renew(replica: Replica, body: Uint8Array, deadline: number): Promise<Uint8Array> {

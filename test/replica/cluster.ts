@@ -49,6 +49,8 @@ export class LocalCluster {
   /** Snapshots that were brought to a node, and why others were not. */
   snapshots = 0
   readonly snapshotFailures: unknown[] = []
+  /** Nodes that get no chunks. */
+  readonly chunkless = new Set<string>()
   readonly #options: ClusterOptions
   readonly #dir: string
   /** `from>to` of links that carry nothing. */
@@ -146,6 +148,7 @@ export class LocalCluster {
         for (const { hash } of chunks) await engine.blobs.put(await this.node(self).engine!.member!.chunks.get(hash), hash)
       },
       fetchChunk: async (hash: ChunkHash, members: readonly string[]): Promise<Uint8Array> => {
+        if (this.chunkless.has(self)) throw unreachable(members.join(', '), 'none')
         let isNowhere = members.length > 0
         for (const to of members) {
           const engine = this.#hears(self, to)

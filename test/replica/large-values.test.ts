@@ -91,6 +91,24 @@ describe('a large value', () => {
   })
 })
 
+describe('a member that is asked whether it has all chunks', () => {
+  it('says so only when it has them', async () => {
+    cluster = await startCluster()
+    const leader = await cluster.leader()
+    const away = [...cluster.nodes.values()].find(({ id }) => id !== leader.id)!
+    await cluster.stop(away.id)
+    await leader.store.write(contextFor(glenda), path, valueOf(1))
+    cluster.chunkless.add(away.id)
+    await cluster.start(away.id)
+    const isFilled = async (): Promise<boolean> =>
+      (await away.engine!.member!.answer(1, 'filled', new Uint8Array(0), performance.now() + 10_000))[0] === 1
+    expect(await isFilled()).toBe(false)
+    cluster.chunkless.clear()
+    while (!(await isFilled())) await new Promise((resolve) => setTimeout(resolve, 5))
+    expect(await chunksAt(away)).toBe(7)
+  })
+})
+
 /** Until it has every chunk. */
 async function filled(node: LocalNode): Promise<void> {
   for (;;) {
