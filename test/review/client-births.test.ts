@@ -65,7 +65,7 @@ it('an answer kept in memory is told to the principal that asked alone', () => {
   expect(table.run(of('ann'), 'test.act', '', () => 'again')).toBe('secret of ann')
 })
 
-it('a birth that a session names is not after now', () => {
+it('a session may not name a client without a birth, or one born far in the future; clocks of nodes may differ', () => {
   const now = 5_000_000
   const source = {
     principal: { name: 'eve', groups: [] },
@@ -75,15 +75,21 @@ it('a birth that a session names is not after now', () => {
     clock: { now: () => now, monotonic: () => 0 },
     believesPrincipal: false,
   }
-  const writer = new Writer()
-  const context: Context = { principal: source.principal, deadline: Infinity }
-  const client = { id: 'http:ann:k', born: unborn, settled: 0 }
-  writeContext(writer, context, { now: 0, client, seq: 1, settled: 0, target: 0, namesPrincipal: false })
-  const reader = new Reader()
-  const bytes = writer.takeOne()
-  reader.reset(bytes, 0, bytes.length)
-  expect(reader.next()).toBeGreaterThan(0)
-  const contexts = new ContextReader(source)
-  contexts.read(reader)
-  expect(contexts.take().client).toMatchObject({ id: 'http:ann:k', born: now })
+  const take = (born: number): unknown => {
+    const writer = new Writer()
+    const context: Context = { principal: source.principal, deadline: Infinity }
+    const client = { id: 'http:ann:k', born, settled: 0 }
+    writeContext(writer, context, { now: 0, client, seq: 1, settled: 0, target: 0, namesPrincipal: false })
+    const reader = new Reader()
+    const bytes = writer.takeOne()
+    reader.reset(bytes, 0, bytes.length)
+    expect(reader.next()).toBeGreaterThan(0)
+    const contexts = new ContextReader(source)
+    contexts.read(reader)
+    return contexts.take().client
+  }
+  const hour = 60 * 60 * 1_000_000
+  expect(() => take(unborn)).toThrow(/born in the future/)
+  expect(() => take(now + 25 * hour)).toThrow(/born in the future/)
+  expect(take(now + hour)).toMatchObject({ id: 'http:ann:k', born: now + hour })
 })
