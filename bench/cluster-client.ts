@@ -7,13 +7,14 @@ import { createInterface } from 'node:readline'
 import { setTimeout } from 'node:timers/promises'
 import { contextFor } from '../namespace/context.ts'
 import type { Context } from '../namespace/context.ts'
-import type { FileServer, WatchBatch } from '../namespace/file-server.ts'
+import type { FileServer } from '../namespace/file-server.ts'
 import { joinName, parsePath } from '../namespace/path.ts'
 import type { Path } from '../namespace/path.ts'
 import { connect } from '../sdk/connect.ts'
 import type { Session } from '../sdk/session.ts'
 import { leaderOf, stateOf } from './cluster-state.ts'
 import type { Command, Figures } from './peers/driver.ts'
+import { putsToWatch } from './put-to-watch.ts'
 
 // As of the Go driver.
 const keys = 10_000
@@ -147,25 +148,16 @@ async function fill({ client }: Session): Promise<void> {
 }
 
 /** From the put until its event is here, one after the other. */
-async function watchLatency({ client }: Session, seconds: number): Promise<Figures> {
-  const context = contextFor(client.principal, Infinity)
-  await client.write(watched, 'x')
-  const events = client.server.watch(context, watched, { statsOnly: true })[Symbol.asyncIterator]()
-  // The first batch tells from where the watch sees.
-  await events.next()
-  const micros: number[] = []
-  for (const end = performance.now() + seconds * 1000; performance.now() < end;) {
-    const begun = performance.now()
-    const written = client.server.write(context, watched, Buffer.from('x'))
-    for (let isSeen = false; !isSeen;) {
-      const step: IteratorResult<WatchBatch> = await events.next()
-      isSeen = step.done === true || step.value.events.length > 0
-    }
-    micros.push((performance.now() - begun) * 1000)
-    await written
-  }
-  await events.return?.()
-  return quantiles(micros)
+async function watchLatency(session: Session, seconds: number): Promise<Figures> {
+  let end: number | undefined
+  return quantiles(
+    await putsToWatch(
+      session,
+      contextFor(session.client.principal, Infinity),
+      watched,
+      () => performance.now() < (end ??= performance.now() + seconds * 1000),
+    ),
+  )
 }
 
 /** Repeats what a cluster can do only when all of it is there. */

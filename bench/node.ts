@@ -11,10 +11,10 @@ import { silentProgress } from '../cli/transfer/progress.ts'
 import { contextFor } from '../namespace/context.ts'
 import type { Context } from '../namespace/context.ts'
 import { joinName, parsePath } from '../namespace/path.ts'
-import type { WatchBatch } from '../namespace/file-server.ts'
 import { connect } from '../sdk/connect.ts'
 import type { Session } from '../sdk/session.ts'
 import type { PeerRates } from './peers/etcd.ts'
+import { putsToWatch } from './put-to-watch.ts'
 
 export interface NodeRates extends PeerRates {
   readonly listFirstPageMillis: number
@@ -121,24 +121,8 @@ async function run(n: number, inFlight: number, operation: (i: number) => Promis
 }
 
 /** From the put until the event is here, median microseconds. */
-async function watchLatency({ client }: Session, context: Context, n: number): Promise<number> {
-  const path = joinName(directory, 'watched')
-  await client.write(path, 'x')
-  const events = client.server.watch(context, path, { statsOnly: true })[Symbol.asyncIterator]()
-  const micros: number[] = []
-  // The first batch tells from where the watch sees.
-  await events.next()
-  for (let i = 0; i < n; i++) {
-    const begun = performance.now()
-    const written = client.server.write(context, path, Buffer.from('x'))
-    for (let isSeen = false; !isSeen;) {
-      const step: IteratorResult<WatchBatch> = await events.next()
-      isSeen = step.done === true || step.value.events.length > 0
-    }
-    micros.push((performance.now() - begun) * 1000)
-    await written
-  }
-  await events.return?.()
+async function watchLatency(session: Session, context: Context, n: number): Promise<number> {
+  const micros = await putsToWatch(session, context, joinName(directory, 'watched'), (done) => done < n)
   return micros.sort((a, b) => a - b)[micros.length >> 1]!
 }
 

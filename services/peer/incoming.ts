@@ -33,6 +33,7 @@ import {
 import type { Hello } from './hello.ts'
 import { callPath } from './own.ts'
 import type { CallKind, Own } from './own.ts'
+import { TurnEnd } from './turn-end.ts'
 
 export interface IncomingEvents {
   /** The hello is over. */
@@ -56,13 +57,13 @@ export class Incoming {
   readonly #stream: GrpcStream
   readonly #where: string
   readonly #writer = new PacketWriter()
+  readonly #turnEnd = new TurnEnd(() => this.#flush())
   readonly #reader = new Reader()
   readonly #expected: { proof: Buffer | undefined } = { proof: undefined }
   readonly #sink: ItemSink
   readonly #bytesRead: () => number
   #bytesSeen = 0
   #silentTicks = 0
-  #isFlushing = false
   #isEnded = false
   #serving = 0
   #servingBytes = 0
@@ -222,14 +223,7 @@ export class Incoming {
 
   #written(): void {
     if (this.#writer.length > this.#own.limits.peer_packet_bytes) return this.#flush()
-    if (this.#isFlushing) return
-    this.#isFlushing = true
-    setImmediate(this.#flushDue)
-  }
-
-  readonly #flushDue = (): void => {
-    this.#isFlushing = false
-    this.#flush()
+    this.#turnEnd.due()
   }
 
   #flush(): void {

@@ -18,6 +18,7 @@ import type { ItemSink } from './decode.ts'
 import { Dial } from './dial.ts'
 import type { Welcome } from './hello.ts'
 import type { CallKind, Own } from './own.ts'
+import { TurnEnd } from './turn-end.ts'
 import type { RequestOptions } from './ports.ts'
 
 export interface OutgoingEvents {
@@ -39,6 +40,7 @@ export class Outgoing {
   readonly #to: NodeId
   readonly #dial: Dial
   readonly #writer = new PacketWriter()
+  readonly #turnEnd = new TurnEnd(() => this.#flush())
   readonly #reader = new Reader()
   readonly #pending = new Map<number, Pending>()
   readonly #events: OutgoingEvents
@@ -52,7 +54,6 @@ export class Outgoing {
   #lastId = 0
   /** Requests up to this one were given to the connection. */
   #sentId = 0
-  #isFlushing = false
   #isEnded = false
   #bytesSeen = 0
   #silentTicks = 0
@@ -187,14 +188,7 @@ export class Outgoing {
   /** O1 */
   #written(): void {
     if (this.#writer.length > this.#own.limits.peer_packet_bytes) return this.#flush()
-    if (this.#isFlushing) return
-    this.#isFlushing = true
-    setImmediate(this.#flushDue)
-  }
-
-  readonly #flushDue = (): void => {
-    this.#isFlushing = false
-    this.#flush()
+    this.#turnEnd.due()
   }
 
   #flush(): void {

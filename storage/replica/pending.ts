@@ -9,6 +9,11 @@ import type { OwnNumber } from './own-client.ts'
 /** An entry whose place in the log is found only when it is committed. */
 export type OpenEntry = { -readonly [field in keyof Entry]: Entry[field] }
 
+/** When who asked until `deadline` is answered at the latest: nothing waits for the cluster for ever. */
+export function deadlineOf(deadline: number, now: number): number {
+  return deadline === Infinity ? now + limits.replica_wait_ms_max : deadline
+}
+
 abstract class Wait {
   readonly op: string
   readonly path: string
@@ -19,7 +24,7 @@ abstract class Wait {
   constructor({ deadline, signal }: Context, op: string, path: string, now: number) {
     this.op = op
     this.path = path
-    this.deadline = deadline === Infinity ? now + limits.replica_wait_ms_max : deadline
+    this.deadline = deadlineOf(deadline, now)
     this.signal = signal
   }
 

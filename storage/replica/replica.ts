@@ -21,12 +21,11 @@ import type { BlobRef, Command, Outcome } from '../model.ts'
 import type { Proposer } from '../store/core.ts'
 import type { Replication } from '../store/replication.ts'
 import type { ChunkSource } from '../blob/chunk-tree.ts'
-import type { OwnClient } from './own-client.ts'
-import { type OwnNumber } from './own-client.ts'
+import type { OwnClient, OwnNumber } from './own-client.ts'
 import type { Peers } from './peers.ts'
 import type { Place } from './place.ts'
 import { spreadChunks } from './spread.ts'
-import { PendingCommand, PendingRead, type OpenEntry, type PendingKind } from './pending.ts'
+import { deadlineOf, PendingCommand, PendingRead, type OpenEntry, type PendingKind } from './pending.ts'
 
 export interface ReplicaParts {
   readonly self: string
@@ -144,9 +143,10 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
   async renewLease(context: Context, lease: string): Promise<number> {
     const op = 'store.renewLease'
     const leader = this.#status?.leader ?? null
-    if (leader === null || leader === this.#parts.self) throw this.#noLeader(op)
+    if (leader === null || leader === this.#parts.self)
+      throw new NineError({ kind: 'unavailable', op, message: this.#lateness(), outcome: 'none' })
     const body = Buffer.from(JSON.stringify({ lease, principal: context.principal }))
-    const deadline = context.deadline === Infinity ? this.#clock.monotonic() + limits.replica_wait_ms_max : context.deadline
+    const deadline = deadlineOf(context.deadline, this.#clock.monotonic())
     const answer = await this.#parts.peers.request(leader, this.lane.group, 'renew', body, { deadline, signal: context.signal })
     const text = Buffer.from(answer).toString()
     const ttlMs = Number(text)
@@ -188,7 +188,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     const leader = this.#status?.leader ?? null
     if ((pending.isForOther && !this.#isLeading) || (pending.term !== 0 && pending.term !== this.term)) {
       this.#end(pending, () => pending.refuse(notLeader()))
-    } else if (this.isBusy || leader === null || (leader === this.#parts.self && !this.#isLeading)) this.#waitingCommands.push(pending)
+    } else if (this.isBusy || leader === null || (leader === this.#parts.self && !this.#isLeading)) this.#wait(pending)
     else if (this.#isLeading) this.#proposeHere(pending)
     else this.#forward(pending, leader)
   }
@@ -434,10 +434,6 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     const leader = this.#status?.leader ?? null
     if (leader === null) return `store ${this.lane.name} has no leader: too few of its nodes reach each other`
     return `the cluster did not answer in time; ${leader} leads store ${this.lane.name}`
-  }
-
-  #noLeader(op: string): NineError {
-    return new NineError({ kind: 'unavailable', op, message: this.#lateness(), outcome: 'none' })
   }
 
   #unavailable(op: string, path: string): NineError {

@@ -13,6 +13,7 @@ import { chunksBeyond, type ChunkSource } from '../blob/chunk-tree.ts'
 import type { ChunkHash } from '../blob/store.ts'
 import type { BlobRef } from '../model.ts'
 import type { Peers, RequestOptions } from './peers.ts'
+import { deadlineOf } from './pending.ts'
 
 export interface SpreadParts {
   readonly self: string
@@ -38,7 +39,7 @@ export async function spreadChunks(
   const hashes = new Set<ChunkHash>()
   for await (const { hash } of chunksBeyond(blobs, blob, base)) hashes.add(hash)
   if (hashes.size === 0) return
-  const deadline = context.deadline === Infinity ? now + limits.replica_wait_ms_max : context.deadline
+  const deadline = deadlineOf(context.deadline, now)
   await majority(configuration, self, others, (to) => push(peers, to, [...hashes], { deadline, signal: context.signal }))
   failpoint('chunks.spread')
 }

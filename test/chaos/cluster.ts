@@ -4,9 +4,9 @@
  */
 import { randomBytes } from 'node:crypto'
 import { mkdir, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { startProxy } from '../faults/proxy.ts'
+import { freePorts } from '../faults/free-ports.ts'
 import type { FaultProxy } from '../faults/proxy.ts'
 import { NodeProcess } from './node-process.ts'
 
@@ -121,23 +121,4 @@ export class ChaosCluster {
     await Promise.all(this.nodes.map((node) => node.kill()))
     await Promise.all([...this.#links.values()].map((link) => link.close()))
   }
-}
-
-/** Ports that nobody listens on. Below the range from which the system hands out ports, so that nobody else is given one meanwhile. */
-async function freePorts(count: number): Promise<number[]> {
-  const ports: number[] = []
-  const held: { close(): void }[] = []
-  while (ports.length < count) {
-    const port = 12_000 + Math.floor(Math.random() * 18_000)
-    const server = createServer()
-    const isFree = await new Promise<boolean>((resolve) => {
-      server.once('error', () => resolve(false))
-      server.listen(port, '127.0.0.1', () => resolve(true))
-    })
-    if (!isFree) continue
-    held.push(server)
-    ports.push(port)
-  }
-  for (const server of held) server.close()
-  return ports
 }

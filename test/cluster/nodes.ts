@@ -2,12 +2,11 @@
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { existsSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
-import type { AddressInfo } from 'node:net'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { finish, ninePath, runNine, temporaryFolder } from '../e2e/run-nine.ts'
+import { finish, ninePath, readyOf, runNine, temporaryFolder } from '../e2e/run-nine.ts'
 import type { Finished } from '../e2e/run-nine.ts'
+import { freePort } from '../faults/free-ports.ts'
 
 export interface Ready {
   readonly http: string
@@ -85,7 +84,7 @@ export class TestCluster {
     const failed = ended.then(({ code, stderr }): never => {
       throw new Error(`${name} exited with ${code}: ${stderr}`)
     })
-    const ready = Promise.race([readyOf(readyFile), failed]).then((found) => {
+    const ready = Promise.race([readyOf<Ready>(readyFile), failed]).then((found) => {
       this.#places.set(name, ['--http', found.http, '--grpc', found.grpc])
       this.#ready.set(name, found)
       return found
@@ -164,29 +163,4 @@ export class TestCluster {
     }
     rmSync(this.folder, { recursive: true, force: true })
   }
-}
-
-/** A port that nobody listens on now. */
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer()
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as AddressInfo
-      server.close(() => resolve(port))
-    })
-  })
-}
-
-/** The ready file appears by rename, so one look after each change of the folder is enough. */
-function readyOf(file: string): Promise<Ready> {
-  return new Promise((resolve) => {
-    const look = (): void => {
-      if (!existsSync(file)) return
-      watcher.close()
-      resolve(JSON.parse(readFileSync(file, 'utf8')) as Ready)
-    }
-    const watcher = watch(join(file, '..'), look)
-    watcher.unref()
-    look()
-  })
 }

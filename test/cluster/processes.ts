@@ -1,14 +1,13 @@
 /** A cluster of real nodes, each a process, and sessions with all of them. */
 import { randomBytes } from 'node:crypto'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
-import type { Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect } from '../../sdk/connect.ts'
 import type { ConnectOptions } from '../../sdk/connect.ts'
 import type { Session } from '../../sdk/session.ts'
 import { NodeProcess } from '../chaos/node-process.ts'
+import { freePorts } from '../faults/free-ports.ts'
 
 const start_ms_max = 60_000
 
@@ -82,25 +81,6 @@ export class Processes {
     await Promise.all(this.nodes.map((node) => node.kill()))
     await rm(this.#folder, { recursive: true, force: true })
   }
-}
-
-/** Ports that nobody listens on, below those that the system gives to connections, so that a node finds its own free again. */
-async function freePorts(count: number): Promise<number[]> {
-  const held: Server[] = []
-  const ports: number[] = []
-  while (ports.length < count) {
-    const port = 12_000 + Math.floor(Math.random() * 18_000)
-    const server = createServer()
-    const isFree = await new Promise<boolean>((resolve) => {
-      server.once('error', () => resolve(false))
-      server.listen(port, '127.0.0.1', () => resolve(true))
-    })
-    if (!isFree) continue
-    held.push(server)
-    ports.push(port)
-  }
-  await Promise.all(held.map((server) => new Promise((resolve) => server.close(resolve))))
-  return ports
 }
 
 /** Resolves when `holds` does, looked at again and again. @throws Error with `what` after `ms` */

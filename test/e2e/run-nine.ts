@@ -64,7 +64,7 @@ export async function startNode(args: readonly string[] = [], data?: string): Pr
     },
   )
   const ended = finish(child)
-  const ready = await Promise.race([readyOf(readyFile), ended.then(failedToStart)])
+  const ready = await Promise.race([readyOf<Ready>(readyFile), ended.then(failedToStart)])
   const environment = { NINE_ADDR: ready.grpc, NINE_TOKEN_FILE: ready.tokenFile }
   const run = (command: readonly string[], options?: RunOptions): Promise<Finished> =>
     runNine(command, { ...options, env: { ...environment, ...options?.env } })
@@ -118,14 +118,15 @@ function failedToStart({ code, stdout, stderr }: Finished): never {
 }
 
 /** The ready file appears by rename, so one look after each change of the folder is enough. */
-function readyOf(file: string): Promise<Ready> {
+export function readyOf<T>(file: string): Promise<T> {
   return new Promise((resolve) => {
     const look = (): void => {
       if (!existsSync(file)) return
       watcher.close()
-      resolve(JSON.parse(readFileSync(file, 'utf8')) as Ready)
+      resolve(JSON.parse(readFileSync(file, 'utf8')) as T)
     }
     const watcher = watch(join(file, '..'), look)
+    watcher.unref()
     look()
   })
 }

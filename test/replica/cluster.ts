@@ -108,10 +108,12 @@ export class LocalCluster {
     this.#cut.clear()
   }
 
-  /** The node that leads, once one does. */
-  async leader(): Promise<LocalNode> {
+  /** The node that leads, once one does; `besides`: not this one, which may believe that it still leads. */
+  async leader(besides?: string): Promise<LocalNode> {
     for (;;) {
-      for (const node of this.nodes.values()) if ((node.engine?.member?.replica(1)?.term ?? 0) > 0) return node
+      for (const node of this.nodes.values()) {
+        if (node.id !== besides && (node.engine?.member?.replica(1)?.term ?? 0) > 0) return node
+      }
       await new Promise((resolve) => setTimeout(resolve, 5))
     }
   }

@@ -20,13 +20,6 @@ async function startOnDisks(): Promise<{ disks: Map<string, SimDisk>; leader: Lo
   return { disks, leader }
 }
 
-async function leaderBesides(id: string): Promise<LocalNode> {
-  for (;;) {
-    for (const node of cluster.nodes.values()) if (node.id !== id && (node.engine?.member?.replica(1)?.term ?? 0) > 0) return node
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
-}
-
 describe('an I/O error below the log', () => {
   it('ends the leader, which acknowledges nothing more, and another takes over', async () => {
     const { disks, leader } = await startOnDisks()
@@ -36,7 +29,7 @@ describe('an I/O error below the log', () => {
     await expect(lost).rejects.toMatchObject({ kind: 'unavailable', outcome: 'unknown' })
     expect(leader.engine!.status().isWritable).toBe(false)
     await expect(leader.store.read(contextFor(glenda), path)).rejects.toMatchObject({ kind: 'unavailable' })
-    const next = await leaderBesides(leader.id)
+    const next = await cluster.leader(leader.id)
     await next.store.write(contextFor(glenda), path, Buffer.from('third'))
     expect(text((await next.store.read(contextFor(glenda), path)).bytes)).toBe('third')
   })
@@ -57,7 +50,7 @@ describe('a disk that has stopped writing', () => {
     const disk = disks.get(leader.id)!
     disk.hold = true
     const late = leader.store.write(contextFor(glenda), parsePath('/late'), Buffer.from('late'))
-    const next = await leaderBesides(leader.id)
+    const next = await cluster.leader(leader.id)
     await next.store.write(contextFor(glenda), path, Buffer.from('second'))
     expect(text((await next.store.read(contextFor(glenda), parsePath('/late'))).bytes)).toBe('late')
     disk.hold = false
@@ -81,7 +74,7 @@ describe('a full disk', () => {
       handedOver = (leader.engine!.member!.replica(1)!.leader ?? leader.id) !== leader.id
       await new Promise((resolve) => setTimeout(resolve, 5))
     }
-    const next = await leaderBesides(leader.id)
+    const next = await cluster.leader(leader.id)
     await next.store.write(contextFor(glenda), path, Buffer.from('room'))
     expect(text((await next.store.read(contextFor(glenda), path)).bytes)).toBe('room')
     disks.get(leader.id)!.room = Infinity

@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { contextFor } from '../../namespace/context.ts'
 import { parsePath } from '../../namespace/path.ts'
-import { startCluster, type LocalCluster, type LocalNode } from './cluster.ts'
+import { startCluster, type LocalCluster } from './cluster.ts'
 
 let cluster: LocalCluster
 afterEach(() => cluster.close())
@@ -55,7 +55,7 @@ describe('a leader that is cut off', () => {
     const late = old.store.write(contextFor(glenda), path, Buffer.from('b'), { at: 'append' })
     const read = old.store.read(contextFor(glenda, 400), path)
     await expect(read).rejects.toMatchObject({ kind: 'deadline', outcome: 'none' })
-    const next = await leaderBesides(old.id)
+    const next = await cluster.leader(old.id)
     await next.store.write(contextFor(glenda), path, Buffer.from('c'), { at: 'append' })
     cluster.heal()
     await late
@@ -85,10 +85,3 @@ describe('a client that asks again', () => {
     expect(text((await cluster.node('n2').store.read(contextFor(glenda), path)).bytes)).toBe('once')
   })
 })
-
-async function leaderBesides(id: string): Promise<LocalNode> {
-  for (;;) {
-    for (const node of cluster.nodes.values()) if (node.id !== id && (node.engine?.member?.replica(1)?.term ?? 0) > 0) return node
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
-}
