@@ -239,6 +239,11 @@ export const limits = {
   replica_collect_wait_ms: 5_000,
   /** A member that closes waits so long for what its open files hold to be agreed on. */
   replica_drain_ms: 5_000,
+  /**
+   * A store that has had no leader on a node for longer, which an election takes not: what waits for one there is refused (`unavailable`),
+   * the node is not ready (/readyz), and its log says so.
+   */
+  raft_leaderless_ms_max: 5_000,
   /** Chunks pushed to a peer with one call. */
   replica_push_chunks_max: 64,
   /** A tick is the unit of Raft's time. */

@@ -173,6 +173,8 @@ export interface PeerService extends Transport {
   pushChunks(to: NodeId, chunks: readonly PushedChunk[], options?: RequestOptions): Promise<void>
   /** A chunk from the first of `members` that gives the right bytes. @throws NineError `not_found` when all were asked and none has it, else `unavailable` */
   fetchChunk(hash: ChunkHash, members: readonly NodeId[], options?: RequestOptions): Promise<Uint8Array>
+  /** Whether the connections in both directions are open. */
+  isReachable(member: NodeId): boolean
   /** The member left: its connections are closed, and no new ones are made until something is sent to it again. */
   forget(member: NodeId): void
   status(): PeersStatus

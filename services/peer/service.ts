@@ -148,6 +148,10 @@ class Peers implements PeerService {
     return fetchChunk(this.#askBulk(options), hash, members, options)
   }
 
+  isReachable(member: NodeId): boolean {
+    return this.#links.get(member)?.state === 'open' && this.#isHeard(member)
+  }
+
   forget(member: NodeId): void {
     for (const links of [this.#links, this.#bulk]) {
       const link = links.get(member)

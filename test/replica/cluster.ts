@@ -131,6 +131,7 @@ export class LocalCluster {
     const unreachable = (to: string, outcome: 'none' | 'unknown'): NineError =>
       new NineError({ kind: 'unavailable', op: 'peer.request', message: `${to} cannot be reached`, outcome })
     return {
+      isReachable: (to: string): boolean => this.#hears(self, to) !== undefined && this.#hears(to, self) !== undefined,
       send: (to: string, item: PeerItem): void => {
         setImmediate(() => this.#hears(self, to)?.member?.inbound.receive(self, item))
       },

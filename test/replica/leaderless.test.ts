@@ -1,0 +1,81 @@
+/** A member that knows no leader: what waits for one ends soon, with the reason, and goes on where one is found in time. */
+import { afterEach, describe, expect, it } from 'vitest'
+import { systemClock } from '../../namespace/clock.ts'
+import { contextFor } from '../../namespace/context.ts'
+import { limits } from '../../namespace/limits.ts'
+import { parsePath } from '../../namespace/path.ts'
+import { leaderlessText } from '../../storage/replica/leaderless.ts'
+import { startCluster, type LocalCluster, type LocalNode } from './cluster.ts'
+
+let cluster: LocalCluster
+afterEach(() => cluster?.close())
+
+const path = parsePath('/file')
+const context = contextFor({ name: 'glenda', groups: [] }, 600_000)
+const caught = (error: unknown): unknown => error
+
+/** A cluster whose leader was cut off and knows it; `pass` lets time go by for that node. */
+async function withoutMajority(): Promise<{ node: LocalNode; others: string[]; pass: (ms: number) => void }> {
+  let passed = 0
+  const clock = { now: () => systemClock.now(), monotonic: () => systemClock.monotonic() + passed }
+  cluster = await startCluster({ clock: () => clock })
+  const node = await cluster.leader()
+  await node.store.write(context, path, Buffer.from('kept'))
+  cluster.isolate(node.id)
+  while (node.engine!.member!.replica(1)!.leader !== null) await new Promise((resolve) => setTimeout(resolve, 5))
+  const others = [...cluster.nodes.keys()].filter((id) => id !== node.id)
+  return { node, others, pass: (ms) => (passed += ms) }
+}
+
+describe('a member that lost the majority', () => {
+  it('refuses changes that no leader was given, and reads, with the reason, and serves what is stale', async () => {
+    const { node, others, pass } = await withoutMajority()
+    const wrote = node.store.write(context, path, Buffer.from('lost')).catch(caught)
+    const read = node.store.read(context, path).catch(caught)
+    pass(limits.raft_leaderless_ms_max + 1)
+    const reason = { kind: 'unavailable', message: `store data has no leader: 1 of 3 members is reachable (${others.join(', ')} are not)` }
+    expect(await wrote).toMatchObject({ ...reason, path, outcome: 'none', retryable: true })
+    expect(await read).toMatchObject({ ...reason, path })
+    const { bytes } = await node.store.read(context, path, { consistency: 'stale' })
+    expect(Buffer.from(bytes).toString()).toBe('kept')
+  })
+
+  it('says of a change that its leader may have passed on that nobody knows what becomes of it', async () => {
+    let passed = 0
+    cluster = await startCluster({ clock: () => ({ now: () => systemClock.now(), monotonic: () => systemClock.monotonic() + passed }) })
+    const node = await cluster.leader()
+    cluster.isolate(node.id)
+    const wrote = node.store.write(context, path, Buffer.from('in the log of one')).catch(caught)
+    while (node.engine!.member!.replica(1)!.leader !== null) await new Promise((resolve) => setTimeout(resolve, 5))
+    passed += limits.raft_leaderless_ms_max + 1
+    expect(await wrote).toMatchObject({ kind: 'unavailable', outcome: 'unknown' })
+  })
+
+  it('does what waits when the others are back in time, and what comes later', async () => {
+    const { node, pass } = await withoutMajority()
+    const early = node.store.write(context, path, Buffer.from('early'))
+    pass(limits.raft_leaderless_ms_max / 2)
+    cluster.heal()
+    await early
+    pass(limits.raft_leaderless_ms_max)
+    expect(Buffer.from((await node.store.read(context, path)).bytes).toString()).toBe('early')
+  })
+})
+
+describe('the words for it', () => {
+  const configuration = { voters: ['n1.a', 'n2.b', 'n3.c'], outgoing: [], learners: ['n4.d'], demoted: [] }
+  const reaching = (...ids: string[]) => leaderlessText('usr', configuration, (id) => ids.includes(id))
+
+  it.each([
+    [['n1.a', 'n3.c'], 'store usr has no leader: 2 of 3 members are reachable (n2 is not)'],
+    [['n1.a', 'n2.b', 'n3.c'], 'store usr has no leader: 3 of 3 members are reachable'],
+    [[], 'store usr has no leader: 0 of 3 members are reachable (n1, n2, n3 are not)'],
+  ])('of %j', (ids, text) => {
+    expect(reaching(...ids)).toBe(text)
+  })
+
+  it('of a change of members', () => {
+    const both = { ...configuration, voters: ['n1.a', 'n2.b', 'n5.e'], outgoing: ['n1.a', 'n2.b', 'n3.c'] }
+    expect(leaderlessText('usr', both, () => true)).toBe('store usr has no leader: 4 of 4 members are reachable')
+  })
+})
