@@ -9,6 +9,8 @@ export interface RequestOptions {
 }
 
 export interface Peers extends Transport {
+  /** Whether what is sent to it would arrive, and be answered, as far as this node knows. */
+  isReachable(to: NodeId): boolean
   /**
    * Ask another node.
    * @throws NineError as its handler threw it; when there was no answer `unavailable`, `deadline` or `overloaded`: outcome `none` if the

@@ -7,7 +7,7 @@
  *    Where it was given out more than once, what refuses it for now does not end it: another try may yet come.
  * V3 A leader proposes only when it applied the entry that opened its term: then its machine knows the time of every earlier entry, and
  *    the times it gives are later (apply/machine.ts A3).
- * V4 What waits is bounded in number (`proposals_max`) and time (its deadline).
+ * V4 What waits is bounded in number (`proposals_max`) and time: its deadline, and limits.raft_leaderless_ms_max where nobody leads.
  */
 import type { Clock } from '../../namespace/clock.ts'
 import type { Context } from '../../namespace/context.ts'
@@ -21,6 +21,7 @@ import type { BlobRef, Command, Outcome } from '../model.ts'
 import type { Proposer } from '../store/core.ts'
 import type { Replication } from '../store/replication.ts'
 import type { ChunkSource } from '../blob/chunk-tree.ts'
+import { leaderlessText } from './leaderless.ts'
 import type { OwnClient, OwnNumber } from './own-client.ts'
 import type { Peers } from './peers.ts'
 import type { Place } from './place.ts'
@@ -54,6 +55,8 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
   /** Term whose opening entry was applied. V3 */
   #openedTerm = -1
   #isLeading = false
+  /** Monotonic milliseconds. */
+  #leaderlessSince: number
   /** Why nothing is taken for now: what was applied cannot be saved. */
   #refused: NineError | undefined
   #failure: NineError | undefined
@@ -70,6 +73,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     this.lane = parts.lane
     this.#parts = parts
     this.#clock = parts.clock
+    this.#leaderlessSince = parts.clock.monotonic()
   }
 
   attach(group: Group<PendingCommand>): void {
@@ -87,6 +91,11 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
 
   get leader(): string | null {
     return this.#status?.leader ?? null
+  }
+
+  /** Since when this node knows of no leader, on the monotonic clock; Infinity while it knows one. */
+  get leaderlessSince(): number {
+    return this.#leaderlessSince
   }
 
   get waiting(): number {
@@ -349,6 +358,8 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
 
   changed(status: Status): void {
     this.#status = status
+    if (status.leader !== null) this.#leaderlessSince = Infinity
+    else if (this.#leaderlessSince === Infinity) this.#leaderlessSince = this.#clock.monotonic()
     this.#lead()
     if (status.leader !== null) this.#retry()
   }
@@ -382,13 +393,15 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
   sweep(): void {
     if (this.#commands.size === 0 && this.#reads.size === 0) return
     const now = this.#clock.monotonic()
+    const isLeaderless = now - this.#leaderlessSince > limits.raft_leaderless_ms_max
+    const kind = isLeaderless ? 'unavailable' : 'deadline'
     for (const pending of this.#commands) {
-      if (pending.isOver(now)) this.#end(pending, () => pending.fail('deadline', this.#lateness()))
+      if (isLeaderless || pending.isOver(now)) this.#end(pending, () => pending.fail(kind, this.#lateness()))
     }
     for (const read of this.#reads) {
-      if (!read.isOver(now)) continue
+      if (!isLeaderless && !read.isOver(now)) continue
       this.#reads.delete(read)
-      read.fail('deadline', this.#lateness())
+      read.fail(kind, this.#lateness())
     }
     if (this.#forwarded.size > 0) this.#forget()
     this.#retry()
@@ -430,9 +443,16 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     }
   }
 
+  /** That there is no leader, and whom this node reaches, in words. */
+  leaderless(): string {
+    const { self, peers, place } = this.#parts
+    const configuration = this.#status?.configuration ?? place.configuration
+    return leaderlessText(this.lane.name, configuration, (id) => id === self || peers.isReachable(id))
+  }
+
   #lateness(): string {
     const leader = this.#status?.leader ?? null
-    if (leader === null) return `store ${this.lane.name} has no leader: too few of its nodes reach each other`
+    if (leader === null) return this.leaderless()
     return `the cluster did not answer in time; ${leader} leads store ${this.lane.name}`
   }
 
