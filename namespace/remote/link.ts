@@ -10,7 +10,7 @@
  * L4 A handle is of one connection: after another it is not found by accident, whatever its number.
  * L5 A mutation after a long pause waits for a new identity (sequence.ts, C3), for no longer than its own deadline.
  * L6 What a node refuses because it is going away, or cannot reach the others, is asked again: of another where any can serve it, after
- *    pauses, within L2. Whatever became of the tries, a mutation has one number, so it takes effect once.
+ *    pauses, until its deadline (without one, for limits.reconnect_ms_max). Whatever became of the tries, a mutation has one number, so it takes effect once.
  * L7 A refusal says nothing of an earlier try that was not answered: its outcome stays `unknown`.
  */
 import type { Clock } from '../clock.ts'
@@ -283,7 +283,8 @@ export class Link implements Caller {
     const span = Math.min(limits.reconnect_backoff_ms_min * 2 ** asked.tries, limits.nodes_retry_ms_max)
     const wait = asked.avoid === undefined ? 0 : (span * (1 + random())) / 2
     asked.tries++
-    if (now + wait >= asked.context.deadline || now - asked.refusedAt > limits.reconnect_ms_max) return false
+    const { deadline } = asked.context
+    if (now + wait >= (deadline === Infinity ? asked.refusedAt + limits.reconnect_ms_max : deadline)) return false
     asked.avoid = peer
     if (asked.context.signal?.aborted === true) return false
     const again = (): void => {

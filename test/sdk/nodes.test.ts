@@ -204,6 +204,21 @@ describe('a change that a node cannot take', () => {
     expect(await text()).toBe('')
   })
 
+  it('is asked again for as long as its caller waits, not as long as a connection is made again', async () => {
+    let passed = 0
+    const session = await connect({ clock: { now: () => systemClock.now(), monotonic: () => systemClock.monotonic() + passed } })
+    for (const station of stations) station.append = refusing('unavailable')
+    const appended = append(session, 'late', 600_000)
+    await until('all were asked', 5_000, () => stations.every(({ asked }) => asked.includes('write')))
+    passed += 2 * limits.reconnect_ms_max
+    const tries = (): number => stations.reduce((sum, { asked }) => sum + asked.length, 0)
+    const before = tries()
+    await until('all are asked on', 5_000, () => tries() > before + 3)
+    for (const station of stations) station.append = undefined
+    await appended
+    expect(await text()).toBe('late')
+  })
+
   it('is unknown for ever once one node does not know, whatever the others say afterwards', async () => {
     const session = await connect()
     stations[0].append = () => {
