@@ -54,20 +54,25 @@ export class ClientAddresses {
     await this.#running
   }
 
+  /** With the signal: a close does not wait out what only a majority could answer. */
+  #context(): Context {
+    return { ...this.#parts.context(), signal: this.#stop.signal }
+  }
+
   async #tell({ name, address }: ClientAddress): Promise<void> {
-    const { sys, context } = this.#parts
+    const { sys } = this.#parts
     const path = joinName(folder, name)
-    const told = await sys.read(context(), path).catch((error: unknown) => {
+    const told = await sys.read(this.#context(), path).catch((error: unknown) => {
       if (isNineError(error, 'not_found')) return undefined
       throw error
     })
     const bytes = encodeRecord({ grpc: address })
-    if (told === undefined || !Buffer.from(told.bytes).equals(bytes)) await sys.write(context(), path, bytes, { parents: true })
+    if (told === undefined || !Buffer.from(told.bytes).equals(bytes)) await sys.write(this.#context(), path, bytes, { parents: true })
   }
 
   async #follow(): Promise<void> {
-    const { sys, context } = this.#parts
-    const lasting: Context = { ...context(), deadline: Infinity, signal: this.#stop.signal }
+    const { sys } = this.#parts
+    const lasting: Context = { ...this.#context(), deadline: Infinity }
     let isFirst = true
     // The first batch comes at once: what is loaded then is not older than what the watch begins with.
     for await (const { events } of sys.watch(lasting, folder, { statsOnly: true })) {
@@ -77,13 +82,13 @@ export class ClientAddresses {
   }
 
   async #load(): Promise<ClientAddress[]> {
-    const { sys, context } = this.#parts
+    const { sys } = this.#parts
     const found: ClientAddress[] = []
     try {
-      const { entries, position: at } = await sys.list(context(), folder, { consistency: 'stale' })
+      const { entries, position: at } = await sys.list(this.#context(), folder, { consistency: 'stale' })
       for (const { name } of entries) {
         const path = joinName(folder, name)
-        const { bytes } = await sys.read(context(), path, { at })
+        const { bytes } = await sys.read(this.#context(), path, { at })
         found.push({ name, address: decodeRecord(record, bytes, path).grpc })
       }
     } catch (error) {

@@ -200,7 +200,8 @@ export class Cluster {
     for (const row of rows) await stores.adopt(row)
     if (file.stage === 'joining') this.#note({ ...file, stage: 'member' })
     const sys = stores.store('sys')
-    const context = (): Context => contextFor(this.#owner, own_ms)
+    // With the signal: a close does not wait out what only a majority could answer.
+    const context = (): Context => ({ ...contextFor(this.#owner, own_ms), signal: this.#stop.signal })
     const warn = (error: unknown): void => logger.warn({ err: error }, 'upkeep of the cluster failed and will be tried again')
     const roster = new Roster(sys, context, () => clock.now())
     const view = new RosterView({ sys, roster, context, warn, changed: () => this.#lookRemoved() })
