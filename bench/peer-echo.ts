@@ -122,7 +122,13 @@ async function listenPeer(): Promise<void> {
     snapshots: {
       open: absent,
       receive: () =>
-        Promise.resolve({ offset: 0, write: () => Promise.resolve(), finish: () => Promise.resolve(), close: () => Promise.resolve() }),
+        Promise.resolve({
+          offset: 0,
+          progress: 0,
+          write: () => Promise.resolve(),
+          finish: () => Promise.resolve(),
+          close: () => Promise.resolve(),
+        }),
     },
     chunks: { get: absent, put: absent, touch: absent },
   })

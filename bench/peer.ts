@@ -125,7 +125,8 @@ async function peers(): Promise<Wire> {
   const known: { address?: string } = {}
   const meta = { index: 1, term: 1, configuration: { voters: ['n1.bench'], outgoing: [], learners: [], demoted: [] } }
   const block = Buffer.alloc(1024 * 1024, 7)
-  const read = (_offset: number, length: number): Promise<Uint8Array> => Promise.resolve(block.subarray(0, length))
+  const read = (offset: number, length: number): Promise<Uint8Array> =>
+    Promise.resolve(block.subarray(0, Math.min(length, source.size - offset)))
   const source = { id: 's', meta, size: 0, read, close: () => Promise.resolve() }
   const peer = await startPeer({
     listen: { host: '127.0.0.1', port: 0 },

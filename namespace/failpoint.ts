@@ -58,18 +58,28 @@ export const failpointNames = [
   'cut.durable',
   'cut.after',
   'tree.write',
+  // The database is written anew: about to be copied, copied; durable without its name; it has it; durably. Then others write to it.
+  'compact.copy',
+  'compact.copied',
+  'compact.before',
+  'compact.renamed',
+  'compact.synced',
   // A chunk of a large value: about to be written, durable without its name, named, durable; of a value all are on a majority.
   'chunk.write',
   'chunk.synced',
   'chunk.renamed',
   'chunk.done',
   'chunks.spread',
-  // A snapshot: written for another member, sent, received in parts, whole, checked; in the place of the state, its file gone.
+  // A snapshot: written for another member (each block, too), sent, received in parts, each block loaded, all of it received, loaded,
+  // ready; in the place of the state, its file gone.
   'snapshot.write.before',
+  'snapshot.write.block',
   'snapshot.write.after',
   'snapshot.send',
   'snapshot.part',
+  'snapshot.load',
   'snapshot.finish',
+  'snapshot.loaded',
   'snapshot.received',
   'install.before',
   'install.taken',
@@ -86,7 +96,7 @@ export const failpointNames = [
 ] as const
 
 /** Where an error can come back. */
-const diskPoints: ReadonlySet<Failpoint> = new Set(['wal.write', 'wal.sync', 'wal.fill', 'tree.write', 'chunk.write'])
+const diskPoints: ReadonlySet<Failpoint> = new Set(['wal.write', 'wal.sync', 'wal.fill', 'tree.write', 'compact.copy', 'chunk.write'])
 /** Those that are numbers. */
 const numberPoints: ReadonlySet<Failpoint> = new Set(['kept.entries', 'segment.bytes', 'checkpoint.ms'])
 const delay_ms_max = 600_000

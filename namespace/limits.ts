@@ -231,21 +231,19 @@ export const limits = {
   // Replicas
   /** What waits for the cluster and has no deadline of its own; past it: `deadline`. */
   replica_wait_ms_max: 60_000,
-  /** Of a snapshot being received, so much may wait for the disk. */
-  replica_snapshot_sync_bytes: 16 * 1024 * 1024,
   /** While a snapshot is sent, so many entries behind it stay in memory for whoever gets it. */
   raft_transfer_kept_entries_max: 1_000_000,
   /** A collection of chunks waits so long for what was agreed on to be here; then it is put off. */
   replica_collect_wait_ms: 5_000,
   /** A member that closes waits so long for what its open files hold to be agreed on. */
   replica_drain_ms: 5_000,
+  /** Chunks pushed to a peer with one call. */
+  replica_push_chunks_max: 64,
   /**
    * A store that has had no leader on a node for longer, which an election takes not: what waits for one there is refused (`unavailable`),
    * the node is not ready (/readyz), and its log says so.
    */
   raft_leaderless_ms_max: 5_000,
-  /** Chunks pushed to a peer with one call. */
-  replica_push_chunks_max: 64,
   /** A tick is the unit of Raft's time. */
   raft_tick_ms: 100,
   /** A follower that hears of no leader for one to two times this campaigns. */
@@ -306,6 +304,8 @@ export const limits = {
   peer_bulk_idle_ms: 30_000,
   /** Attempts of one transfer that bring no byte further; then it has failed. */
   peer_transfer_attempts_max: 5,
+  /** A receiver that has all of a snapshot, and is not done with it, says so this often. */
+  peer_transfer_wait_ms: 1_000,
 
   // Stores
   /** Proposals waiting for the log; more: `overloaded`. */
@@ -330,10 +330,14 @@ export const limits = {
   overlay_bytes_max: 32 * 1024 * 1024,
   /** Applied changes are saved to the tree at the latest after this long, and the log is cut behind them. */
   checkpoint_ms: 10_000,
+  /** Rows changed while the database is written anew; past it that ends with `overloaded`. */
+  compact_changed_rows_max: 1_000_000,
   /** How often history is compacted and what nothing shows any more is taken away. */
   collect_ms: 60_000,
   /** Size at which a block of a snapshot or backup is closed. */
   snapshot_block_bytes: 256 * 1024,
+  /** Of a snapshot being received, so much waits for the disk; past twice that more is not taken. */
+  snapshot_unsynced_bytes: 16 * 1024 * 1024,
   /** A block that claims more is damaged: `corrupt`. */
   snapshot_block_bytes_max: 64 * 1024 * 1024,
   /** Nodes of removed trees taken away in one go; the next one goes on. */

@@ -19,6 +19,7 @@ const names = [
   'peer_bulk_window',
   'peer_bulk_idle_ms',
   'peer_transfer_attempts_max',
+  'peer_transfer_wait_ms',
   'request_ms_default',
 ] as const
 

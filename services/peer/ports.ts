@@ -9,25 +9,27 @@ import type { Install, NodeId, SnapshotMeta } from '../../raft/model.ts'
 import type { VersionRange } from './hello.ts'
 import type { PeerLimits } from './limits.ts'
 
-/** A snapshot to send. Its bytes do not change while it is open. */
+/** A snapshot to send, which may still be written. Bytes that are there do not change while it is open. */
 export interface SnapshotSource {
   /** Names these very bytes: what a receiver has of this id is not sent again. */
   readonly id: string
   readonly meta: SnapshotMeta
-  /** Bytes. */
+  /** Bytes there are so far. */
   readonly size: number
-  /** `length` bytes from `offset`, never past `size`. */
+  /** Up to `length` bytes from `offset` on, as soon as there are some; none: it ends there. */
   read(offset: number, length: number): Promise<Uint8Array>
   close(): Promise<void>
 }
 
 /** Where a snapshot's bytes go. Calls come one at a time. */
 export interface SnapshotSink {
-  /** Bytes of this id that are durable here: sending begins behind them. At most its size. */
+  /** Bytes of this id that are here: sending begins behind them. At most its size. */
   readonly offset: number
+  /** Grows as long as something gets done with what was given, while `finish` is under way too. */
+  readonly progress: number
   /** The next bytes. They must not be changed, and are the sink's to keep. */
   write(bytes: Uint8Array): Promise<void>
-  /** All `size` bytes were given: check the whole and make it durable; the driver is then told to install it. Replaces `close`. */
+  /** All bytes were given: check the whole and make it durable; the driver is then told to install it. Replaces `close`. */
   finish(): Promise<void>
   /** The transfer broke; what is durable may be kept for the next try. */
   close(): Promise<void>
@@ -36,7 +38,6 @@ export interface SnapshotSink {
 export interface Transfer {
   readonly id: string
   readonly meta: SnapshotMeta
-  readonly size: number
 }
 
 export interface Snapshots {

@@ -1,11 +1,14 @@
 /**
- * Snapshots from one member to another, as requests on Bulk: `snapshot.begin` (what it is → how much of it is durable there),
- * `snapshot.part` (offset, checksum, bytes → nothing, when taken), `snapshot.end` (→ nothing, when the driver there has the message).
+ * Snapshots from one member to another, as requests on Bulk: `snapshot.begin` (what it is → how much of it is there),
+ * `snapshot.part` (offset, checksum, bytes → nothing, when taken), `snapshot.end` (size → whether the driver there has the message, and how
+ * far it is; asked again until it has). Parts are sent while the snapshot is still written: how large it is turns out at its end.
  *
- * S1 A transfer whose connection broke goes on behind what the receiver has durable of the same id.
+ * S1 A transfer whose connection broke goes on behind what the receiver has of the same id.
  * S2 The message that is given to the receiver's driver has the meta of what was sent, and comes when all of it is durable there.
  * S3 Transfers at once are bounded on both sides; a sender waits in turn, a receiver refuses.
  * S4 A receiver has at most one transfer of a group, the newest: an older one is closed before its sink is opened.
+ * S5 What is done behind the last byte may take any time, as long as the receiver gets on with it: it answers every
+ *    limits.peer_transfer_wait_ms, and only after limits.request_ms_default without progress it is given up.
  */
 import { crc32c } from '@node-rs/crc32'
 import { NineError, toNineError } from '../../namespace/errors.ts'
@@ -22,6 +25,7 @@ const part_bytes = 256 * 1024
 interface Sending {
   readonly group: GroupId
   readonly peer: NodeId
+  /** There are so far. */
   readonly bytes: number
   sentBytes: number
 }
@@ -72,7 +76,14 @@ export class SnapshotSender {
 
   /** S1 */
   async #transfer(group: GroupId, message: Install, source: SnapshotSource): Promise<boolean> {
-    const progress: Sending = { group, peer: message.to, bytes: source.size, sentBytes: 0 }
+    const progress = {
+      group,
+      peer: message.to,
+      get bytes() {
+        return source.size
+      },
+      sentBytes: 0,
+    }
     this.sending.add(progress)
     try {
       let best = -1
@@ -96,23 +107,16 @@ export class SnapshotSender {
 
   async #attempt(group: GroupId, message: Install, source: SnapshotSource, progress: Sending): Promise<void> {
     const { to, term } = message
-    const begin = encodeBegin({ group, term, id: source.id, meta: source.meta, size: source.size })
-    const answer = new Reader(Buffer.from(await this.#ask(to, 'snapshot.begin', begin)))
-    let number = 0
-    let offset = 0
-    for (let key = answer.next(); key !== 0; key = answer.next()) {
-      if (key === varintKey(1)) number = answer.uint()
-      else if (key === varintKey(2)) offset = answer.uint()
-      else answer.skip(key)
-    }
+    const begun = decodeNumbers(await this.#ask(to, 'snapshot.begin', encodeBegin({ group, term, id: source.id, meta: source.meta })))
+    const [number] = begun
+    let [, offset] = begun
     if (offset > source.size) throw new NineError({ kind: 'invalid', op: 'peer.snapshot', message: `${to} has more than there is` })
     progress.sentBytes = offset
     let failure: NineError | undefined
     const under = new Set<Promise<void>>()
-    while (offset < source.size && failure === undefined) {
-      const bytes = await source.read(offset, Math.min(part_bytes, source.size - offset))
-      if (bytes.length === 0)
-        throw new NineError({ kind: 'corrupt', op: 'peer.snapshot', message: `the snapshot of group ${group} ends early` })
+    while (failure === undefined) {
+      const bytes = await source.read(offset, part_bytes)
+      if (bytes.length === 0) break
       const part: Promise<void> = this.#ask(to, 'snapshot.part', encodePart(number, offset, bytes)).then(
         () => {
           progress.sentBytes += bytes.length
@@ -129,9 +133,24 @@ export class SnapshotSender {
     }
     await Promise.all(under)
     if (failure !== undefined) throw failure
-    const end = new Writer()
-    end.optionalUint(1, number)
-    await this.#ask(to, 'snapshot.end', end.takeOne()) // S2
+    await this.#end(to, number, offset)
+  }
+
+  /** S2, S5 */
+  async #end(to: NodeId, number: number, size: number): Promise<void> {
+    const { clock, limits } = this.#own
+    let furthest = -1
+    for (let movedAt = clock.monotonic(); !this.#isClosed;) {
+      const [isTaken, progress] = decodeNumbers(await this.#ask(to, 'snapshot.end', encodeNumbers(number, size)))
+      if (isTaken !== 0) return
+      const now = clock.monotonic()
+      if (progress > furthest) movedAt = now
+      furthest = Math.max(furthest, progress)
+      if (now - movedAt < limits.request_ms_default) continue
+      const message = `${to} has the snapshot and does not get on with it for ${Math.round(now - movedAt)} ms`
+      throw new NineError({ kind: 'deadline', op: 'peer.snapshot', message })
+    }
+    throw new NineError({ kind: 'unavailable', op: 'peer.snapshot', message: 'the node is closing' })
   }
 
   #pause(attempt: number): Promise<void> {
@@ -156,7 +175,11 @@ interface Receiving extends Begin {
   offset: number
   /** Writes are made one at a time; a failure stays. */
   last: Promise<void>
+  /** All of it came: resolves when the driver has the message. */
+  finishing: Promise<void> | undefined
+  /** Its sink takes no more. */
   isOver: boolean
+  isDone: boolean
 }
 
 /** The receiver's side. */
@@ -178,17 +201,24 @@ export class SnapshotReceiver {
   /** @param stream tells the requests of one stream from those of others. @throws NineError, WireError */
   async serve(stream: object, from: NodeId, verb: string, body: Buffer): Promise<Uint8Array> {
     if (verb === 'snapshot.begin') return this.#begin(stream, from, decodeBegin(body))
+    if (verb === 'snapshot.end') {
+      const [number, size] = decodeNumbers(body)
+      return this.#end(this.#known(stream, number), size)
+    }
     const { number, offset, crc, bytes } = decodePart(body)
-    const receiving = this.#receiving.get(number)
-    if (receiving?.stream !== stream) throw gone()
-    if (verb === 'snapshot.part') await this.#part(receiving, offset, crc, bytes)
-    else await this.#end(receiving)
+    await this.#part(this.#known(stream, number), offset, crc, bytes)
     return nothing
   }
 
   /** The stream ended: so did its transfers. */
   ended(stream: object): void {
     for (const receiving of this.#receiving.values()) if (receiving.stream === stream) void this.#close(receiving)
+  }
+
+  #known(stream: object, number: number): Receiving {
+    const receiving = this.#receiving.get(number)
+    if (receiving?.stream !== stream) throw gone()
+    return receiving
   }
 
   async close(): Promise<void> {
@@ -205,10 +235,7 @@ export class SnapshotReceiver {
     this.#begins.set(begin.group, settled)
     try {
       const { number, sink } = await mine
-      const writer = new Writer()
-      writer.optionalUint(1, number)
-      writer.optionalUint(2, sink.offset)
-      return writer.takeOne()
+      return encodeNumbers(number, sink.offset)
     } finally {
       if (this.#begins.get(begin.group) === settled) this.#begins.delete(begin.group)
     }
@@ -216,19 +243,22 @@ export class SnapshotReceiver {
 
   async #open(stream: object, from: NodeId, begin: Begin): Promise<Receiving> {
     for (const old of this.#receiving.values()) if (old.group === begin.group) await this.#close(old) // S4
-    if (this.#receiving.size >= this.#own.limits.peer_transfers_max) {
+    let underWay = 0
+    for (const { isDone } of this.#receiving.values()) if (!isDone) underWay++
+    if (underWay >= this.#own.limits.peer_transfers_max) {
       throw new NineError({ kind: 'overloaded', op: 'peer.snapshot', message: `${this.#own.member} receives as many snapshots as it may` })
     }
     const number = ++this.#lastNumber
-    const { id, meta, size } = begin
-    const sink = await this.#snapshots.receive(begin.group, { id, meta, size }, from)
-    const receiving: Receiving = { ...begin, from, stream, number, sink, offset: sink.offset, last: Promise.resolve(), isOver: false }
+    const { id, meta } = begin
+    const sink = await this.#snapshots.receive(begin.group, { id, meta }, from)
+    const state = { offset: sink.offset, last: Promise.resolve(), finishing: undefined, isOver: false, isDone: false }
+    const receiving: Receiving = { ...begin, from, stream, number, sink, ...state }
     this.#receiving.set(number, receiving)
     return receiving
   }
 
   #part(receiving: Receiving, offset: number, crc: number, bytes: Buffer): Promise<void> {
-    if (offset !== receiving.offset || offset + bytes.length > receiving.size) {
+    if (offset !== receiving.offset || receiving.finishing !== undefined) {
       throw new NineError({ kind: 'invalid', op: 'peer.snapshot', message: `bytes come at ${offset}, expected at ${receiving.offset}` })
     }
     if (crc32c(bytes) !== crc) {
@@ -249,20 +279,38 @@ export class SnapshotReceiver {
     return write
   }
 
-  async #end(receiving: Receiving): Promise<void> {
-    await receiving.last
-    if (receiving.offset !== receiving.size) {
-      throw new NineError({ kind: 'invalid', op: 'peer.snapshot', message: `${receiving.offset} of ${receiving.size} bytes came` })
+  /** S5 */
+  async #end(receiving: Receiving, size: number): Promise<Uint8Array> {
+    if (receiving.offset !== size) {
+      throw new NineError({ kind: 'invalid', op: 'peer.snapshot', message: `${receiving.offset} of ${size} bytes came` })
     }
-    if (receiving.isOver) throw gone()
-    receiving.isOver = true
-    this.#receiving.delete(receiving.number)
-    await receiving.sink.finish()
-    const { from, group, term, meta } = receiving
-    this.#install(from, group, { kind: 'install', from, to: this.#own.member, term, meta }) // S2
+    receiving.finishing ??= this.#finish(receiving)
+    // Told to who asks.
+    receiving.finishing.catch(() => undefined)
+    const isTaken = await within(receiving.finishing, this.#own.limits.peer_transfer_wait_ms).catch((error: unknown) => {
+      this.#receiving.delete(receiving.number)
+      throw error
+    })
+    if (isTaken) this.#receiving.delete(receiving.number)
+    return encodeNumbers(isTaken ? 1 : 0, receiving.sink.progress)
   }
 
+  async #finish(receiving: Receiving): Promise<void> {
+    try {
+      await receiving.last
+      if (receiving.isOver) throw gone()
+      receiving.isOver = true
+      await receiving.sink.finish()
+      const { from, group, term, meta } = receiving
+      this.#install(from, group, { kind: 'install', from, to: this.#own.member, term, meta }) // S2
+    } finally {
+      receiving.isDone = true
+    }
+  }
+
+  /** What is being finished goes on. */
   async #close(receiving: Receiving): Promise<void> {
+    if (receiving.finishing !== undefined) this.#receiving.delete(receiving.number)
     if (receiving.isOver) return
     receiving.isOver = true
     await receiving.last.catch(() => undefined)
@@ -277,27 +325,57 @@ function gone(): NineError {
   return new NineError({ kind: 'unavailable', op: 'peer.snapshot', message: 'this transfer is over' })
 }
 
-function encodeBegin({ group, term, id, meta, size }: Begin): Uint8Array {
+/** Whether it resolves within this time. @throws why not */
+async function within(promise: Promise<void>, ms: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<boolean>((resolve) => (timer = setTimeout(resolve, ms, false)))
+  try {
+    return await Promise.race([promise.then(() => true), late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** Two numbers are all that most of it says. */
+function encodeNumbers(first: number, second: number): Uint8Array {
+  const writer = new Writer()
+  writer.optionalUint(1, first)
+  writer.optionalUint(2, second)
+  return writer.takeOne()
+}
+
+/** @throws WireError */
+function decodeNumbers(body: Uint8Array): readonly [number, number] {
+  const reader = new Reader(Buffer.from(body.buffer, body.byteOffset, body.length))
+  let first = 0
+  let second = 0
+  for (let key = reader.next(); key !== 0; key = reader.next()) {
+    if (key === varintKey(1)) first = reader.uint()
+    else if (key === varintKey(2)) second = reader.uint()
+    else reader.skip(key)
+  }
+  return [first, second]
+}
+
+function encodeBegin({ group, term, id, meta }: Begin): Uint8Array {
   const writer = new Writer()
   writer.optionalUint(1, group)
   writer.optionalUint(2, term)
   writer.string(3, id)
-  writer.optionalUint(4, size)
-  writer.bytes(5, encodeMeta(meta))
+  writer.bytes(4, encodeMeta(meta))
   return writer.takeOne()
 }
 
 /** @throws WireError */
 function decodeBegin(body: Buffer): Begin {
   const reader = new Reader(body)
-  const begin = { group: 0, term: 0, id: '', size: 0 }
+  const begin = { group: 0, term: 0, id: '' }
   let meta: Buffer | undefined
   for (let key = reader.next(); key !== 0; key = reader.next()) {
     if (key === varintKey(1)) begin.group = reader.uint()
     else if (key === varintKey(2)) begin.term = reader.uint()
     else if (key === bytesKey(3)) begin.id = reader.string()
-    else if (key === varintKey(4)) begin.size = reader.uint()
-    else if (key === bytesKey(5)) meta = reader.bytes()
+    else if (key === bytesKey(4)) meta = reader.bytes()
     else reader.skip(key)
   }
   if (meta === undefined || begin.id === '') throw new WireError('a snapshot has no name')

@@ -27,6 +27,8 @@ export interface LoadOptions {
   /** Default: those of the snapshot. */
   readonly group?: number | undefined
   readonly owner?: string | undefined
+  /** Told of the header before anything is loaded; what it throws ends the load. */
+  readonly onHeader?: ((header: SnapshotHeader) => void) | undefined
   readonly signal?: AbortSignal | undefined
   /** Bytes read so far. */
   readonly progress?: ((bytes: number) => void) | undefined
@@ -50,6 +52,7 @@ export interface TakeOptions {
 export async function loadSnapshot(environment: Environment, source: SnapshotSource, options: LoadOptions = {}): Promise<LoadedSnapshot> {
   const reader = new BlockReader(source)
   const header = await reader.begin()
+  options.onHeader?.(header)
   const staged = await environment.stage(options.group ?? header.group)
   const loading = new Loading(source.path, reader, header, staged, options)
   try {

@@ -39,6 +39,8 @@ export interface WriteOptions {
   /** Whether history travels, so that watches and the past go on elsewhere. Default true. */
   readonly history?: boolean | undefined
   readonly isBackup?: boolean | undefined
+  /** Told of the header before anything is written. */
+  readonly onHeader?: ((header: SnapshotHeader) => void) | undefined
   /** Given the payload of each block of large values (`decodeBlobs` of load.ts), good until it returns. */
   readonly onBlobs?: ((payload: Buffer) => void) | undefined
   /** Of a file: false where it is of use to this process only. Default true. */
@@ -145,6 +147,7 @@ class StateWriter {
 
   async run(identity: SnapshotIdentity): Promise<SnapshotHeader> {
     const header = this.#header(identity)
+    this.#options.onHeader?.(header)
     const files = this.#options.history === false ? [] : this.#tree.history.files(header.revision)
     await this.#writer.preamble()
     await this.#writer.block('header', encodeHeader(header))

@@ -55,8 +55,10 @@ const ofChunks = [
 ]
 const ofSnapshots = [
   ...steps(['snapshot.write.before', 'snapshot.write.after', 'snapshot.send'], ['leader'], 'another joins', 1),
+  ...steps(['snapshot.write.block'], ['leader'], 'another joins', 4),
+  ...steps(['snapshot.load'], ['joiner'], 'start', 4),
   ...steps(
-    ['snapshot.part', 'snapshot.finish', 'snapshot.received', 'install.before', 'install.taken', 'install.done'],
+    ['snapshot.part', 'snapshot.finish', 'snapshot.loaded', 'snapshot.received', 'install.before', 'install.taken', 'install.done'],
     ['joiner'],
     'start',
     1,

@@ -168,10 +168,17 @@ export class LocalCluster {
     const from = this.node(self).engine
     try {
       const source = await from!.member!.transfers.open(group, message)
-      const sink = await this.#hears(self, message.to)!.member!.transfers.receive(group, source)
-      while (sink.offset < source.size) await sink.write(await source.read(sink.offset, 100_000))
-      await sink.finish()
-      await source.close()
+      try {
+        const sink = await this.#hears(self, message.to)!.member!.transfers.receive(group, source)
+        for (;;) {
+          const bytes = await source.read(sink.offset, 100_000)
+          if (bytes.length === 0) break
+          await sink.write(bytes)
+        }
+        await sink.finish()
+      } finally {
+        await source.close()
+      }
       this.snapshots++
       this.#hears(self, message.to)?.member?.inbound.receive(self, { kind: 'raft', group, message: { ...message, meta: source.meta } })
       return true

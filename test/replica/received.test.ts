@@ -26,7 +26,11 @@ async function bring(from: LocalNode, to: LocalNode): Promise<SnapshotMeta> {
   const meta = { index: 1, term: 1, configuration: { voters: [], outgoing: [], learners: [], demoted: [] } }
   const source = await from.engine!.member!.transfers.open(1, { kind: 'install', from: from.id, to: to.id, term: 1, meta })
   const sink = await to.engine!.member!.transfers.receive(1, source)
-  while (sink.offset < source.size) await sink.write(await source.read(sink.offset, 100_000))
+  for (;;) {
+    const bytes = await source.read(sink.offset, 100_000)
+    if (bytes.length === 0) break
+    await sink.write(bytes)
+  }
   await sink.finish()
   await source.close()
   return source.meta
