@@ -223,6 +223,8 @@ export const limits = {
   cluster_removed_ask_ms: 1_000,
   /** Removed members that a cluster remembers, so that they are told; the oldest are forgotten. */
   cluster_removed_max: 256,
+  /** Who makes or ends a token waits so long for the other nodes to have heard of it; those that have not are named. */
+  identity_told_ms: 2_000,
   /** Backups that one node makes at once; more: `overloaded`. */
   backups_max: 4,
   /** A node that ends waits this long at most for others to take over what it leads. */

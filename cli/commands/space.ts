@@ -62,7 +62,7 @@ export function spaceCommands(program: Command, isShell: boolean): void {
     )
     .action(action(rights))
   program.command('svc').description('show the services of this node').action(action(services))
-  const token = program.command('token').description('principals of this node and their tokens')
+  const token = program.command('token').description('principals of this node, or of its cluster, and their tokens')
   token
     .command('create')
     .description('make a principal, or a new token for one; prints the token')
@@ -70,11 +70,7 @@ export function spaceCommands(program: Command, isShell: boolean): void {
     .option('-g, --group <name...>', 'groups it is in')
     .action(action(createToken))
   token.command('ls').description('show the principals').action(action(listTokens))
-  token
-    .command('revoke')
-    .description("end a principal's token")
-    .argument('<name>', 'principal')
-    .action(action(async ({ session }, name: string) => void (await session.control('token.revoke', { name }))))
+  token.command('revoke').description("end a principal's token").argument('<name>', 'principal').action(action(revokeToken))
 }
 
 interface OrderFlags {
@@ -210,9 +206,20 @@ async function services({ session, output }: Run): Promise<void> {
 }
 
 async function createToken({ session, output }: Run, name: string, { group }: { readonly group?: string[] }): Promise<void> {
-  const { token } = (await session.control('token.create', { name, groups: group ?? [] })) as { token: string }
+  const { token, late } = (await session.control('token.create', { name, groups: group ?? [] })) as { token: string; late?: string[] }
   if (output.isJson) await output.json({ name, groups: group ?? [], token })
   else await output.line(token)
+  warnLate(late)
+}
+
+async function revokeToken({ session }: Run, name: string): Promise<void> {
+  warnLate(((await session.control('token.revoke', { name })) as { late?: string[] }).late)
+}
+
+/** @param late nodes that could not be told yet */
+function warnLate(late: readonly string[] = []): void {
+  if (late.length === 0) return
+  process.stderr.write(`nine: warning: ${late.join(', ')} could not be reached, and will hear of it when that is possible again\n`)
 }
 
 async function listTokens({ session, output }: Run): Promise<void> {

@@ -47,6 +47,8 @@ export interface ClusterOptions {
   readonly name: string
   /** Who owns the node, and what all nodes know: the owner's token. Called with the folder prepared and locked. */
   readonly identify: () => Promise<Identified>
+  /** A founder writes into the cluster's store `sys` what its folder had alone. May be done again. */
+  readonly bring?: ((sys: FileServer, context: () => Context) => Promise<void>) | undefined
   /** Of the program. */
   readonly version: string
   readonly peers: readonly Peer[]
@@ -64,6 +66,9 @@ export interface Identified {
   readonly owner: Principal
   readonly secret: string
 }
+
+/** Answers a question that another node asks all. */
+export type AnswerNode = (body: Uint8Array, deadline: number) => Promise<Uint8Array>
 
 /** Stores that every node has. */
 export const baseStores = ['data', 'usr', 'sys'] as const
@@ -93,6 +98,7 @@ export class Cluster {
   #joined: Joined | undefined
   #opened: Opened | undefined
   #isServing = false
+  readonly #answers = new Map<string, AnswerNode>()
   #end: (reason: NineError) => void = () => undefined
 
   /** L1. Listens for peers, and settles when the folder belongs to a cluster. @throws NineError what a person has to put right */
@@ -245,6 +251,25 @@ export class Cluster {
     return this.#parts().registry.open(name, owner)
   }
 
+  /** How this node answers what another asks all with `askAll`. */
+  onAsked(verb: string, answer: AnswerNode): void {
+    this.#answers.set(verb, answer)
+  }
+
+  /** Ask every other member; names of those that did not answer within `ms`. */
+  async askAll(verb: string, body: Uint8Array, ms: number): Promise<readonly string[]> {
+    const { view, stores } = this.#parts()
+    const deadline = this.#options.clock.monotonic() + ms
+    const others = [...view.members.members.keys()].filter((id) => id !== this.member)
+    const asked = others.map(async (id) =>
+      this.peer.request(id, stores.group('sys').id, verb, body, { deadline }).then(
+        () => [],
+        () => [nameOfMember(id)],
+      ),
+    )
+    return (await Promise.all(asked)).flat()
+  }
+
   /** Let others lead what this node leads, as far as they can take it over in time; what comes meanwhile is served. */
   async handOver(): Promise<void> {
     const { stores } = this.#opened ?? {}
@@ -285,8 +310,9 @@ export class Cluster {
   /** What a founder notes in its cluster before others may join. */
   async #noteFounded(file: ClusterFile, data: string): Promise<void> {
     const { roster, registry, engine } = this.#parts()
-    const { peers, name } = this.#options
+    const { peers, name, bring } = this.#options
     await roster.found({ name, member: this.member, address: ownPeer(peers, name).address }, peers)
+    await bring?.(engine.store('sys'), () => ({ ...contextFor(this.#owner, own_ms), signal: this.#stop.signal }))
     await registry.found(engine.rows().map((row) => ({ ...row, voters: [...(row.voters ?? [this.member])] })))
     this.#note({ ...file, stage: 'member' })
     this.#options.logger.info({ cluster: file.cluster, data }, 'founded a cluster')
@@ -320,6 +346,8 @@ export class Cluster {
 
   async #answer(group: number, verb: string, body: Uint8Array, deadline: number): Promise<Uint8Array> {
     const { engine, operations } = this.#parts()
+    const asked = this.#answers.get(verb)
+    if (asked !== undefined) return asked(body, deadline)
     if (isOperation(verb)) return operations.answer(group, verb, body)
     return engine.member!.answer(group, verb, body, deadline)
   }

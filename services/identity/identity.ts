@@ -1,18 +1,27 @@
 /**
- * Who may talk to this node: principals, and the tokens that prove them.
+ * Who may talk to this node: principals, and the tokens that prove them. A node alone keeps them in a file of its own. A cluster keeps all
+ * but the owner in its store `sys` (shared-principals.ts): each of its nodes has them from there.
  *
  * I1 A token leaves this file once, when it is made; only its SHA-256 is kept, except the owner's own, which stands in the
  *    token file (mode 0600) so that the command line can pick it up.
  * I2 The files are replaced by rename, so a crash leaves the old or the new state, never half of one.
  * I3 Tokens are looked up by their hash, so the time of a refusal tells nothing of how near a guess was.
- * I4 A change that could not be written did not happen: what held before holds on, here as after a restart.
+ * I4 A change that could not be written did not happen: what held before holds on, here as after a restart. In a cluster that may be
+ *    unknown, and is said so.
+ * I5 The owner is who has the token file, whatever a cluster's records say.
+ * I6 A node that does not know a token says that nobody has it only where it knows all there are; else that it is `unavailable`.
+ * I7 A token of a cluster is made, or ended, at each node that can be reached when that is answered; the others are named.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { chmod, mkdir, open, readFile, rename, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { z } from 'zod'
-import { NineError } from '../../namespace/errors.ts'
+import { isNineError, NineError } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
 import type { Principal } from '../../namespace/rights.ts'
+import { principalName, principalRecord } from './records.ts'
+import type { PrincipalRecord } from './records.ts'
+import type { SharedPrincipals } from './shared-principals.ts'
 
 export interface IdentityOptions {
   /** Folder of the node's identity; made with mode 0700. */
@@ -26,30 +35,39 @@ export interface IdentityOptions {
 /** Past it `overloaded`: a file with more would not be read again. */
 const principals_max = 10_000
 
-const principalName = z
-  .string()
-  .regex(/^[a-z0-9][a-z0-9._@-]{0,63}$/, 'a name is 1 to 64 of a-z 0-9 . _ @ - and starts with a letter or digit')
-const storedPrincipal = z.object({ name: principalName, groups: z.array(principalName).max(64), tokenSha256: z.string() })
-const storedIdentity = z.object({ format: z.literal(1), owner: principalName, principals: z.array(storedPrincipal).max(principals_max) })
+const storedIdentity = z.object({ format: z.literal(1), owner: principalName, principals: z.array(principalRecord).max(principals_max) })
 
-interface Known extends Principal {
-  readonly tokenSha256: string
+/** Asks the other nodes whether they have heard of a change; names of those that did not say so within `ms`. */
+export type TellNodes = (revision: number, ms: number) => Promise<readonly string[]>
+
+/** A change of a principal's token, and the nodes of the cluster that could not be told of it yet. I7 */
+export interface TokenChange {
+  readonly late: readonly string[]
+}
+
+export interface Issued extends TokenChange {
+  readonly token: string
 }
 
 export class Identity {
   readonly #file: string
-  readonly #byHash = new Map<string, Known>()
+  readonly #byHash = new Map<string, PrincipalRecord>()
+  readonly #byName = new Map<string, PrincipalRecord>()
   /** Path of the file with the owner's token, absolute. */
   readonly tokenFile: string
   readonly owner: Principal
+  /** Called when a token of this principal has ended: what it opened is to end as well. */
+  onEnded: (principal: string) => void = () => undefined
+  /** Where principals are a cluster's. */
+  #cluster: { readonly principals: SharedPrincipals; readonly tell: TellNodes } | undefined
   /** Saves go one after the other, so that the newest state is the last one written. */
   #saved: Promise<void> = Promise.resolve()
 
-  private constructor(file: string, tokenFile: string, owner: Principal, known: readonly Known[]) {
+  private constructor(file: string, tokenFile: string, owner: PrincipalRecord, others: readonly PrincipalRecord[]) {
     this.#file = file
     this.tokenFile = tokenFile
     this.owner = owner
-    for (const one of known) this.#byHash.set(one.tokenSha256, one)
+    for (const one of [owner, ...others]) this.#put(one)
   }
 
   /**
@@ -65,17 +83,13 @@ export class Identity {
     const ownerName = stored?.owner ?? principalNameOf(options.ownerName)
     const token = (await readToken(tokenFile)) ?? (await makeTokenFile(tokenFile))
     const others = (stored?.principals ?? []).filter((one) => one.name !== ownerName)
-    const owner: Known = {
+    const owner: PrincipalRecord = {
       name: ownerName,
       groups: stored?.principals.find((one) => one.name === ownerName)?.groups ?? [],
       tokenSha256: hashOf(token),
     }
-    const shared = others.find((one) => one.tokenSha256 === owner.tokenSha256)
-    if (shared !== undefined) {
-      const message = `${tokenFile} holds the token of ${shared.name}, not one of the owner alone; remove it to have one made`
-      throw new NineError({ kind: 'invalid', op: 'identity.open', message })
-    }
-    const identity = new Identity(file, tokenFile, owner, [owner, ...others])
+    checkOwnersAlone(tokenFile, owner, others)
+    const identity = new Identity(file, tokenFile, owner, others)
     await identity.#save()
     return identity
   }
@@ -85,53 +99,105 @@ export class Identity {
     return (await readStored(join(dir, 'principals.json')))?.owner
   }
 
-  /** @throws NineError `unauthenticated` for a token nobody has, or none */
+  /** Those beside the owner. */
+  get others(): readonly PrincipalRecord[] {
+    return [...this.#byName.values()].filter(({ name }) => name !== this.owner.name)
+  }
+
+  /**
+   * From now on principals are the cluster's, at all its nodes alike. What this folder kept of them goes: its founder has brought its own
+   * along (SharedPrincipals.bring).
+   * @throws NineError `invalid`: the token file holds the token of another principal
+   */
+  async join(principals: SharedPrincipals, tell: TellNodes): Promise<void> {
+    this.#cluster = { principals, tell }
+    const owner = this.#byName.get(this.owner.name)!
+    await principals.open({
+      loaded: (all) => {
+        checkOwnersAlone(this.tokenFile, owner, all)
+        this.#loaded(all)
+      },
+      changed: (name, record) => this.#changed(name, record),
+    })
+    await this.#save()
+  }
+
+  /** Whether this node has heard of all changes of the cluster's principals up to `revision`, within `ms`. */
+  async heardOf(revision: number, ms: number): Promise<boolean> {
+    return (await this.#cluster?.principals.heardOf(revision, ms)) ?? false
+  }
+
+  /** Hear of the cluster no more. */
+  async close(): Promise<void> {
+    await this.#cluster?.principals.close()
+  }
+
+  /** @throws NineError `unauthenticated` for a token nobody has, or none; `unavailable` (I6) */
   authenticate(token: string | undefined): Principal {
-    const known = token === undefined || token === '' ? undefined : this.#byHash.get(hashOf(token))
+    const op = 'identity.authenticate'
+    if (token === undefined || token === '') {
+      throw new NineError({ kind: 'unauthenticated', op, message: 'a token is needed: Authorization: Bearer <token>' })
+    }
+    const known = this.#byHash.get(hashOf(token))
     if (known !== undefined) return known
-    const message = token === undefined || token === '' ? 'a token is needed: Authorization: Bearer <token>' : 'nobody has this token'
-    throw new NineError({ kind: 'unauthenticated', op: 'identity.authenticate', message })
+    if (this.#cluster?.principals.isCurrent === false) {
+      const message = 'this node does not know the token, and does not hear of its cluster, which may'
+      throw new NineError({ kind: 'unavailable', op, message })
+    }
+    throw new NineError({ kind: 'unauthenticated', op, message: 'nobody has this token' })
   }
 
   /** Whether the token that `principal` was authenticated by still holds. */
   isCurrent(principal: Principal): boolean {
-    for (const known of this.#byHash.values()) if (known === principal) return true
-    return false
+    return this.#byName.get(principal.name) === principal
   }
 
   list(): Principal[] {
-    return [...this.#byHash.values()].map(({ name, groups }) => ({ name, groups }))
+    return [...this.#byName.values()].map(({ name, groups }) => ({ name, groups }))
   }
 
   /**
    * Make a principal and its token, or a new token for one that exists (the old one ends).
-   * @throws NineError `invalid` for a bad name, `denied` for the owner, whose token is its file, `overloaded` past the limit
+   * @throws NineError `invalid` for a bad name, `denied` for the owner, whose token is its file, `overloaded` past the limit; in a cluster
+   *   `unavailable`, `deadline` without a majority
    */
-  async issue(name: string, groups: readonly string[] = []): Promise<string> {
-    const checked = storedPrincipal.shape.name.safeParse(name)
-    const checkedGroups = storedPrincipal.shape.groups.safeParse([...groups])
+  async issue(name: string, groups: readonly string[] = []): Promise<Issued> {
+    const op = 'identity.issue'
+    const checked = principalName.safeParse(name)
+    const checkedGroups = principalRecord.shape.groups.safeParse([...groups])
     if (!checked.success || !checkedGroups.success) {
       const message = (checked.error ?? checkedGroups.error)?.issues[0]?.message ?? 'bad name'
-      throw new NineError({ kind: 'invalid', op: 'identity.issue', message: `${JSON.stringify(name)}: ${message}` })
+      throw new NineError({ kind: 'invalid', op, message: `${JSON.stringify(name)}: ${message}` })
     }
-    this.#refuseOwner(name, 'identity.issue')
-    const before = this.#find(name)
-    if (before === undefined && this.#byHash.size >= principals_max) {
-      const message = `a node has at most ${principals_max} principals: revoke some`
-      throw new NineError({ kind: 'overloaded', op: 'identity.issue', message })
+    this.#refuseOwner(name, op)
+    if (!this.#byName.has(name) && this.#byName.size >= principals_max) {
+      const message = `there are at most ${principals_max} principals: revoke some`
+      throw new NineError({ kind: 'overloaded', op, message })
     }
     const token = newToken()
-    await this.#replace(before, { name, groups: [...groups], tokenSha256: hashOf(token) })
-    return token
+    const record: PrincipalRecord = { name, groups: [...groups], tokenSha256: hashOf(token) }
+    const cluster = this.#cluster
+    if (cluster !== undefined) return { token, late: await this.#told(await cluster.principals.put(record).catch(asOf(op))) }
+    await this.#replace(name, record)
+    return { token, late: [] }
   }
 
-  /** End a principal's token. @throws NineError `not_found`, `denied` for the owner */
-  async revoke(name: string): Promise<void> {
-    this.#refuseOwner(name, 'identity.revoke')
-    const known = this.#find(name)
-    if (known === undefined)
-      throw new NineError({ kind: 'not_found', op: 'identity.revoke', message: `no principal ${JSON.stringify(name)}` })
-    await this.#replace(known, undefined)
+  /** End a principal's token. @throws NineError `not_found`, `denied` for the owner; in a cluster `unavailable`, `deadline` without a majority */
+  async revoke(name: string): Promise<TokenChange> {
+    const op = 'identity.revoke'
+    this.#refuseOwner(name, op)
+    const nobody = new NineError({ kind: 'not_found', op, message: `no principal ${JSON.stringify(name)}` })
+    const cluster = this.#cluster
+    if (cluster === undefined) {
+      if (!this.#byName.has(name)) throw nobody
+      await this.#replace(name, undefined)
+      return { late: [] }
+    }
+    if (!principalName.safeParse(name).success) throw nobody
+    const revision = await cluster.principals.remove(name).catch((error: unknown) => {
+      throw isNineError(error, 'not_found') ? nobody : error
+    })
+    return { late: await this.#told(revision) }
   }
 
   #refuseOwner(name: string, op: string): void {
@@ -140,27 +206,60 @@ export class Identity {
     }
   }
 
-  #find(name: string): Known | undefined {
-    for (const known of this.#byHash.values()) if (known.name === name) return known
-    return undefined
+  /** I7 */
+  async #told(revision: number): Promise<readonly string[]> {
+    const ms = limits.identity_told_ms
+    const [, late] = await Promise.all([this.heardOf(revision, ms), this.#cluster!.tell(revision, ms)])
+    return late
+  }
+
+  #put(record: PrincipalRecord): void {
+    this.#byName.set(record.name, record)
+    this.#byHash.set(record.tokenSha256, record)
+  }
+
+  #drop(record: PrincipalRecord): void {
+    this.#byName.delete(record.name)
+    this.#byHash.delete(record.tokenSha256)
+  }
+
+  #loaded(all: readonly PrincipalRecord[]): void {
+    const names = new Set(all.map(({ name }) => name))
+    for (const { name } of this.others) if (!names.has(name)) this.#changed(name, undefined)
+    for (const record of all) this.#changed(record.name, record)
+  }
+
+  /** Who stands as before goes on as the same. I5 */
+  #changed(name: string, record: PrincipalRecord | undefined): void {
+    if (name === this.owner.name || record?.tokenSha256 === this.#byName.get(this.owner.name)!.tokenSha256) return
+    const before = this.#byName.get(name)
+    if (before !== undefined && record !== undefined && isSame(before, record)) return
+    if (before !== undefined) this.#drop(before)
+    if (record !== undefined) this.#put(record)
+    if (before !== undefined) this.onEnded(name)
   }
 
   /** I4 */
-  async #replace(before: Known | undefined, after: Known | undefined): Promise<void> {
-    if (before !== undefined) this.#byHash.delete(before.tokenSha256)
-    if (after !== undefined) this.#byHash.set(after.tokenSha256, after)
+  async #replace(name: string, after: PrincipalRecord | undefined): Promise<void> {
+    const before = this.#byName.get(name)
+    if (before !== undefined) this.#drop(before)
+    if (after !== undefined) this.#put(after)
     try {
       await this.#save()
     } catch (error) {
-      if (after !== undefined) this.#byHash.delete(after.tokenSha256)
-      if (before !== undefined && this.#find(before.name) === undefined) this.#byHash.set(before.tokenSha256, before)
+      // Another change may have come meanwhile.
+      if (after !== undefined && this.#byName.get(name) === after) this.#drop(after)
+      if (before !== undefined && !this.#byName.has(name)) this.#put(before)
       throw error
     }
+    if (before !== undefined) this.onEnded(name)
   }
 
+  /** Of a cluster's principals the file keeps the owner alone. */
   #save(): Promise<void> {
     const write = async (): Promise<void> => {
-      const principals = [...this.#byHash.values()].map(({ name, groups, tokenSha256 }) => ({ name, groups, tokenSha256 }))
+      const kept = this.#cluster === undefined ? [...this.#byName.values()] : [this.#byName.get(this.owner.name)!]
+      const principals = kept.map(({ name, groups, tokenSha256 }) => ({ name, groups, tokenSha256 }))
       await replaceFile(this.#file, JSON.stringify({ format: 1, owner: this.owner.name, principals }, null, 2) + '\n')
     }
     this.#saved = this.#saved.then(write, write)
@@ -176,6 +275,26 @@ export function principalNameOf(userName: string): string {
     .replace(/^[^a-z0-9]+/, '')
     .slice(0, 64)
   return name === '' ? 'owner' : name
+}
+
+/** I5 @throws NineError `invalid` */
+function checkOwnersAlone(tokenFile: string, owner: PrincipalRecord, others: readonly PrincipalRecord[]): void {
+  const shared = others.find(({ name, tokenSha256 }) => name !== owner.name && tokenSha256 === owner.tokenSha256)
+  if (shared === undefined) return
+  const message = `${tokenFile} holds the token of ${shared.name}, not one of the owner alone; remove it to have one made`
+  throw new NineError({ kind: 'invalid', op: 'identity.open', message })
+}
+
+function isSame(a: PrincipalRecord, b: PrincipalRecord): boolean {
+  return (
+    a.tokenSha256 === b.tokenSha256 && a.groups.length === b.groups.length && a.groups.every((group, index) => group === b.groups[index])
+  )
+}
+
+function asOf(op: string): (error: unknown) => never {
+  return (error) => {
+    throw error instanceof NineError ? new NineError({ ...error.fields, op, cause: error }) : error
+  }
 }
 
 function newToken(): string {

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { NineError } from '../../namespace/errors.ts'
 import type { Principal } from '../../namespace/rights.ts'
 import type { Engine } from '../../storage/engine/engine.ts'
-import type { Identity } from '../identity/identity.ts'
+import type { Identity, Issued, TokenChange } from '../identity/identity.ts'
 
 const named = z.strictObject({ name: z.string() })
 const created = z.strictObject({ name: z.string(), groups: z.array(z.string()).default([]) })
@@ -11,13 +11,10 @@ const created = z.strictObject({ name: z.string(), groups: z.array(z.string()).d
 export class Controls {
   readonly #identity: Identity
   readonly #engine: Engine
-  readonly #onRevoked: (principal: string) => void
 
-  /** @param onRevoked called when a principal's token has ended, so that its sessions end too */
-  constructor(identity: Identity, engine: Engine, onRevoked: (principal: string) => void) {
+  constructor(identity: Identity, engine: Engine) {
     this.#identity = identity
     this.#engine = engine
-    this.#onRevoked = onRevoked
   }
 
   /** All are for the node's owner alone. @throws NineError `denied`, `unsupported` for an unknown name, `invalid` */
@@ -30,11 +27,10 @@ export class Controls {
     return handlers[name as keyof typeof handlers](this, value)
   }
 
-  async createToken(value: unknown): Promise<{ token: string }> {
+  /** `late`: nodes of the cluster that have not heard of it yet. */
+  createToken(value: unknown): Promise<Issued> {
     const { name, groups } = parse(created, value)
-    const token = await this.#identity.issue(name, groups)
-    this.#onRevoked(name)
-    return { token }
+    return this.#identity.issue(name, groups)
   }
 
   listTokens(): { principals: { name: string; groups: readonly string[]; isOwner: boolean }[] } {
@@ -42,10 +38,8 @@ export class Controls {
     return { principals: this.#identity.list().map(({ name, groups }) => ({ name, groups, isOwner: name === owner })) }
   }
 
-  async revokeToken(value: unknown): Promise<void> {
-    const { name } = parse(named, value)
-    await this.#identity.revoke(name)
-    this.#onRevoked(name)
+  revokeToken(value: unknown): Promise<TokenChange> {
+    return this.#identity.revoke(parse(named, value).name)
   }
 
   /** Remove chunks and records nothing refers to any more, now. */
@@ -55,9 +49,9 @@ export class Controls {
 }
 
 const handlers = {
-  'token.create': (controls: Controls, value: unknown) => controls.createToken(value),
+  'token.create': async (controls: Controls, value: unknown) => controls.createToken(value),
   'token.list': async (controls: Controls) => controls.listTokens(),
-  'token.revoke': (controls: Controls, value: unknown) => controls.revokeToken(value),
+  'token.revoke': async (controls: Controls, value: unknown) => controls.revokeToken(value),
   'store.collect': (controls: Controls) => controls.collect(),
 }
 

@@ -35,7 +35,7 @@ import type { Leader } from './cluster-news.ts'
 import { Controls } from './controls.ts'
 import { identityDir } from './defaults.ts'
 import { followServices } from './follow-services.ts'
-import { formCluster } from './forming.ts'
+import { formCluster, sharePrincipals } from './forming.ts'
 import { Homes } from './homes.ts'
 import { HttpDoor } from './http-door.ts'
 import { openLogger } from './logger.ts'
@@ -176,6 +176,10 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     const data = await storeFor('data', owner.name)
     const usr = await storeFor('usr', owner.name)
     const sys = await storeFor('sys', owner.name)
+    if (cluster !== undefined) {
+      closers.push(() => identity.close())
+      await sharePrincipals(cluster, identity, engine, (ms) => contextFor(owner, ms ?? own_ms), logger)
+    }
     const registry = new EmbeddedRegistry(systemClock)
     closers.push(() => registry.close())
     const catalog = new Catalog(sys, () => contextFor(owner))
@@ -221,7 +225,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       shared.end(principal, reason)
       grpc.endSessionsOf(principal, reason)
     }
-    const controls = new Controls(identity, engine, endSessionsOf)
+    const controls = new Controls(identity, engine)
 
     const addresses = new ClientAddresses({
       sys,
@@ -330,6 +334,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       log: ({ event, peer, error }) => logger.info({ peer, err: error }, `session ${event}`),
     })
     edges.push(grpc)
+    identity.onEnded = endSessionsOf
     if (flags !== undefined) addresses.start({ name, address: clientAddress(grpc.address, ownPeer(flags.peers, name).address) })
     const ninep = await startNinep(ninepAddresses, options, {
       owner,

@@ -42,7 +42,7 @@ export async function startEdge({ memory: memoryOptions, wrap = (server) => serv
   const dir = await mkdtemp(join(tmpdir(), 'nine-http-'))
   const identity = await Identity.open({ dir, ownerName: 'owner' })
   const owner = (await readFile(identity.tokenFile, 'utf8')).trim()
-  const guest = await identity.issue('guest', ['readers'])
+  const { token: guest } = await identity.issue('guest', ['readers'])
   const memory = new MemoryServer({ owner: 'owner', ...memoryOptions })
   const counted = new CountedWatches(memory)
   const served = wrap(counted.server)

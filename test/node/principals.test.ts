@@ -210,7 +210,7 @@ describe('identity files', () => {
     const principals = Array.from({ length: 9_998 }, (_, i) => ({ name: `p${i}`, groups: [], tokenSha256: `${i}` }))
     await writeFile(join(dir, 'principals.json'), JSON.stringify({ format: 1, owner: 'owner', principals }))
     const identity = await Identity.open({ dir, ownerName: 'owner' })
-    const token = await identity.issue('last')
+    const { token } = await identity.issue('last')
     await failure(identity.issue('one-more'), 'overloaded')
     await identity.issue('p7')
     const again = await Identity.open({ dir, ownerName: 'owner' })
@@ -223,7 +223,7 @@ describe('identity files', () => {
   it('keeps what held where a change cannot be written', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'ninefold-identity-'))
     const identity = await Identity.open({ dir, ownerName: 'owner' })
-    const token = await identity.issue('ann')
+    const { token } = await identity.issue('ann')
     const principal = identity.authenticate(token)
     const file = join(dir, 'principals.json')
     await rename(file, `${file}.kept`)
