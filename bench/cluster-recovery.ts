@@ -1,6 +1,8 @@
 /** What only our own cluster is asked: how soon a full node is back, how fast an empty one catches up, what idle groups cost. */
+import { randomBytes } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
 import { contextFor } from '../namespace/context.ts'
+import { limits } from '../namespace/limits.ts'
 import { joinName, parsePath } from '../namespace/path.ts'
 import type { Session } from '../sdk/session.ts'
 import { OwnCluster } from './cluster-nodes.ts'
@@ -18,13 +20,25 @@ export interface RecoveryFigures {
   /** From the start of the process of a follower that was killed until its ready file is there, and until it answers a linearizable read. */
   readonly restartReadySeconds: number
   readonly restartReadSeconds: number
-  /** Of a node whose disk is empty, from its start until it has the last value. Bytes of keys and values. */
-  readonly catchUpSeconds: number
-  readonly catchUpMegabytesPerSecond: number
+  readonly catchUp: CatchUpFigures
   readonly groups: number
   /** Of each node while nothing happens, of one core. */
   readonly idlePercent: readonly number[]
   readonly idleMebibytes: readonly number[]
+}
+
+/** Of a node whose disk is empty. */
+export interface CatchUpFigures {
+  /** What it is to have: bytes of keys and values. */
+  readonly bytes: number
+  /** From its start until it has all of that, and until it said that it is ready, which comes sooner. */
+  readonly seconds: number
+  readonly readySeconds: number
+  readonly megabytesPerSecond: number
+  /** Seconds of a core that was used meanwhile: by itself, by who leads, by the third. */
+  readonly ownCpuSeconds: number
+  readonly leaderCpuSeconds: number
+  readonly otherCpuSeconds: number
 }
 
 const value = Buffer.alloc(256, 'abcdefghijklmnopqrstuvwxyz')
@@ -48,7 +62,7 @@ async function full({ keys }: RecoverySizes): Promise<Omit<RecoveryFigures, 'gro
     await sessions[follower]!.close()
 
     await cluster.processes.end(follower)
-    let begun = performance.now()
+    const begun = performance.now()
     await cluster.restart(follower)
     const restartReadySeconds = since(begun)
     const back = await cluster.connect(follower)
@@ -56,17 +70,67 @@ async function full({ keys }: RecoverySizes): Promise<Omit<RecoveryFigures, 'gro
     const restartReadSeconds = since(begun)
     await back.close()
 
-    await cluster.processes.end(follower)
-    cluster.loseDisk(follower)
-    begun = performance.now()
-    cluster.begin(follower)
-    await hasMarker(cluster, follower)
-    const catchUpSeconds = since(begun)
+    const catchUp = await emptyNode(cluster, leader, follower, bytes, () => hasMarker(cluster, follower))
 
     for (const session of sessions) await session.close()
-    return { keys, restartReadySeconds, restartReadSeconds, catchUpSeconds, catchUpMegabytesPerSecond: bytes / 1e6 / catchUpSeconds }
+    return { keys, restartReadySeconds, restartReadSeconds, catchUp }
   } finally {
     await cluster.stop()
+  }
+}
+
+/** The same without the rest: of many small values, or of as many bytes in values of `largeBytes` each, whose chunks have to be there too. */
+export async function measureCatchUp({
+  keys,
+  largeBytes,
+}: {
+  readonly keys: number
+  readonly largeBytes?: number
+}): Promise<CatchUpFigures> {
+  const cluster = await OwnCluster.start()
+  try {
+    const sessions = await connectAll(cluster)
+    const leader = (await cluster.driver.ask({ do: 'leader' })).leader!
+    const node = (leader + 1) % cluster.size
+    const bytes = await (largeBytes === undefined ? load(sessions[leader]!, keys) : loadLarge(sessions[leader]!, keys, largeBytes))
+    await cluster.driver.ask({ do: 'settled' })
+    await sessions[node]!.close()
+    const isThere = largeBytes === undefined ? () => hasMarker(cluster, node) : () => isVoter(sessions[leader]!, node)
+    const figures = await emptyNode(cluster, leader, node, bytes, isThere)
+    for (const session of sessions) await session.close()
+    return figures
+  } finally {
+    await cluster.stop()
+  }
+}
+
+/** @param isThere resolves when the node has everything */
+async function emptyNode(
+  cluster: OwnCluster,
+  leader: number,
+  node: number,
+  bytes: number,
+  isThere: () => Promise<void>,
+): Promise<CatchUpFigures> {
+  await cluster.processes.end(node)
+  cluster.loseDisk(node)
+  const other = cluster.size - leader - node
+  const before = [leader, other].map((at) => cpuSecondsOf(cluster.processes.pid(at)))
+  const begun = performance.now()
+  cluster.begin(node)
+  const ready = cluster.ready(node).then(() => since(begun))
+  await ready
+  await isThere()
+  const seconds = since(begun)
+  const [leaderCpu, otherCpu] = [leader, other].map((at, i) => cpuSecondsOf(cluster.processes.pid(at)) - before[i]!)
+  return {
+    bytes,
+    seconds,
+    readySeconds: await ready,
+    megabytesPerSecond: bytes / 1e6 / seconds,
+    ownCpuSeconds: cpuSecondsOf(cluster.processes.pid(node)),
+    leaderCpuSeconds: leaderCpu!,
+    otherCpuSeconds: otherCpu!,
   }
 }
 
@@ -89,6 +153,29 @@ async function load({ client }: Session, keys: number): Promise<number> {
   await Promise.all(Array.from({ length: 8 }, worker))
   await client.write(marker, 'all are there')
   return bytes
+}
+
+async function loadLarge({ client }: Session, count: number, largeBytes: number): Promise<number> {
+  await client.mkdir(folder)
+  const bytes = randomBytes(largeBytes)
+  for (let i = 0; i < count; i++) {
+    // So that no two have a chunk in common.
+    for (let at = 0; at < largeBytes; at += limits.chunk_bytes / 2) bytes.writeUInt32LE(i, at)
+    await client.write(joinName(folder, `large-${i}`), bytes)
+  }
+  await client.write(marker, 'all are there')
+  return count * largeBytes
+}
+
+/** Resolves when the node votes, which it does when it has all chunks. */
+async function isVoter({ client }: Session, node: number): Promise<void> {
+  for (const end = performance.now() + patience_ms; ;) {
+    const rows = (await client.readText('/raft/data/members')).split('\n').filter((line) => line !== '')
+    const row = rows.map((line) => JSON.parse(line) as { node: string; role: string }).find((row) => row.node === `n${node}`)
+    if (row?.role === 'voter') return
+    if (performance.now() > end) throw new Error(`an empty node is no voter after ${patience_ms / 1000} s`)
+    await setTimeout(20)
+  }
 }
 
 /** Resolves when the node itself, asking no other, has what was written last. It serves no session before it belongs to the cluster. */

@@ -206,14 +206,14 @@ export function printCluster({ rows, recovery, notes }: ClusterReport): void {
 }
 
 function printRecovery(recovery: RecoveryFigures): void {
-  const { keys, restartReadySeconds, restartReadSeconds, catchUpSeconds, catchUpMegabytesPerSecond } = recovery
+  const { keys, restartReadySeconds, restartReadSeconds, catchUp } = recovery
   const number = keys.toLocaleString('en')
   console.log(
     `restart of a node with ${number} keys: ready in ${restartReadySeconds.toFixed(2)} s, reads in ${restartReadSeconds.toFixed(2)} s`,
   )
   console.log(`  goal ≤ 5 s with 1,000,000`)
   console.log(
-    `catch-up of an empty node, ${number} keys: ${catchUpSeconds.toFixed(2)} s, ${catchUpMegabytesPerSecond.toFixed(1)} MB/s (goal ≥ 50)`,
+    `catch-up of an empty node, ${number} keys: ${catchUp.seconds.toFixed(2)} s, ${catchUp.megabytesPerSecond.toFixed(1)} MB/s (goal ≥ 50)`,
   )
   const percent = recovery.idlePercent.map((value) => value.toFixed(1)).join(', ')
   const mebibytes = recovery.idleMebibytes.map((value) => value.toFixed(0)).join(', ')

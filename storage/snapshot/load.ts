@@ -16,7 +16,7 @@ import { ByteReader, ByteWriter, DamagedBytes } from '../tree/bytes.ts'
 import type { Environment } from '../tree/environment.ts'
 import { decodeTreeMeta, encodeTreeMeta, machinePrefix, treeMetaText, type TreeMeta } from '../tree/meta.ts'
 import { decodeBlobRef } from '../tree/record.ts'
-import { asBuffer, checkRow, checksum_bytes } from '../tree/rows.ts'
+import { asBuffer, checkRow, checksum_bytes, partOf } from '../tree/rows.ts'
 import type { Staged } from '../tree/staged.ts'
 import { BlockReader, type Block, type SnapshotSource } from './block-reader.ts'
 import { fileError } from './files.ts'
@@ -189,7 +189,7 @@ class Loading {
         for (const { payload } of blocks) {
           const name = tableNames[payload[0]!]!
           const table = this.#staged.tables[name]
-          this.#decoder.rows(payload, 1, isSealedTable(name), (key, value) => table.put(key, value))
+          this.#decoder.rows(payload, 1, isSealedTable(name), (key, from, to) => table.put(key, partOf(payload, from, to)))
         }
       } catch (error) {
         failure = error
@@ -201,7 +201,10 @@ class Loading {
 
   async #meta(block: Block): Promise<void> {
     const rows: [Uint8Array, Buffer][] = []
-    this.#decode(block, () => this.#decoder.rows(block.payload, 1, true, (key, value) => rows.push([new Uint8Array(key), value])))
+    const { payload } = block
+    this.#decode(block, () =>
+      this.#decoder.rows(payload, 1, true, (key, from, to) => rows.push([new Uint8Array(key), payload.subarray(from, to)])),
+    )
     await this.#staged.put(() => {
       for (const [key, value] of rows) this.#staged.tables.meta.put(key, value)
     })

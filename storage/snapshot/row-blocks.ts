@@ -49,6 +49,8 @@ export function isRowWhole(key: Uint8Array, value: Uint8Array): boolean {
 /** Reads rows of blocks, for another slot than the one they were written under. */
 export class RowDecoder {
   readonly #key = Buffer.alloc(key_bytes_max)
+  /** The beginnings of `#key`, by length: a view for each row would be most of what a load costs. */
+  readonly #keys: Buffer[] = []
   readonly #from: Buffer
   readonly #to: Buffer
   readonly #shifts = new Uint32Array(lengths_max)
@@ -61,28 +63,31 @@ export class RowDecoder {
   }
 
   /**
-   * Calls `found` with every row behind `at`: a key that is good until it returns, a value that stands in `payload`, where its
+   * Calls `found` with every row behind `at`: a key that is good until it returns, a value that is payload[from, to), where its
    * checksum, where the table has them, was made to hold under the new slot. Once for each payload. W1 @throws DamagedBytes
    */
-  rows(payload: Buffer, at: number, isSealed: boolean, found: (key: Uint8Array, value: Buffer) => void): void {
+  rows(payload: Buffer, at: number, isSealed: boolean, found: (key: Uint8Array, from: number, to: number) => void): void {
     const reader = new ByteReader(payload, at)
     const key = this.#key
     while (reader.at < reader.end) {
       const shared = slot_bytes + reader.varint()
-      const suffix = reader.bytes()
-      for (let i = 0; i < suffix.length; i++) key[shared + i] = suffix[i]!
-      const length = shared + suffix.length
-      const value = reader.bytes()
-      if (isSealed) this.#reseal(value, length)
-      found(key.subarray(0, length), value)
+      const suffixBytes = reader.varint()
+      const suffix = reader.skip(suffixBytes)
+      const length = shared + suffixBytes
+      if (length > key_bytes_max) throw new DamagedBytes('a key is too long')
+      for (let i = 0; i < suffixBytes; i++) key[shared + i] = payload[suffix + i]!
+      const bytes = reader.varint()
+      const from = reader.skip(bytes)
+      if (isSealed) this.#reseal(payload, from, from + bytes, length)
+      found((this.#keys[length] ??= key.subarray(0, length)), from, from + bytes)
     }
   }
 
   /** W1 */
-  #reseal(value: Buffer, keyLength: number): void {
-    const end = value.length - checksum_bytes
-    if (end < 0) throw new DamagedBytes('a value has no checksum')
-    writeU32LE((readU32LE(value, end) ^ this.#shift(keyLength - slot_bytes + end)) >>> 0, value, end)
+  #reseal(payload: Buffer, from: number, to: number, keyLength: number): void {
+    const end = to - checksum_bytes
+    if (end < from) throw new DamagedBytes('a value has no checksum')
+    writeU32LE((readU32LE(payload, end) ^ this.#shift(keyLength - slot_bytes + end - from)) >>> 0, payload, end)
   }
 
   #shift(length: number): number {

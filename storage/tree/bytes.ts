@@ -139,6 +139,11 @@ export class ByteReader {
     return this.buffer.subarray(from, from + length)
   }
 
+  /** Where the next `length` bytes begin, which are passed over. */
+  skip(length: number): number {
+    return this.#take(length)
+  }
+
   /** B1 */
   finish(): void {
     if (this.at !== this.end) throw new DamagedBytes(`${this.end - this.at} bytes are left over`)

@@ -149,6 +149,19 @@ export function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
+/**
+ * The value bytes[from, to) for a put, without a view of its own: most of what putting many small values costs. Of a buffer that begins
+ * where its memory does and stays as it is until the transaction ends; the next call for it makes another value of it. LMDB's binding
+ * takes values that say where they begin and end.
+ */
+export function partOf(bytes: Buffer, from: number, to: number): Uint8Array {
+  if (bytes.byteOffset !== 0) throw new Error('the buffer is a part of another')
+  const part = bytes as Buffer & { start?: number; end?: number }
+  part.start = from
+  part.end = to
+  return part
+}
+
 export function writeU32LE(value: number, target: Uint8Array, at: number): void {
   target[at] = value
   target[at + 1] = value >>> 8
