@@ -84,6 +84,13 @@ export const failpointNames = [
   'install.before',
   'install.taken',
   'install.done',
+  // A store is restored: its backup is there and checked, claimed; the entry is applied: begun, loaded, in the place of the state; done.
+  'restore.checked',
+  'restore.claimed',
+  'restore.load',
+  'restore.take',
+  'restore.taken',
+  'restore.made',
   // Small files that are replaced as a whole: the new one is durable without its name; it has it.
   'stores.json.before',
   'stores.json.after',

@@ -225,6 +225,10 @@ export const limits = {
   cluster_removed_max: 256,
   /** Who makes or ends a token waits so long for the other nodes to have heard of it; those that have not are named. */
   identity_told_ms: 2_000,
+  /** Restores that a store remembers as made or given up; of more the oldest are forgotten. */
+  restores_known_max: 64,
+  /** A restore that a node cannot make, since its disk is full or chunks are out of reach, is tried again after this. */
+  restore_again_ms: 1_000,
   /** Backups that one node makes at once; more: `overloaded`. */
   backups_max: 4,
   /** A node that ends waits this long at most for others to take over what it leads. */

@@ -193,6 +193,20 @@ export type Command =
   | { readonly op: 'grantLease'; readonly lease: string; readonly ttlMs: number }
   /** Ends a lease and removes its files. `expired` when the leader's clock ended it rather than its owner. */
   | { readonly op: 'endLease'; readonly lease: string; readonly expired: boolean }
+  | RestoreCommand
+
+/**
+ * The store becomes what a backup says: see apply/restores.ts. Without `backup` the restore of this id is given up, if it was not made.
+ */
+export interface RestoreCommand {
+  readonly op: 'restore'
+  /** Names this restore: it is made once, whoever asks how often. */
+  readonly id: string
+  /** Of the store from then on. */
+  readonly incarnation: string
+  /** The bytes of the backup, whose chunks a majority has. */
+  readonly backup: Exclude<Content, { readonly kind: 'none' }> | undefined
+}
 
 /** A MutationResult without its position, which the store adds: store, incarnation and this revision. */
 export type StoredMutation = Omit<MutationResult, 'position'>

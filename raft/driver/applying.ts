@@ -3,7 +3,7 @@
  *
  * A1 Only what the core handed out is applied, and it hands out only what is committed and durable here.
  * A2 A snapshot takes the place of everything before it that still waits.
- * A3 Nothing is applied while the machine is busy or installs a snapshot.
+ * A3 Nothing is applied while the machine is busy, installs a snapshot, or takes its time over an entry.
  * A4 `bytes` is the data that waits.
  */
 import { bytesOf } from '../log.ts'
@@ -17,14 +17,15 @@ export interface Room {
 
 export interface Sink {
   readonly isBusy: boolean
-  apply(entry: Entry): void
+  /** False: it is under way. */
+  apply(entry: Entry): boolean
   install(meta: SnapshotMeta): void
 }
 
 export class Applying {
   /** The last entry given to the machine, or its snapshot. */
   index: number
-  isInstalling = false
+  isUnderWay = false
   bytes = 0
   #waiting: Apply[] = []
   /** Entries of the first that are done. */
@@ -47,7 +48,7 @@ export class Applying {
 
   /** Whether there is anything that could be done now. */
   mayGoOn(sink: Sink): boolean {
-    return !this.isDone && !this.isInstalling && !sink.isBusy // A3
+    return !this.isDone && !this.isUnderWay && !sink.isBusy // A3
   }
 
   /** Give the machine what there is room for. */
@@ -55,7 +56,7 @@ export class Applying {
     while (room.entries > 0 && room.bytes > 0 && this.mayGoOn(sink)) {
       const next = this.#waiting[0]!
       if (next.install !== null && this.#at === 0 && this.index < next.install.index) {
-        this.isInstalling = true
+        this.isUnderWay = true
         sink.install(next.install)
         return
       }
@@ -71,14 +72,16 @@ export class Applying {
       room.bytes -= bytes
       this.bytes -= bytes // A4
       this.index = entry.index
-      sink.apply(entry)
+      if (sink.apply(entry)) continue
+      this.isUnderWay = true
+      this.index-- // Indexes have no gaps.
     }
   }
 
-  /** The machine holds the snapshot. */
-  installed(meta: SnapshotMeta): void {
-    this.isInstalling = false
-    this.index = meta.index
+  /** What was under way is done: the machine holds the snapshot, or the entry, of this index. */
+  done(index: number): void {
+    this.isUnderWay = false
+    this.index = index
   }
 
   #drop(): void {

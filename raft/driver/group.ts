@@ -37,6 +37,8 @@ export interface Group<P> {
   resume(): void
   /** A snapshot of the state machine as of `index`, or later, can be sent from now on: entries that no laggard is likely to need go. */
   checkpointed(index: number): void
+  /** As checkpointed; entries up to `index` go also where a laggard needs them: it gets a snapshot. */
+  forget(index: number): void
 }
 
 export interface GroupStatus {

@@ -74,6 +74,8 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
   #proposalsBefore: P[] = []
   #persisted: Ticket | null = null
   #checkpoint = 0
+  /** Entries up to here are kept for nobody. */
+  #forgotten = 0
   #refs = 0
   /** Ticks since anything but heartbeats happened. */
   #idle = 0
@@ -155,6 +157,11 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
   checkpointed(index: number): void {
     this.#checkpoint = Math.max(this.#checkpoint, index)
     if (this.isRunning) this.#node.queue(this)
+  }
+
+  forget(index: number): void {
+    this.#forgotten = Math.max(this.#forgotten, index)
+    this.checkpointed(index)
   }
 
   // From the driver
@@ -257,21 +264,36 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
     return !this.isRunning || this.#machine.isBusy // H3
   }
 
-  apply(entry: Entry): void {
-    this.#machine.apply(entry, this.#pending.take(entry.index, entry.term))
-    this.#requests.applied(entry)
+  apply(entry: Entry): boolean {
+    const underWay = this.#machine.apply(entry, this.#pending.take(entry.index, entry.term))
+    if (underWay === undefined) {
+      this.#requests.applied(entry)
+      return true
+    }
+    const applied = (): void => {
+      if (!this.isRunning) return
+      this.#requests.applied(entry)
+      this.#done(entry.index)
+    }
+    underWay.then(applied, (error: unknown) => this.fail(error))
+    return false
   }
 
   install(meta: SnapshotMeta): void {
     this.#pending.loseThrough(meta.index, (proposal) => this.#machine.ended(proposal, 'unknown'))
     this.#requests.overtaken(meta.index)
-    const installed = (): void => {
-      if (!this.isRunning) return
-      this.#applying.installed(meta)
-      this.#tellApplied()
-      this.resume()
-    }
-    this.#machine.install(meta).then(installed, (error: unknown) => this.fail(error))
+    this.#machine.install(meta).then(
+      () => this.#done(meta.index),
+      (error: unknown) => this.fail(error),
+    )
+  }
+
+  /** The machine took its time, and is at `index`. */
+  #done(index: number): void {
+    if (!this.isRunning) return
+    this.#applying.done(index)
+    this.#tellApplied()
+    this.resume()
   }
 
   #takeTurn(): void {
@@ -360,7 +382,8 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
     if (this.#checkpoint > this.raft.applied) return // its `applied` is not told yet; it comes with the next turn
     const { keep_entries_max, keep_bytes_max } = this.#node
     inputs.push({ kind: 'snapshot_taken', index: this.#checkpoint })
-    inputs.push({ kind: 'compact', index: compactable(this.raft.log, this.#checkpoint, keep_entries_max, keep_bytes_max) })
+    const index = compactable(this.raft.log, this.#checkpoint, keep_entries_max, keep_bytes_max)
+    inputs.push({ kind: 'compact', index: Math.max(index, Math.min(this.#forgotten, this.#checkpoint)) })
     this.#checkpoint = 0
   }
 

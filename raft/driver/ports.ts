@@ -76,8 +76,11 @@ export type Fate =
 export interface StateMachine<P> {
   /** While true the driver hands out nothing; `Group.resume()` ends it. */
   readonly isBusy: boolean
-  /** The next committed entry, durable here. Also those without data. */
-  apply(entry: Entry, proposal: P | undefined): void
+  /**
+   * The next committed entry, durable here. Also those without data. What is given back is waited for: until it resolves the entry does not
+   * count as applied, and nothing else is; a rejection is a fault.
+   */
+  apply(entry: Entry, proposal: P | undefined): void | Promise<void>
   /** Replace everything by the snapshot of this meta, which is on this node's disk. Nothing is applied until it resolves; a rejection is a fault. */
   install(meta: SnapshotMeta): Promise<void>
   ended(proposal: P, fate: Fate): void

@@ -84,7 +84,8 @@ export class ClientTable {
     this.#newest = client
     this.#note(client)
     this.#forget(client)
-    if (seq <= client.settled) return lost(`the client has settled its mutation ${seq} already: its result is no longer kept`)
+    if (seq <= client.settled)
+      return lost(`the result of mutation ${seq} of this client is no longer kept: it has settled it, or the store was restored since`)
     const kept = client.results.get(seq)
     if (kept !== undefined) {
       if (kept.digest === entry.digest && kept.actor === entry.actor) return kept.outcome // X1
@@ -136,6 +137,19 @@ export class ClientTable {
     if (client.notedIn === generation) return
     client.notedIn = generation
     this.#dirty.add(client.key)
+  }
+
+  /**
+   * An older state took the place of the store's: what clients were answered is of the one before. What they ask again is not done again,
+   * and is answered as unknown (X1, X3); all of them are to be saved.
+   */
+  forgetResults(): void {
+    for (const client of [...this.#clients.values(), ...this.#unborn.values()]) {
+      let last = client.settled
+      for (const { seq } of client.results.values()) last = Math.max(last, seq)
+      this.#settle(client, last)
+      this.#dirty.add(client.key)
+    }
   }
 
   *exportChanged(writer: ByteWriter): Iterable<[string, Uint8Array | undefined]> {

@@ -6,7 +6,7 @@
  */
 import type { IfMatch } from '../../namespace/file-server.ts'
 import { parsePath, type Path } from '../../namespace/path.ts'
-import type { BlobRef, Command, CreateFields, Target, TreeCommand, WriteContent } from '../model.ts'
+import type { BlobRef, Command, CreateFields, RestoreCommand, Target, TreeCommand, WriteContent } from '../model.ts'
 import type { ByteReader } from './byte-reader.ts'
 import type { ByteWriter } from './byte-writer.ts'
 import { readRights, writeRights } from './rights-codec.ts'
@@ -31,6 +31,7 @@ const opCode = {
   endLease: 11,
   stat: 12,
   read: 13,
+  restore: 14,
 } as const
 
 /** Flags of every command with a target. */
@@ -60,6 +61,9 @@ export function writeCommand(out: ByteWriter, command: Command): void {
       out.text(command.lease)
       out.byte(command.expired ? 1 : 0)
       return
+    case 'restore':
+      writeRestore(out, command)
+      return
     default:
       writeTreeCommand(out, command)
   }
@@ -75,9 +79,28 @@ export function readCommand(reader: ByteReader): Command {
       return { op: 'grantLease', lease: reader.text(), ttlMs: reader.number() }
     case opCode.endLease:
       return { op: 'endLease', lease: reader.text(), expired: reader.byte() === 1 }
+    case opCode.restore:
+      return readRestore(reader)
     default:
       return readTreeCommand(reader, code)
   }
+}
+
+function writeRestore(out: ByteWriter, { id, incarnation, backup }: RestoreCommand): void {
+  out.byte(opCode.restore)
+  out.text(id)
+  out.text(incarnation)
+  out.byte(backup === undefined ? 0 : backup.kind === 'inline' ? 1 : 2)
+  if (backup?.kind === 'inline') out.bytes(backup.bytes)
+  else if (backup !== undefined) writeBlob(out, backup.blob)
+}
+
+function readRestore(reader: ByteReader): RestoreCommand {
+  const [id, incarnation, code] = [reader.text(), reader.text(), reader.byte()]
+  if (code === 0) return { op: 'restore', id, incarnation, backup: undefined }
+  if (code === 1) return { op: 'restore', id, incarnation, backup: { kind: 'inline', bytes: new Uint8Array(reader.bytes()) } }
+  if (code === 2) return { op: 'restore', id, incarnation, backup: { kind: 'blob', blob: readBlob(reader) } }
+  throw reader.corrupt(`backup ${code} is not known`)
 }
 
 function writeTreeCommand(out: ByteWriter, command: TreeCommand): void {

@@ -12,6 +12,7 @@ import {
   type Command,
   type NodeRecord,
   type Outcome,
+  type RestoreCommand,
   type StoredMutation,
   type StoredTxn,
   type TreeCommand,
@@ -31,7 +32,7 @@ type TxnStepResult = StoredTxn['results'][number]
 const needsChunks: Outcome = { kind: 'needs_chunks' }
 
 /** @throws NineError what the command fails with */
-export function applyCommand(change: Change, command: Command): Outcome {
+export function applyCommand(change: Change, command: Exclude<Command, RestoreCommand>): Outcome {
   switch (command.op) {
     case 'txn':
       return applyTxn(change, command)

@@ -10,13 +10,14 @@
 import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Micros } from '../../namespace/stat.ts'
-import type { Entry, Image, Outcome, Revision, TreeTransaction, TreeView } from '../model.ts'
+import type { Entry, Image, Outcome, RestoreCommand, Revision, TreeTransaction, TreeView } from '../model.ts'
 import { ByteReader } from './byte-reader.ts'
 import { ByteWriter } from './byte-writer.ts'
 import { Change } from './change.ts'
 import { ClientTable, isClientKey } from './clients.ts'
 import { applyCommand } from './commands.ts'
 import { LeaseTable, type LeaseChange } from './leases.ts'
+import { Restores, restoresKey } from './restores.ts'
 
 export interface OpenTransaction extends TreeTransaction {
   /** What the revision did, for history. */
@@ -44,6 +45,7 @@ export class Machine {
   readonly owner: string
   readonly leases = new LeaseTable()
   #clients = new ClientTable()
+  #restores = new Restores()
   readonly #writer = new ByteWriter()
   #index = 0
   #revision = 0
@@ -75,6 +77,39 @@ export class Machine {
   /** A client born after this is none that was forgotten: see clients.ts X3. -1 while none was. */
   get horizon(): Micros {
     return this.#clients.horizon
+  }
+
+  /** Of the state, since it was restored; undefined: it never was. */
+  get incarnation(): string | undefined {
+    return this.#restores.incarnation
+  }
+
+  /** What was restored, or given up. */
+  get restores(): Pick<Restores, 'find'> {
+    return this.#restores
+  }
+
+  /** Whether the entry puts another state in the place of this one: then it is not applied here, but `replaces` is asked. */
+  takes({ command, actor }: Entry): boolean {
+    if (command.op !== 'restore' || command.backup === undefined || actor !== this.owner) return false
+    return this.#restores.find(command.id) === undefined
+  }
+
+  /**
+   * For the machine of a backup: whether it may take the place of `before`, by this entry. Then it goes on where that was: with its
+   * clients, whose results are forgotten, and its times. Its rows are what exportChanged gives now.
+   * @throws NineError `corrupt` as apply
+   */
+  replaces(before: Machine, entry: Entry): boolean {
+    const { index, time, command } = entry
+    if (!(index > before.#index && time > before.#time)) throw before.#outOfOrder(entry)
+    if (command.op !== 'restore' || time <= this.#time) return false
+    this.#clients = before.#clients
+    this.#clients.forgetResults()
+    this.#restores = before.#restores.with({ id: command.id, index, isDone: true }, command.incarnation)
+    this.#index = index
+    this.#time = time
+    return true
   }
 
   /** Clients whose results are remembered. */
@@ -115,11 +150,13 @@ export class Machine {
   #apply(trees: TreeTransactionFactory, entry: Entry): Applied {
     const known = this.#clients.admit(entry)
     if (known !== undefined) return { outcome: known, revision: undefined, leases: noLeases }
+    const { command } = entry
+    if (command.op === 'restore') return this.#refuseRestore(entry, command)
     const tree = trees.begin(this.#revision + 1)
     const change = new Change(tree, entry, this.leases, this.owner)
     let outcome: Outcome
     try {
-      outcome = applyCommand(change, entry.command)
+      outcome = applyCommand(change, command)
     } catch (error) {
       tree.rollback()
       this.leases.rollback()
@@ -140,6 +177,18 @@ export class Machine {
     return { outcome, revision, leases }
   }
 
+  /** A restore that is not made by this entry: it was before, is given up, or may not be. */
+  #refuseRestore(entry: Entry, command: RestoreCommand): Applied {
+    const refused = this.#restores.refusal(entry, command, this.owner)
+    if (refused === undefined && command.backup === undefined) {
+      this.#restores = this.#restores.with({ id: command.id, index: entry.index, isDone: false }, this.incarnation)
+    }
+    const done: Outcome = { kind: 'txn', result: { branch: 'then', results: [], revision: this.#revision } }
+    const outcome: Outcome = refused === undefined ? done : { kind: 'error', error: refused.fields }
+    this.#clients.record(entry, outcome)
+    return { outcome, revision: undefined, leases: noLeases }
+  }
+
   /** A2 */
   #finish(tree: OpenTransaction, change: Change): Revision | undefined {
     if (!change.isChanged) {
@@ -158,6 +207,7 @@ export class Machine {
    */
   exportChanged(): Iterable<[string, Uint8Array | undefined]> {
     const rows: [string, Uint8Array | undefined][] = [[clockKey, this.#encodeClock()]]
+    if (!this.#restores.isEmpty) rows.push([restoresKey, this.#restores.encode()])
     for (const row of this.#clients.exportChanged(this.#writer)) rows.push(row)
     for (const [id, bytes] of this.leases.exportChanged(this.#writer)) rows.push([leasePrefix + id, bytes])
     return rows
@@ -179,6 +229,7 @@ export class Machine {
     for (const [key, bytes] of entries) {
       if (bytes === undefined) continue
       if (key === clockKey) this.#decodeClock(bytes)
+      else if (key === restoresKey) this.#restores = Restores.decode(bytes)
       else if (isClientKey(key)) this.#clients.import(key, bytes)
       else if (key.startsWith(leasePrefix)) this.leases.import(key.slice(leasePrefix.length), bytes)
     }
@@ -191,6 +242,7 @@ export class Machine {
   /** Take over the state of another machine, which is done for: all of it is saved. Times given to proposals are not forgotten. */
   adopt(other: Machine): void {
     this.#clients = other.#clients
+    this.#restores = other.#restores
     this.leases.adopt(other.leases)
     this.#index = other.#index
     this.#revision = other.#revision

@@ -278,7 +278,8 @@ export class Engine {
     // One that is under way may have begun before the last change.
     await lane.save()
     await lane.save()
-    const { group, id: store, incarnation, owner } = row
+    const { group, id: store, owner } = row
+    const incarnation = lane.machine.incarnation ?? row.incarnation
     return { tree: lane.tree, blobs: this.#blobs, identity: { store, incarnation, name, owner, group } }
   }
 
@@ -289,12 +290,12 @@ export class Engine {
 
   status(): EngineStatus {
     const { waiting, failure } = this.#writer.status
-    const stores = this.#rows.flatMap(({ group, name, id, incarnation }) => {
+    const stores = this.#rows.flatMap(({ group, name, id }) => {
       const lane = this.#lanes.get(group)
       const store = this.#stores.get(name)
       if (lane === undefined || store === undefined) return []
       const { revision, appliedIndex, tree } = lane
-      const { openHandles: handles, watchers } = store
+      const { openHandles: handles, watchers, incarnation } = store
       return [{ name, id, incarnation, revision, appliedIndex, overlayBytes: tree.overlayBytes, handles, watchers }]
     })
     return {
@@ -378,6 +379,7 @@ export class Engine {
     const store = new Store(
       {
         ...row,
+        incarnation: lane.machine.incarnation ?? row.incarnation,
         tree: lane.tree,
         blobs: this.#blobs,
         pins: this.#pins,

@@ -21,7 +21,7 @@ import type { BlobStore, ChunkHash } from '../blob/store.ts'
 import type { StoreRow } from '../engine/folder.ts'
 import type { Lane } from '../engine/lane.ts'
 import type { Writer, WriterStatus } from '../engine/writer.ts'
-import type { BlobRef } from '../model.ts'
+import type { BlobRef, Entry, Outcome, RestoreCommand } from '../model.ts'
 import type { Environment } from '../tree/environment.ts'
 import { GroupLog } from '../wal/group-log.ts'
 import type { RecoveredGroup } from '../wal/group-recovery.ts'
@@ -32,6 +32,7 @@ import type { Peers } from './peers.ts'
 import type { PendingCommand } from './pending.ts'
 import { Place } from './place.ts'
 import { Replica } from './replica.ts'
+import { makeRestore } from './restoring.ts'
 import { Transfers } from './transfers.ts'
 
 export interface MemberOptions {
@@ -77,6 +78,9 @@ export class Member implements Writer {
   #timer: NodeJS.Timeout | undefined
   /** Groups whose part of the log is being written again. */
   readonly #rewriting = new Set<number>()
+  readonly #stop = new AbortController()
+  /** Restores under way, and the last ones. */
+  readonly #making = new Map<number, Promise<unknown>>()
   #isHolding = false
   #isToldOfProgress = false
   /** Ticks for which the log has found no room, or has written nothing of what waits. */
@@ -206,8 +210,8 @@ export class Member implements Writer {
     this.#wal = wal
     const checkpoints = new Map(
       [...lanes.values()].map(({ group, appliedIndex }) => {
-        const { hard, hardLsn } = this.#places.get(group)!
-        return [group, { appliedIndex, hard, hardLsn }]
+        const { hard, hardLsn, forgotten } = this.#places.get(group)!
+        return [group, { appliedIndex, hard, hardLsn, forgotten }]
       }),
     )
     const recovered = this.#log.recover(wal, checkpoints, aloneEntry, this.#keptEntriesMax)
@@ -250,6 +254,7 @@ export class Member implements Writer {
         await install(meta, place.replacing(meta))
         place.installed(meta)
       },
+      restore: (entry, command) => this.#restore(lane, entry, command),
       progressed: this.#progressed,
     })
     const restored = {
@@ -276,6 +281,21 @@ export class Member implements Writer {
       },
     }
     this.#replicas.set(group, replica)
+  }
+
+  async #restore(lane: Lane, entry: Entry, command: RestoreCommand): Promise<Outcome> {
+    const { group } = lane
+    const { environment, warn } = this.#parts
+    const { signal } = this.#stop
+    const place = this.#places.get(group)!
+    const logEnd = (): number => this.#wal!.durableLsn
+    const making = makeRestore({ lane, place, environment, blobs: this.#blobs!, signal, logEnd, warn }, entry, command)
+    this.#making.set(group, making)
+    const outcome = await making
+    if (place.forgotten !== entry.index) return outcome
+    this.transfers.saved(group, entry.index)
+    this.#replicas.get(group)!.group.forget(entry.index) // R3 of restoring.ts
+    return outcome
   }
 
   proposerFor(lane: Lane): Replica {
@@ -386,6 +406,7 @@ export class Member implements Writer {
   close(): void {
     clearInterval(this.#timer)
     this.#driver.stop()
+    this.#stop.abort()
     const closing = new NineError({ kind: 'unavailable', op: 'storage.close', message: 'the data folder is being closed' })
     for (const replica of this.#replicas.values()) replica.stopped(closing)
     this.#log.stop()
@@ -395,6 +416,7 @@ export class Member implements Writer {
 
   /** Everything is saved. */
   async ended(): Promise<void> {
+    await Promise.allSettled(this.#making.values())
     await this.#fill?.close()
     await this.transfers.close()
   }

@@ -43,6 +43,7 @@ interface SavedPlace {
   readonly configuration: Configuration
   readonly hard: HardState
   readonly hardLsn: number
+  readonly forgotten?: number | undefined
 }
 
 export class Place implements LaneRows {
@@ -52,6 +53,8 @@ export class Place implements LaneRows {
   /** As the last checkpoint holds them. */
   hard: HardState
   hardLsn: number
+  /** Entries up to here, of which the last put another state in the place of the one before, are given to nobody: he gets a snapshot. */
+  forgotten = 0
   parts: PlaceParts | undefined
   #exported = 0
   /** A checkpoint has its row. */
@@ -75,11 +78,17 @@ export class Place implements LaneRows {
       this.configuration = saved.configuration
       this.hard = saved.hard
       this.hardLsn = saved.hardLsn
+      this.forgotten = saved.forgotten ?? 0
     }
   }
 
   meta(appliedIndex: number): SnapshotMeta {
     return { index: appliedIndex, term: this.term, configuration: this.configuration }
+  }
+
+  /** A restore does, by the entry of this index and term. */
+  *restoring(index: number, term: number): Iterable<readonly [string, Uint8Array]> {
+    yield this.#row({ term, configuration: this.configuration }, index)
   }
 
   /** A snapshot takes the place of everything: where the lane will be, as rows of its checkpoint. The hard state in them is that of when they are read. C2 */
@@ -95,10 +104,10 @@ export class Place implements LaneRows {
     return [this.#row(this)]
   }
 
-  #row({ term, configuration }: Pick<SavedPlace, 'term' | 'configuration'>): readonly [string, Uint8Array] {
+  #row({ term, configuration }: Pick<SavedPlace, 'term' | 'configuration'>, forgotten = this.forgotten): readonly [string, Uint8Array] {
     const { hard, lsn } = this.parts?.hardState() ?? { hard: this.hard, lsn: this.hardLsn }
     this.#exported = lsn
-    const saved: SavedPlace & { format: number } = { format, term, configuration, hard, hardLsn: lsn }
+    const saved: SavedPlace & { format: number } = { format, term, configuration, hard, hardLsn: lsn, forgotten }
     return [placeKey, Buffer.from(JSON.stringify(saved))]
   }
 
@@ -106,6 +115,12 @@ export class Place implements LaneRows {
     this.#isSaved = true
     this.hardLsn = this.#exported
     this.parts?.saved(appliedIndex, this.hardLsn)
+  }
+
+  /** The checkpoint has the rows that `restoring` gave. C1 */
+  restored(index: number, term: number): void {
+    this.forgotten = index
+    this.installed({ index, term, configuration: this.configuration })
   }
 
   /** The checkpoint is that snapshot, with the rows that `replacing` gave. C1 */

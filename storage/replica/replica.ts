@@ -11,13 +11,13 @@
  */
 import type { Clock } from '../../namespace/clock.ts'
 import type { Context } from '../../namespace/context.ts'
-import { errorTable, isNineError, NineError } from '../../namespace/errors.ts'
+import { NineError } from '../../namespace/errors.ts'
 import { failpoint } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Entry as LogEntry, Fate, Group, SnapshotMeta, StateMachine, Status } from '../../raft/index.ts'
 import { decodeData, encodeData } from '../apply/entry.ts'
 import type { Lane } from '../engine/lane.ts'
-import type { BlobRef, Command, Outcome } from '../model.ts'
+import type { BlobRef, Command, Entry, Outcome, RestoreCommand } from '../model.ts'
 import type { Proposer } from '../store/core.ts'
 import type { Replication } from '../store/replication.ts'
 import type { ChunkSource } from '../blob/chunk-tree.ts'
@@ -25,6 +25,7 @@ import { leaderlessText } from './leaderless.ts'
 import type { OwnClient, OwnNumber } from './own-client.ts'
 import type { Peers } from './peers.ts'
 import type { Place } from './place.ts'
+import { asError, lastingOf, notLeader, textOf, tooMany } from './refusals.ts'
 import { spreadChunks } from './spread.ts'
 import { deadlineOf, PendingCommand, PendingRead, type OpenEntry, type PendingKind } from './pending.ts'
 
@@ -41,6 +42,8 @@ export interface ReplicaParts {
   readonly logEnd: () => number
   /** Load the snapshot of this meta, which is on the disk, into the lane. */
   readonly install: (meta: SnapshotMeta) => Promise<void>
+  /** Put the state of a backup in the place of the lane's. */
+  readonly restore: (entry: Readonly<Entry>, command: RestoreCommand) => Promise<Outcome>
   /** Entries were applied. */
   readonly progressed: () => void
 }
@@ -55,6 +58,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
   /** Term whose opening entry was applied. V3 */
   #openedTerm = -1
   #isLeading = false
+  #isRestoring = false
   /** Monotonic milliseconds. */
   #leaderlessSince: number
   /** Why nothing is taken for now: what was applied cannot be saved. */
@@ -197,7 +201,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     const leader = this.#status?.leader ?? null
     if ((pending.isForOther && !this.#isLeading) || (pending.term !== 0 && pending.term !== this.term)) {
       this.#end(pending, () => pending.refuse(notLeader()))
-    } else if (this.isBusy || leader === null || (leader === this.#parts.self && !this.#isLeading)) this.#wait(pending)
+    } else if (this.isBusy || this.#isRestoring || leader === null || (leader === this.#parts.self && !this.#isLeading)) this.#wait(pending)
     else if (this.#isLeading) this.#proposeHere(pending)
     else this.#forward(pending, leader)
   }
@@ -279,7 +283,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
 
   // StateMachine
 
-  apply(logEntry: LogEntry, proposal: PendingCommand | undefined): void {
+  apply(logEntry: LogEntry, proposal: PendingCommand | undefined): void | Promise<void> {
     const { lane } = this
     const { index, term, data } = logEntry
     if (data === null) {
@@ -296,9 +300,23 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
       proposal.entry.index = index
       entry = proposal.entry
     }
+    if (lane.machine.takes(entry)) return this.#restore(logEntry, entry, proposal)
     failpoint('apply.before')
     const outcome = lane.apply(entry, this.#parts.logEnd())
     failpoint('apply.after')
+    this.#applied(logEntry, entry, proposal, outcome)
+  }
+
+  /** What is asked for waits meanwhile. */
+  async #restore(logEntry: LogEntry, entry: Readonly<OpenEntry>, proposal: PendingCommand | undefined): Promise<void> {
+    this.#isRestoring = true
+    const outcome = await this.#parts.restore(entry, entry.command as RestoreCommand)
+    this.#isRestoring = false
+    this.#applied(logEntry, entry, proposal, outcome)
+    this.#retry()
+  }
+
+  #applied(logEntry: LogEntry, entry: Readonly<OpenEntry>, proposal: PendingCommand | undefined, outcome: Outcome): void {
     this.#advance(logEntry)
     if (proposal !== undefined) this.#answer(proposal, outcome)
     if (this.#forwarded.size > 0 && entry.client !== undefined) this.#answerForwarded(entry, outcome)
@@ -464,27 +482,4 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
 
 function keyOf({ client, seq }: Readonly<OpenEntry>): string {
   return `${client!.id}:${seq!}`
-}
-
-/** What the store refused for now, of a command that another try may bring to it again. */
-function lastingOf(outcome: Outcome): Outcome {
-  if (outcome.kind !== 'error' || !(outcome.error.retryable ?? errorTable[outcome.error.kind].retryable)) return outcome
-  return { kind: 'error', error: { ...outcome.error, outcome: 'unknown' } }
-}
-
-function tooMany(op: string, path: string): NineError {
-  return new NineError({ kind: 'overloaded', op, path, message: `${limits.proposals_max} changes wait for the cluster` })
-}
-
-function notLeader(): NineError {
-  return new NineError({ kind: 'unavailable', op: 'replica.propose', message: 'this node does not lead the store', outcome: 'none' })
-}
-
-function asError(error: unknown): NineError {
-  if (isNineError(error)) return error
-  return new NineError({ kind: 'internal', op: 'replica.propose', message: textOf(error), cause: error })
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

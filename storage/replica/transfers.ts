@@ -210,7 +210,7 @@ export class Transfers {
       throw error
     }
     failpoint('install.taken')
-    lane.store?.replaced(lane.tree, lane.machine.leases, lane.revision)
+    lane.store?.replaced(lane.tree, lane.machine.leases, lane.revision, lane.machine.incarnation)
     await this.#clear(group, meta.index)
     failpoint('install.done')
   }

@@ -29,6 +29,8 @@ export interface LoadOptions {
   readonly owner?: string | undefined
   /** Told of the header before anything is loaded; what it throws ends the load. */
   readonly onHeader?: ((header: SnapshotHeader) => void) | undefined
+  /** Rows of the state machine that are left out. Default: none. */
+  readonly isLeftOut?: ((key: string) => boolean) | undefined
   readonly signal?: AbortSignal | undefined
   /** Bytes read so far. */
   readonly progress?: ((bytes: number) => void) | undefined
@@ -202,8 +204,12 @@ class Loading {
   async #meta(block: Block): Promise<void> {
     const rows: [Uint8Array, Buffer][] = []
     const { payload } = block
+    const { isLeftOut } = this.#options
     this.#decode(block, () =>
-      this.#decoder.rows(payload, 1, true, (key, from, to) => rows.push([new Uint8Array(key), payload.subarray(from, to)])),
+      this.#decoder.rows(payload, 1, true, (key, from, to) => {
+        const isKept = isLeftOut?.(asBuffer(key).toString('utf8', group_bytes + machinePrefix.length)) !== true
+        if (isKept) rows.push([new Uint8Array(key), payload.subarray(from, to)])
+      }),
     )
     await this.#staged.put(() => {
       for (const [key, value] of rows) this.#staged.tables.meta.put(key, value)

@@ -15,12 +15,14 @@ import { join } from 'node:path'
 import { systemClock, type Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
 import { systemRandom, type Random } from '../../namespace/random.ts'
+import { restoresKey } from '../apply/restores.ts'
 import { openFileBlobs } from '../blob/files.ts'
 import type { BlobStore } from '../blob/store.ts'
 import { openEngine } from '../engine/engine.ts'
 import { readStores, writeStores, type StoreRow } from '../engine/folder.ts'
 import { lockFolder } from '../engine/lock.ts'
 import { openEnvironment, type Environment } from '../tree/environment.ts'
+import type { BlockReader } from './block-reader.ts'
 import { openSource } from './files.ts'
 import { damagedSnapshot, type SnapshotHeader } from './format.ts'
 import { loadSnapshot, type LoadedSnapshot } from './load.ts'
@@ -115,7 +117,7 @@ async function load(
   try {
     const loaded = await loadSnapshot(environment, source, { group, owner, signal, progress })
     try {
-      return { loaded, chunks: await putChunks(path, loaded, blobs, signal, progress) }
+      return { loaded, chunks: await putChunks(path, loaded.reader, blobs, signal, progress) }
     } catch (error) {
       await loaded.drop()
       throw error
@@ -125,12 +127,13 @@ async function load(
   }
 }
 
-async function putChunks(
+/** The chunks of a backup, from behind its state to its end; on stable storage when it resolves. @throws NineError `corrupt`, as BlobStore.put */
+export async function putChunks(
   path: string,
-  { reader }: LoadedSnapshot,
-  blobs: BlobStore,
-  signal: AbortSignal | undefined,
-  progress: ((bytes: number) => void) | undefined,
+  reader: BlockReader,
+  blobs: Pick<BlobStore, 'put'>,
+  signal?: AbortSignal,
+  progress?: (bytes: number) => void,
 ): Promise<number> {
   let chunks = 0
   const puts: Promise<unknown>[] = []
@@ -174,7 +177,8 @@ async function take(dir: string, environment: Environment, loaded: LoadedSnapsho
     // What stands in the log of this folder is of the state before.
     index: Math.max(appliedIndex, loaded.header.index),
     nextIno: Math.max(before.nextIno, loaded.nextIno + inos_skipped),
-    meta: meta.filter(([key]) => isLocalRow(key)),
+    // Its incarnation is that of the list from now on.
+    meta: [[restoresKey, undefined], ...meta.filter(([key]) => isLocalRow(key))],
   })
   return restored
 }

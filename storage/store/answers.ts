@@ -9,12 +9,22 @@ import { contentSize, type NodeRecord } from '../model.ts'
 /** Makes the positions of one store; one object serves all answers that show the same revision. */
 export class Positions {
   readonly store: string
-  readonly incarnation: string
+  #incarnation: string
   #latest: Position
 
   constructor(store: string, incarnation: string) {
     this.store = store
-    this.incarnation = incarnation
+    this.#incarnation = incarnation
+    this.#latest = this.exactly(0, 0)
+  }
+
+  get incarnation(): string {
+    return this.#incarnation
+  }
+
+  /** The store has become another. */
+  restored(incarnation: string): void {
+    this.#incarnation = incarnation
     this.#latest = this.exactly(0, 0)
   }
 

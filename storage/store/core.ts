@@ -114,10 +114,19 @@ export class StoreCore {
   }
 
   /** A snapshot took the place of the state. */
-  replaced(tree: Tree, revision: number): void {
+  replaced(tree: Tree, revision: number, incarnation: string): void {
     this.#tree = tree
-    this.advance(revision)
+    if (incarnation === this.positions.incarnation) this.advance(revision)
+    else this.#restored(revision, incarnation)
     this.#newest = { view: tree.newest, position: this.positions.at(revision), isPast: false }
+  }
+
+  /** Positions of before mean nothing any more, and files that were removed before may be there again. */
+  #restored(revision: number, incarnation: string): void {
+    this.#revision = revision
+    this.positions.restored(incarnation)
+    this.unlinked.clear()
+    for (const waiter of this.#waiters) waiter.resolve() // `#reach` looks again.
   }
 
   /** From then on the newest state shows all that was acknowledged before the call; undefined: it does already. S2 */
@@ -153,6 +162,7 @@ export class StoreCore {
     const revision = typeof at === 'number' ? this.tree.history.revisionAt(at) : this.positions.own(at, this.#revision, op, path).revision
     // Another replica may have shown it already.
     if (revision > this.#revision) await this.current(context, op, path)
+    if (typeof at === 'object') this.positions.own(at, this.#revision, op, path) // The store may have been restored meanwhile.
     return this.#shownAt(revision, op, path)
   }
 
@@ -191,6 +201,7 @@ export class StoreCore {
       context.signal?.addEventListener('abort', stop)
       this.#waiters.add(waiter)
     })
+    this.positions.own(minPosition, this.#revision, op, path)
   }
 
   /** A file that a handle has open, wherever it is now. */

@@ -294,11 +294,11 @@ export class Store implements FileServer {
 
   /**
    * For whoever replicates this store: a snapshot took the place of the state, in one turn with this call. Watches go on from history
-   * where it reaches back far enough, else they end with `compacted`.
+   * where it reaches back far enough, else they end with `compacted`. So they all do where it is of another incarnation: it was restored.
    */
-  replaced(tree: Tree, leaseTable: LeaseTable, revision: number): void {
+  replaced(tree: Tree, leaseTable: LeaseTable, revision: number, incarnation = this.incarnation): void {
     const next = this.#core.revision + 1
-    this.#core.replaced(tree, revision)
+    this.#core.replaced(tree, revision, incarnation)
     this.#watches.replaced(next)
     this.#leases.replaced(leaseTable)
     this.#fill?.scan()

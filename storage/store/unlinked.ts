@@ -55,6 +55,10 @@ export class UnlinkedFiles {
     return { qid: qidOf(changed), revision: node.revision, created: false, size: sizeOf(changed) }
   }
 
+  clear(): void {
+    for (const ino of [...this.#files.keys()]) this.forget(ino)
+  }
+
   forget(ino: Ino): void {
     const known = this.#files.get(ino)
     if (known === undefined) return

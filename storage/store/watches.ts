@@ -9,7 +9,8 @@
  * W4 The first batch comes at once, without events when there are none yet: from it on a watcher knows where to go on.
  * W5 On a replica a watch without `from` begins behind all that was acknowledged anywhere when it was asked for, and one from a
  *    revision that is not here yet waits for it if the cluster has it.
- * W6 When a snapshot took the place of the state, live watchers read history again from where they were.
+ * W6 When a snapshot took the place of the state, live watchers read history again from where they were. When the store was restored,
+ *    every watch that began before ends with `compacted`.
  */
 import type { Context } from '../../namespace/context.ts'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -119,6 +120,7 @@ export class WatchHub {
       throw new NineError({ kind: 'invalid', op, path, message })
     }
     watcher.revision = Math.max(1, revision)
+    watcher.incarnation = this.source.positions.incarnation
   }
 
   /** Deliver what a revision did. Called in order, each revision once. */
@@ -257,6 +259,8 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
   /** Revision and ordinal of the first event not read from history yet. */
   revision = 0
   ordinal = 0
+  /** Of the store in which these count. */
+  incarnation = ''
   stamp = 0
   isStarted = false
   /** When `revision` is known; undefined: it is. */
@@ -366,7 +370,7 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
   async #catchUp(): Promise<WatchBatch | undefined> {
     const { source } = this.#hub
     while (!this.#isLive && !this.#queue.isEnded) {
-      if (this.revision > source.revision()) {
+      if (this.revision > source.revision() && this.incarnation === source.positions.incarnation) {
         this.#isLive = true
         const position = source.positions.exactly(this.revision, 0)
         this.#queue.progress(position)
@@ -390,6 +394,9 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
 
   #readHistory(): WatchEvent[] {
     const { source } = this.#hub
+    const { incarnation, revision, ordinal } = this
+    const { store } = source.positions
+    source.positions.own([{ store, incarnation, revision, ordinal }], source.revision(), op, this.path)
     if (this.revision < source.firstKept()) {
       const message = `revision ${this.revision} is no longer kept; the oldest is ${source.firstKept()}`
       const resume = encodePosition(source.positions.exactly(source.firstKept(), 0))

@@ -19,6 +19,8 @@ export interface GroupCheckpoint {
   readonly hard: HardState
   /** Number in this log of the record of that hard state; 0 where it never was in this log. */
   readonly hardLsn: number
+  /** Entries up to here are kept for nobody. */
+  readonly forgotten?: number | undefined
 }
 
 export interface RecoveredGroup {
@@ -122,14 +124,14 @@ class History {
   #slots: (Entry | undefined)[] = []
   #lsns: number[] = []
 
-  constructor(group: number, { appliedIndex, hard, hardLsn }: GroupCheckpoint, keptMax: number, slab: Slab) {
+  constructor(group: number, { appliedIndex, hard, hardLsn, forgotten = 0 }: GroupCheckpoint, keptMax: number, slab: Slab) {
     this.#group = group
     this.#keptMax = keptMax
     this.#slab = slab
     this.#hard = hard
     this.#hardLsn = this.#savedHardLsn = hardLsn
     this.#floor = appliedIndex
-    this.#base = Math.max(1, appliedIndex + 1 - keptMax)
+    this.#base = Math.max(1, appliedIndex + 1 - keptMax, Math.min(forgotten, appliedIndex) + 1)
   }
 
   hardState(hard: HardState, lsn: number): void {

@@ -63,8 +63,22 @@ export const driverMutants: readonly Mutant[] = [
   {
     name: 'applies to a busy machine',
     file: 'driver/applying.ts',
-    from: 'return !this.isDone && !this.isInstalling && !sink.isBusy // A3',
-    to: 'return !this.isDone && !this.isInstalling // A3',
+    from: 'return !this.isDone && !this.isUnderWay && !sink.isBusy // A3',
+    to: 'return !this.isDone && !this.isUnderWay // A3',
+    child,
+  },
+  {
+    name: 'an entry over which the machine takes its time counts as applied',
+    file: 'driver/applying.ts',
+    from: 'this.index-- // Indexes have no gaps.',
+    to: '',
+    child,
+  },
+  {
+    name: 'goes on while the machine takes its time over an entry',
+    file: 'driver/applying.ts',
+    from: 'this.isUnderWay = true\n      this.index--',
+    to: 'this.index--',
     child,
   },
   {

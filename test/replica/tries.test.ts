@@ -33,7 +33,7 @@ class Bench {
     const lane = {
       group: 1,
       name: 'data',
-      machine: { nextTime: () => 7 },
+      machine: { nextTime: () => 7, takes: () => false },
       pass: () => undefined,
       apply: () => this.outcome,
     } as unknown as Lane
@@ -51,6 +51,7 @@ class Bench {
       place: new Place(0, ['n1']),
       logEnd: () => 0,
       install: () => Promise.resolve(),
+      restore: () => Promise.resolve(this.outcome),
       progressed: () => undefined,
     })
     const group = { propose: (_: Uint8Array, pending: PendingCommand) => this.proposed.push(pending) }
@@ -59,12 +60,12 @@ class Bench {
 
   led(leader: string, term: number): void {
     this.replica.changed({ role: leader === 'n1' ? 'leader' : 'follower', term, leader, configuration } as unknown as Status)
-    if (leader === 'n1') this.replica.apply({ index: ++this.#index, term, data: null, configuration: null }, undefined)
+    if (leader === 'n1') void this.replica.apply({ index: ++this.#index, term, data: null, configuration: null }, undefined)
   }
 
   /** What was given to the leader at the how many-th time is agreed on. */
   agreed(at: number): void {
-    this.replica.apply({ index: ++this.#index, term: 1, data: this.asked[at]!.data, configuration: null }, undefined)
+    void this.replica.apply({ index: ++this.#index, term: 1, data: this.asked[at]!.data, configuration: null }, undefined)
   }
 }
 

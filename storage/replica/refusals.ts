@@ -1,0 +1,27 @@
+/** How a replica says no. */
+import { errorTable, isNineError, NineError } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
+import type { Outcome } from '../model.ts'
+
+/** What the store refused for now, of a command that another try may bring to it again. */
+export function lastingOf(outcome: Outcome): Outcome {
+  if (outcome.kind !== 'error' || !(outcome.error.retryable ?? errorTable[outcome.error.kind].retryable)) return outcome
+  return { kind: 'error', error: { ...outcome.error, outcome: 'unknown' } }
+}
+
+export function tooMany(op: string, path: string): NineError {
+  return new NineError({ kind: 'overloaded', op, path, message: `${limits.proposals_max} changes wait for the cluster` })
+}
+
+export function notLeader(): NineError {
+  return new NineError({ kind: 'unavailable', op: 'replica.propose', message: 'this node does not lead the store', outcome: 'none' })
+}
+
+export function asError(error: unknown): NineError {
+  if (isNineError(error)) return error
+  return new NineError({ kind: 'internal', op: 'replica.propose', message: textOf(error), cause: error })
+}
+
+export function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
