@@ -18,6 +18,7 @@ const names = [
   'peer_transfers_max',
   'peer_bulk_window',
   'peer_bulk_idle_ms',
+  'peer_unused_ms',
   'peer_transfer_attempts_max',
   'peer_transfer_wait_ms',
   'request_ms_default',

@@ -1,7 +1,8 @@
 /**
  * The way to one member: one connection at a time, made again when it breaks.
  *
- * K1 Nothing is dialled before something is to be sent; from then on the link is kept up until it is closed.
+ * K1 Nothing is dialled before something is to be sent; from then on the link is kept up until it is closed. One that is down, and to
+ *    which nothing is sent for limits.peer_unused_ms, is closed by its owner (`isUnused`): no member that left is dialled for ever.
  * K2 The first attempt after a connection that held is made at once, further ones wait twice as long each, up to a bound, with jitter. A
  *    connection that did not hold counts as an attempt.
  * K3 Requests wait for the attempt under way and no longer: when it fails they have not happened.
@@ -38,6 +39,8 @@ export class Link {
   #failures = 0
   #openedAt = 0
   #usedAt: number
+  /** Something was sent since the last tick. */
+  #isUsed = false
   #isClosed = false
   /** Requests that wait for the attempt under way; called with the reason when it failed. */
   #waiting: ((error: NineError | undefined) => void)[] = []
@@ -65,6 +68,7 @@ export class Link {
   }
 
   send(item: PeerItem): void {
+    this.#isUsed = true
     const connection = this.#connection
     if (connection === undefined) this.wake()
     try {
@@ -97,7 +101,15 @@ export class Link {
 
   /** Every limits.peer_tick_ms. */
   tick(now: number): void {
+    if (this.#isUsed) this.#usedAt = now
+    this.#isUsed = false
     this.#connection?.tick(now)
+  }
+
+  /** It is down, and nobody sent or asked anything lately. */
+  isUnused(now: number): boolean {
+    const isUp = this.#connection?.isOpen === true
+    return !isUp && !this.#isUsed && this.#waiting.length === 0 && now - this.#usedAt > this.#own.limits.peer_unused_ms
   }
 
   /** Nobody asked anything of it lately, and nothing is under way. */

@@ -192,7 +192,12 @@ class Peers implements PeerService {
 
   #tick(): void {
     const now = this.#own.clock.monotonic()
-    for (const link of this.#links.values()) link.tick(now)
+    for (const link of this.#links.values()) {
+      link.tick(now)
+      if (!link.isUnused(now)) continue
+      this.#links.delete(link.member)
+      link.close('nothing was sent to it')
+    }
     for (const call of this.#calls) call.tick(now)
     for (const incoming of this.#heard.values()) incoming.tick()
     for (const link of this.#bulk.values()) {

@@ -202,4 +202,31 @@ describe('peers', () => {
     await a.until(() => a.events.filter(({ event }) => event === 'connected').length === 2)
     await connected(a, b)
   })
+
+  it('are not dialled for ever after they were forgotten, though something was sent to them since', async () => {
+    const a = await startNode('n1.a', { limits: { peer_unused_ms: 100, peer_tick_ms: 10, peer_backoff_ms_max: 40 } })
+    const b = await startNode('n2.b')
+    const c = await startNode('n3.c')
+    introduce(a, b, c)
+    await connected(a, b)
+    const proxy = await startProxy(c.peer.address)
+    a.addresses.set('n3.c', proxy.address)
+    await connected(a, c)
+    a.peer.forget('n3.c')
+    await proxy.refuse()
+    a.peer.send('n3.c', beat(1))
+    await a.until(() => a.events.some(({ event, peer }) => event === 'unreachable' && peer === 'n3.c'))
+    // Members that are sent to go on being dialled, and those that are up stay.
+    await b.close()
+    while (a.peer.status().peers.some(({ member }) => member === 'n3.c')) {
+      a.peer.send('n2.b', beat(2))
+      await new Promise(setImmediate)
+    }
+    expect(a.peer.status().peers).toMatchObject([{ member: 'n2.b' }])
+    await proxy.resume()
+    const { accepted } = proxy
+    await connected(a, c)
+    expect(proxy.accepted).toBe(accepted + 1)
+    await proxy.close()
+  })
 })

@@ -26,21 +26,30 @@ class Disk {
   open = 0
   most = 0
   failWrite: Error | undefined
+  /** How far `finish` is, and what it waits for. */
+  progress = 0
+  finishing: Promise<void> = Promise.resolve()
+  written = 0
 
   async receive(_group: number, transfer: Transfer): Promise<SnapshotSink> {
     let bytes: Buffer = this.kept.get(transfer.id) ?? Buffer.alloc(0)
     this.begun.push({ transfer, offset: bytes.length })
     this.most = Math.max(this.most, ++this.open)
+    const progress = (): number => this.progress
     return {
       offset: bytes.length,
-      progress: 0,
+      get progress() {
+        return progress()
+      },
       write: async (more) => {
         if (this.failWrite !== undefined) throw this.failWrite
         bytes = Buffer.concat([bytes, more])
         this.kept.set(transfer.id, bytes)
+        this.written += more.length
       },
       finish: async () => {
         this.open--
+        await this.finishing
         this.finished.push(transfer.id)
       },
       close: async () => {
@@ -138,6 +147,77 @@ describe('snapshots between peers', () => {
     expect(results).toContain(true)
     expect(disk.most).toBe(1)
     expect(Buffer.compare(disk.kept.get('s1')!, content(3_000_000))).toBe(0)
+    await proxy.close()
+  })
+
+  it('are sent while they are still written', async () => {
+    const bytes = content(2_000_000)
+    const disk = new Disk()
+    const never = (): Promise<never> => Promise.reject(new Error('not this side'))
+    const source: SnapshotSource = {
+      id: 's1',
+      meta: sentMeta,
+      get size() {
+        return disk.written + 100_000
+      },
+      // Not before what is there was received.
+      read: async (offset) => {
+        while (disk.written < offset) await new Promise(setImmediate)
+        return bytes.subarray(offset, Math.min(offset + 100_000, bytes.length))
+      },
+      close: async () => undefined,
+    }
+    const a = await startNode('n1.a', { snapshots: { open: async () => source, receive: never } })
+    const b = await startNode('n2.b', { snapshots: { open: never, receive: (group, transfer) => disk.receive(group, transfer) } })
+    introduce(a, b)
+    expect(await a.peer.sendSnapshot(1, asked)).toBe(true)
+    expect(Buffer.compare(disk.kept.get('s1')!, bytes)).toBe(0)
+    expect(b.received.length).toBe(1)
+  })
+
+  it('may take longer at their end than any request, as long as the receiver gets on with it', async () => {
+    const { a, b, disk } = await pair(content(300_000), { request_ms_default: 400, peer_transfer_wait_ms: 20, peer_tick_ms: 10 })
+    let finish!: () => void
+    disk.finishing = new Promise((resolve) => (finish = resolve))
+    const begun = performance.now()
+    const timer = setInterval(() => {
+      disk.progress++
+      if (performance.now() - begun > 1_500) finish()
+    }, 20)
+    expect(await a.peer.sendSnapshot(1, asked)).toBe(true)
+    clearInterval(timer)
+    expect(disk.finished).toEqual(['s1'])
+    expect(b.received.length).toBe(1)
+  })
+
+  it('are given up at their end by a sender that hears of no progress, and are taken all the same when there is some', async () => {
+    const { a, b, disk } = await pair(content(300_000), { request_ms_default: 300, peer_transfer_wait_ms: 20, peer_transfers_max: 1 })
+    let finish!: () => void
+    disk.finishing = new Promise((resolve) => (finish = resolve))
+    expect(await a.peer.sendSnapshot(1, asked)).toBe(false)
+    expect(a.events.filter(({ event }) => event === 'fault')).toMatchObject([{ peer: 'n2.b', error: { kind: 'deadline' } }])
+    expect(b.received).toEqual([])
+    finish()
+    await b.until(() => b.received.length === 1)
+    // Its place is free again.
+    expect(await a.peer.sendSnapshot(2, asked)).toBe(true)
+  })
+
+  it('whose connection breaks at their end are asked for again, not sent again', async () => {
+    const bytes = content(3_000_000)
+    const { a, b, disk } = await pair(bytes, { peer_transfer_wait_ms: 20 })
+    const proxy = await startProxy(b.peer.address)
+    a.addresses.set('n2.b', proxy.address)
+    let finish!: () => void
+    disk.finishing = new Promise((resolve) => (finish = resolve))
+    const sent = a.peer.sendSnapshot(1, asked)
+    while (disk.open > 0 || disk.begun.length === 0) await new Promise(setImmediate)
+    proxy.cut()
+    while (disk.begun.length < 2) await new Promise(setImmediate)
+    finish()
+    expect(await sent).toBe(true)
+    expect(disk.begun[1]!.offset).toBe(bytes.length)
+    expect(disk.written).toBe(bytes.length)
     await proxy.close()
   })
 })
