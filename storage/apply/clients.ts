@@ -21,6 +21,8 @@ import { DirtyKeys } from './dirty.ts'
 import { KeptResults } from './kept-results.ts'
 import { readOutcome, writeOutcome } from './outcome-codec.ts'
 
+const op = 'apply.once'
+
 interface Client {
   /** Its key in the table and in what is saved. */
   readonly key: string
@@ -203,11 +205,16 @@ function isCount(value: number): boolean {
 }
 
 function failure(kind: NineErrorFields['kind'], message: string): Outcome {
-  return { kind: 'error', error: { kind, op: 'apply.once', path: '', message } }
+  return { kind: 'error', error: { kind, op, path: '', message } }
+}
+
+/** Whether a client was answered so because the store may have forgotten it. */
+export function wasForgotten(outcome: Outcome): boolean {
+  return outcome.kind === 'error' && outcome.error.op === op && outcome.error.outcome === 'unknown'
 }
 
 function lost(message: string): Outcome {
-  return { kind: 'error', error: { kind: 'unavailable', op: 'apply.once', path: '', message, retryable: false, outcome: 'unknown' } }
+  return { kind: 'error', error: { kind: 'unavailable', op, path: '', message, retryable: false, outcome: 'unknown' } }
 }
 
 /** About what a kept result takes in memory, bytes. */

@@ -56,7 +56,8 @@ export class PendingCommand extends Wait {
   wasOut = false
   /** Another try of the same mutation, made by the same client: both get the answer. */
   twin: PendingCommand | undefined
-  readonly #own: OwnNumber | undefined
+  /** Where it came without a client. */
+  own: OwnNumber | undefined
   readonly #applied: (() => void) | undefined
   readonly #resolve: (outcome: Outcome) => void
   readonly #reject: (error: NineError) => void
@@ -76,7 +77,7 @@ export class PendingCommand extends Wait {
     this.seen = entry.time
     this.isForOther = isForOther
     this.term = term
-    this.#own = own
+    this.own = own
     this.#applied = applied
     this.#resolve = resolve
     this.#reject = reject
@@ -101,7 +102,15 @@ export class PendingCommand extends Wait {
 
   /** The answer is given, or nobody waits for it any more. */
   settleOwn(): void {
-    this.#own?.lane.settle(this.#own.seq)
+    this.own?.lane.settle(this.own.seq)
+  }
+
+  /** As if it had never gone out. */
+  renumber(own: OwnNumber | undefined): void {
+    this.own = own
+    this.entry.client = own?.lane.identity
+    this.entry.seq = own?.seq
+    this.isOut = false
   }
 
   /** As a leader refused it. */

@@ -15,6 +15,7 @@ import { NineError } from '../../namespace/errors.ts'
 import { failpoint } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Entry as LogEntry, Fate, Group, SnapshotMeta, StateMachine, Status } from '../../raft/index.ts'
+import { wasForgotten } from '../apply/clients.ts'
 import { decodeData, encodeData } from '../apply/entry.ts'
 import type { Lane } from '../engine/lane.ts'
 import type { BlobRef, Command, Entry, Outcome, RestoreCommand } from '../model.ts'
@@ -348,9 +349,18 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
 
   /** V2 */
   #answer(pending: PendingCommand, outcome: Outcome, isOne = true): void {
+    if (!pending.wasOut && pending.own !== undefined && wasForgotten(outcome) && this.#commands.has(pending)) return this.#renumber(pending)
     if (!this.#commands.delete(pending)) return
     pending.settleOwn()
     pending.resolve(isOne && !pending.wasOut ? outcome : lastingOf(outcome))
+  }
+
+  /** O1 of own-client.ts */
+  #renumber(pending: PendingCommand): void {
+    const own = this.#parts.ownClient.takeAgain(pending.own!, this.lane.machine.horizon)
+    pending.renumber(own)
+    if (own === undefined) this.#end(pending, () => pending.fail('overloaded', 'too many changes wait for the cluster'))
+    else this.#dispatch(pending)
   }
 
   async install(meta: SnapshotMeta): Promise<void> {
