@@ -84,7 +84,8 @@ async function up(this: void, _flags: unknown, command: Command): Promise<void> 
   // Loaded here, so that no other command pays for a node.
   const { startNode } = await import('../../services/node/index.ts')
   giveHeapRoom()
-  const node = await startNode({
+  const stop = stopAsked()
+  const starting = startNode({
     data: resolve(options.data),
     http: options.http,
     grpc: options.grpc,
@@ -100,9 +101,17 @@ async function up(this: void, _flags: unknown, command: Command): Promise<void> 
     logFile: options.logFile,
     cluster,
     waiting: (text) => process.stderr.write(`nine: ${printable(text)}\n`),
+    signal: stop.signal,
   })
-  const asked = stopAsked()
+  let node: RunningNode
   try {
+    node = await starting
+  } catch (error) {
+    if (stop.signal.aborted) return // It has taken down what it had begun.
+    throw error
+  }
+  try {
+    if (!(await becomesReady(node, stop))) return
     const { http, grpc, ninep, ninepUnix, tokenFile, data, cluster: membership } = node
     // JSON leaves out what is undefined.
     const ready = { http, grpc, '9p': ninep, '9pUnix': ninepUnix, tokenFile, pid: process.pid, data, cluster: membership }
@@ -112,11 +121,29 @@ async function up(this: void, _flags: unknown, command: Command): Promise<void> 
     }
     if (output.isJson) await output.json(ready)
     else await banner(output, node, options.tlsCert)
-    const removed = await Promise.race([asked, node.ended])
+    const removed = await Promise.race([stop.asked, node.ended])
     if (removed !== undefined) throw removed
   } finally {
     // Also when the ready file cannot be written: a node that nobody can find does not serve on.
     await node.close()
+  }
+}
+
+const quiet_ms = 1_000
+
+/** Resolves when the node can do all that clients ask: true; or when it was told to stop. @throws NineError it has to end by itself */
+async function becomesReady(node: RunningNode, { asked }: Stop): Promise<boolean> {
+  const meanwhile = setTimeout(() => {
+    process.stderr.write(`nine: not ready; what it can answer alone it does: HTTP ${node.http}, gRPC ${node.grpc}\n`)
+  }, quiet_ms)
+  try {
+    const ended = asked.then(() => false)
+    const removed = node.ended.then((reason): never => {
+      throw reason
+    })
+    return await Promise.race([ended, node.ready.then(() => true), removed])
+  } finally {
+    clearTimeout(meanwhile)
   }
 }
 
@@ -180,16 +207,19 @@ async function readTls({ tlsCert, tlsKey }: UpOptions): Promise<{ cert: Buffer; 
   }
 }
 
-/** Resolves at SIGINT or SIGTERM; a second one ends the process at once. */
-function stopAsked(): Promise<void> {
-  return new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-      process.once(signal, () => {
-        resolve()
-        process.once(signal, () => process.exit(130))
-      })
-    }
-  })
+interface Stop {
+  /** Aborted at SIGINT or SIGTERM, and resolves then. */
+  readonly signal: AbortSignal
+  readonly asked: Promise<void>
+}
+
+/** A second signal ends the process at once. */
+function stopAsked(): Stop {
+  const told = new AbortController()
+  const { signal } = told
+  const asked = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
+  for (const [name, code] of [['SIGINT', 130], ['SIGTERM', 143]] as const) process.on(name, () => (signal.aborted ? process.exit(code) : told.abort())) // prettier-ignore
+  return { signal, asked }
 }
 
 /** By rename, so that whoever waits for the file never reads half of it. */

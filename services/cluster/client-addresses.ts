@@ -73,6 +73,7 @@ export class ClientAddresses {
   async #follow(): Promise<void> {
     const { sys } = this.#parts
     const lasting: Context = { ...this.#context(), deadline: Infinity }
+    this.#all = await this.#load() // The watch begins only with a leader.
     let isFirst = true
     // The first batch comes at once: what is loaded then is not older than what the watch begins with.
     for await (const { events } of sys.watch(lasting, folder, { statsOnly: true })) {

@@ -5,6 +5,7 @@
  * L1 `form` settles to which cluster the folder belongs, before its stores are opened. `open` makes the node one that serves.
  * L2 A node serves only when most of the nodes that are named hold its stores: a change that a founder alone acknowledged could be lost
  *    with one disk.
+ * L3 A member that comes back waits for nobody: it answers what it can alone at once, and is ready when its stores are led.
  */
 import type { Clock } from '../../namespace/clock.ts'
 import { contextFor } from '../../namespace/context.ts'
@@ -29,12 +30,15 @@ import type { ClusterFile } from './cluster-file.ts'
 import { engineStores } from './engine-stores.ts'
 import { belong, checkFolder, folderState, makeGroups } from './joining.ts'
 import type { Joined } from './joining.ts'
+import { ClusterLog } from './cluster-log.ts'
+import type { Logger } from './cluster-log.ts'
 import { handOver } from './hand-over.ts'
+import { Leadership } from './leadership.ts'
 import { isOperation, Operations } from './operations.ts'
 import { ownPeer } from './peer-list.ts'
 import type { Peer } from './peer-list.ts'
 import type { ClusterStores } from './ports.ts'
-import { awaitReady } from './readiness.ts'
+import { awaitOpen, awaitReady } from './readiness.ts'
 import { Reconciler } from './reconciler.ts'
 import { removedMessage } from './formation.ts'
 import { watchRemoval } from './removal.ts'
@@ -59,7 +63,7 @@ export interface ClusterOptions {
   readonly random: Random
   /** What the node waits for; each time it changes. */
   readonly waiting: (text: string) => void
-  readonly logger: { info(fields: object, message: string): void; warn(fields: object, message: string): void }
+  readonly logger: Logger
 }
 
 export interface Identified {
@@ -84,6 +88,7 @@ interface Opened {
   readonly registry: StoreRegistry
   readonly reconciler: Reconciler
   readonly operations: Operations
+  readonly leadership: Leadership
 }
 
 export class Cluster {
@@ -92,6 +97,7 @@ export class Cluster {
   /** Resolves when the node has to end by itself: it was removed. */
   readonly ended: Promise<NineError>
   readonly #options: ClusterOptions
+  readonly #log: ClusterLog
   readonly #owner: Principal
   readonly #life: number
   readonly #stop = new AbortController()
@@ -110,7 +116,7 @@ export class Cluster {
     try {
       const file = checkFolder(data, name)
       cluster = await Cluster.#listen(options, await options.identify(), file?.member ?? newMemberId(name, options.random))
-      await cluster.#belong(signal)
+      await Promise.race([cluster.#belong(signal), stopped(signal)])
       return cluster
     } catch (error) {
       await cluster?.peer.close()
@@ -122,6 +128,7 @@ export class Cluster {
 
   static async #listen(options: ClusterOptions, { owner, secret }: Identified, member: string): Promise<Cluster> {
     const { peers, name, listen, tls, clock, random, logger } = options
+    const log = new ClusterLog(logger, () => clock.monotonic())
     // What comes in may come before the peer service is had here.
     const late: { cluster?: Cluster } = {}
     const known = (): Cluster => {
@@ -153,13 +160,14 @@ export class Cluster {
       },
       clock,
       random: () => random.fraction(),
-      log: ({ event, peer: of, error }) => logger.info({ peer: of, err: error }, `peer ${event}`),
+      log: (event) => log.peer(event),
     })
-    return (late.cluster = new Cluster(options, owner, member, peer))
+    return (late.cluster = new Cluster(options, log, owner, member, peer))
   }
 
-  private constructor(options: ClusterOptions, owner: Principal, member: string, peer: PeerService) {
+  private constructor(options: ClusterOptions, log: ClusterLog, owner: Principal, member: string, peer: PeerService) {
     this.#options = options
+    this.#log = log
     this.#owner = owner
     this.member = member
     this.peer = peer
@@ -197,10 +205,24 @@ export class Cluster {
     return peer?.address ?? this.#opened?.view.members.names.get(name)?.value.address
   }
 
-  /** The stores of this node take part from now on; settles when it serves. L2 @throws NineError `unavailable` when the signal aborts, `denied` when it was removed */
-  async open(engine: Engine, signal?: AbortSignal): Promise<void> {
-    const { data, clock, random, logger } = this.#options
+  /** For the node's log: what failed and is tried again. */
+  retried(what: string, error: unknown): void {
+    this.#log.retried(what, error)
+  }
+
+  /** Why changes and linearizable reads of one of these stores are refused on this node, for longer than an election takes. */
+  trouble(names: readonly string[]): string | undefined {
+    return this.#parts().leadership.trouble(names)
+  }
+
+  /**
+   * The stores of this node take part from now on; settles when it may let clients in (L2, L3), and `ready` when it can serve all that they ask.
+   * @throws NineError, as `ready`: `unavailable` when the signal aborts, `denied` when it was removed
+   */
+  async open(engine: Engine, signal?: AbortSignal): Promise<{ readonly ready: Promise<void> }> {
+    const { data, clock, random } = this.#options
     const { file, rows } = this.#joined!
+    const isBack = file.stage === 'member'
     const stores = engineStores(engine)
     if (file.stage === 'founding') await this.#makeBaseStores(engine)
     for (const row of rows) await stores.adopt(row)
@@ -208,7 +230,7 @@ export class Cluster {
     const sys = stores.store('sys')
     // With the signal: a close does not wait out what only a majority could answer.
     const context = (): Context => ({ ...contextFor(this.#owner, own_ms), signal: this.#stop.signal })
-    const warn = (error: unknown): void => logger.warn({ err: error }, 'upkeep of the cluster failed and will be tried again')
+    const warn = (error: unknown): void => this.#log.retried('upkeep of the cluster failed', error)
     const roster = new Roster(sys, context, () => clock.now())
     const view = new RosterView({ sys, roster, context, warn, changed: () => this.#lookRemoved() })
     const voters = (): readonly string[] => stores.group('sys').status().configuration.voters
@@ -219,19 +241,23 @@ export class Cluster {
       wanted: async () => wantedOf(await roster.load()),
       isFilled: (group, id) => this.#isFilled(group, id),
       note: (group, changes, error) => {
-        if (error === undefined) logger.info({ group, changes }, 'members of a group changed')
-        else logger.warn({ group, changes, err: error }, 'members of a group could not be changed')
+        const store = [...stores.names()].find((name) => stores.group(name).id === group)!
+        const fields = { changes: changes.map((change) => `${change.do} ${change.id}`) }
+        if (error === undefined) this.#log.store('info', store, fields, 'members of stores changed')
+        else this.#log.store('warn', store, { ...fields, reason: textOf(error) }, 'members of stores could not be changed')
       },
     })
     const { name, member, peer } = this
     const parts = { cluster: file.cluster, name, member, version: this.#options.version, stores, roster, view, peer }
     const operations = new Operations({ ...parts, addressOf: (id) => this.addressOf(id) })
-    this.#opened = { engine, stores, roster, view, registry, reconciler, operations }
+    const leadership = new Leadership({ stores, log: this.#log, now: () => clock.monotonic() })
+    this.#opened = { engine, stores, roster, view, registry, reconciler, operations, leadership }
     this.peer.enter(file.cluster)
     if (file.stage === 'founding') await this.#noteFounded(file, data)
     view.start()
     registry.start()
     reconciler.start()
+    leadership.start()
     this.#isServing = true
     const self = { name: this.name, member: this.member, cluster: file.cluster }
     void watchRemoval(
@@ -241,9 +267,17 @@ export class Cluster {
     const { waiting } = this.#options
     const readiness = { member: this.member, stores, names: baseStores, view, peer: this.peer, peers: () => this.#nodes(), waiting }
     const stop = AbortSignal.any([this.#stop.signal, ...(signal === undefined ? [] : [signal])])
-    const removed = await Promise.race([awaitReady(readiness, stop), this.ended])
-    if (removed !== undefined) throw removed
-    if (stop.aborted) throw unavailable('the node was told to stop')
+    const until = async (reached: Promise<void>): Promise<void> => {
+      const removed = await Promise.race([reached, this.ended])
+      if (removed !== undefined) throw removed
+      if (stop.aborted) throw unavailable('the node was told to stop')
+    }
+    const ready = until(awaitReady(readiness, stop))
+    ready.catch(() => undefined)
+    if (isBack)
+      await until(awaitOpen(readiness, stop)) // L3
+    else await ready
+    return { ready }
   }
 
   /** The store of this name, made when the cluster has none. @throws NineError */
@@ -280,7 +314,8 @@ export class Cluster {
   async close(): Promise<void> {
     this.#stop.abort()
     this.#isServing = false
-    const { view, registry, reconciler } = this.#opened ?? {}
+    const { view, registry, reconciler, leadership } = this.#opened ?? {}
+    leadership?.close()
     await Promise.all([view?.close(), registry?.close(), reconciler?.close()])
   }
 
@@ -396,6 +431,19 @@ export class Cluster {
 
 function encode(value: object): Uint8Array {
   return Buffer.from(JSON.stringify(value))
+}
+
+/** Rejects when the signal aborts. */
+function stopped(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    const stop = (): void => reject(unavailable('the node was told to stop'))
+    if (signal.aborted) stop()
+    else signal.addEventListener('abort', stop, { once: true })
+  })
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }
 
 function unavailable(message: string): NineError {

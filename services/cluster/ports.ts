@@ -9,6 +9,16 @@ export type GroupControl = Pick<
   'id' | 'term' | 'leader' | 'isLeader' | 'isReady' | 'applied' | 'status' | 'change' | 'transfer'
 >
 
+/** How a store stands with its leader, as far as this node knows. */
+export interface Standing {
+  /** Member id. */
+  readonly leader: string | null
+  /** Since when it has none, on the monotonic clock; Infinity while it has one. */
+  readonly leaderlessSince: number
+  /** How many of its members this node reaches, and which not, in words. */
+  reach(): string
+}
+
 /** A store as all nodes of the cluster know it; `voters`: the members that its group began with. */
 export interface StoreRow extends StoreRecord {
   readonly name: string
@@ -22,6 +32,8 @@ export interface ClusterStores {
   store(name: string): FileServer
   /** @throws NineError `not_found` */
   group(name: string): GroupControl
+  /** @throws NineError `not_found` */
+  standing(name: string): Standing
   /** Begin to serve a store of the cluster. Known already: fine. Durable when it answers. @throws NineError `conflict`: another store has its number */
   adopt(row: StoreRow): Promise<void>
 }

@@ -1,4 +1,4 @@
-/** When a node of a cluster may serve: its groups are led, and most of the named nodes hold them. */
+/** When a node of a cluster may let clients in: most of the named nodes hold its stores. When it is ready: its stores are led, too. */
 import type { PeerService } from '../peer/ports.ts'
 import { nameOfMember } from './cluster-file.ts'
 import { pause } from './founding.ts'
@@ -23,7 +23,12 @@ const look_ms = 50
 /** What is over by itself that soon is not worth a line. */
 const quiet_ms = 1_000
 
-/** Resolves once the node may serve, or the signal aborts. */
+/** Resolves once the node may let clients in, or the signal aborts. */
+export async function awaitOpen(parts: ReadinessParts, signal: AbortSignal): Promise<void> {
+  while (notOpen(parts) !== undefined && !signal.aborted) await pause(look_ms, signal)
+}
+
+/** Resolves once the node is ready, or the signal aborts. */
 export async function awaitReady(parts: ReadinessParts, signal: AbortSignal): Promise<void> {
   const began = performance.now()
   let said = ''
@@ -33,14 +38,20 @@ export async function awaitReady(parts: ReadinessParts, signal: AbortSignal): Pr
   }
 }
 
-/** Why the node may not serve yet. */
-export function notReady({ member, stores, names, view, peer, peers }: ReadinessParts): string | undefined {
+/** Why the node is not ready yet. */
+function notReady(parts: ReadinessParts): string | undefined {
+  const { member, stores, names, peer, peers } = parts
+  const leaderless = names.find((name) => stores.standing(name).leader === null)
+  if (leaderless !== undefined) return `waiting for a leader of ${leaderless}: ${reachable(member, peers(), peer)}`
+  return notOpen(parts)
+}
+
+/** Why the node may not let clients in yet, whoever leads. */
+function notOpen({ member, stores, names, view }: ReadinessParts): string | undefined {
   const voters = [...view.members.names].filter(([, { value }]) => value.role === 'voter').map(([name]) => name)
   const needed = Math.floor(voters.length / 2) + 1
   for (const name of names) {
-    const group = stores.group(name)
-    if (group.leader === null) return `waiting for a leader of ${name}: ${reachable(member, peers(), peer)}`
-    const { configuration } = group.status()
+    const { configuration } = stores.group(name).status()
     if (![...configuration.voters, ...configuration.learners].includes(member)) return `waiting to be taken in by the leader of ${name}`
     if (voters.length === 0) return 'waiting for what the cluster knows of its members'
     const holding = configuration.voters.filter((id) => voters.includes(nameOfMember(id)))

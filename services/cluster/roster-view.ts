@@ -51,6 +51,7 @@ export class RosterView {
     const { sys, context } = this.#parts
     while (!signal.aborted) {
       try {
+        await this.#load() // The watch begins only with a leader.
         const lasting: Context = { ...context(), deadline: Infinity, signal }
         let isFirst = true
         // The first batch comes at once: what is loaded then is not older than what the watch begins with.

@@ -1,7 +1,7 @@
 /** Logs of the node: pino's JSON lines, to standard error or a file. */
 import { pino } from 'pino'
 import type { Logger } from 'pino'
-import { NineError } from '../../namespace/errors.ts'
+import { isNineError, NineError } from '../../namespace/errors.ts'
 
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const
 
@@ -25,4 +25,10 @@ export function openLogger(level: string, file: string | undefined): Logger {
       cause,
     })
   }
+}
+
+/** Of a failure, for a line of the log: its reason where networks and clients bring it with them, with its stack where they do not. */
+export function failureFields(error: unknown): object {
+  if (error === undefined) return {}
+  return isNineError(error) && error.kind !== 'internal' ? { reason: error.message } : { err: error }
 }

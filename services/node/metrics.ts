@@ -42,6 +42,23 @@ export class Metrics {
     })
   }
 
+  /** Gauges that one look gives together, by their names. */
+  gauges<Name extends string>(help: Readonly<Record<Name, string>>, read: () => Readonly<Record<Name, number>>): void {
+    const names = Object.keys(help) as Name[]
+    const all = new Map<Name, Gauge>()
+    // The first that is collected looks for all: collecting goes in the order of registration.
+    for (const name of names) {
+      const collect =
+        name !== names[0]
+          ? undefined
+          : () => {
+              const values = read()
+              for (const [key, gauge] of all) gauge.set(values[key])
+            }
+      all.set(name, new Gauge({ name, help: help[name], registers: [this.#registry], ...(collect && { collect }) }))
+    }
+  }
+
   operation(op: string): void {
     this.#pending.set(op, (this.#pending.get(op) ?? 0) + 1)
   }

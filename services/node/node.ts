@@ -38,7 +38,7 @@ import { followServices } from './follow-services.ts'
 import { formCluster, sharePrincipals } from './forming.ts'
 import { Homes } from './homes.ts'
 import { HttpDoor } from './http-door.ts'
-import { openLogger } from './logger.ts'
+import { failureFields, openLogger } from './logger.ts'
 import { Metrics } from './metrics.ts'
 import { addressesOf, parseNinep, startNinep } from './ninep.ts'
 import { NodeSession } from './node-session.ts'
@@ -93,6 +93,11 @@ export interface RunningNode {
   readonly owner: Principal
   /** Of a node of a cluster: its id, this member's, and where it listens for the others. */
   readonly cluster: { readonly id: string; readonly member: string; readonly address: string } | undefined
+  /**
+   * Settles when the node can do all that clients ask: a member that comes back lets them in before its cluster has a leader, for what it can
+   * answer alone. @throws NineError as startNode
+   */
+  readonly ready: Promise<void>
   /** Resolves when the node cannot go on: its cluster has removed it. It is to be closed then. */
   readonly ended: Promise<NineError>
   /** Take no new work, finish what is under way, save. */
@@ -162,9 +167,10 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     const identity = formed?.identity ?? (await openIdentity())
     const { owner } = identity
     const cluster = formed?.cluster
+    let opened: { readonly ready: Promise<void> } | undefined
     if (cluster !== undefined) {
       closers.push(() => cluster.close())
-      await cluster.open(engine, signal)
+      opened = await cluster.open(engine, signal)
     }
     const tracing = await openTracing(process.env)
     if (tracing !== undefined) closers.push(() => tracing.close())
@@ -194,7 +200,9 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     })
     closers.push(() => services.close())
     await services.load((service, error) => logger.warn({ service, err: error }, 'a record of a service is damaged and left out'))
-    if (cluster !== undefined) closers.push(followServices(catalog, services, warn))
+    if (cluster !== undefined) {
+      closers.push(followServices(catalog, services, (error) => cluster.retried('services of other nodes could not be followed', error)))
+    }
 
     const sessions = new Map<number, NodeSession>()
     let lastSession = 0
@@ -230,7 +238,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     const addresses = new ClientAddresses({
       sys,
       context: () => contextFor(owner, own_ms),
-      warn: (error) => logger.warn({ err: error }, 'addresses for clients could not be told or heard, and will be again'),
+      warn: (error) => cluster?.retried('addresses for clients could not be told or heard', error),
     })
     closers.push(() => addresses.close())
     const rowOf = (store: string): StoreRow => engine.rows().find((row) => row.name === store)!
@@ -287,26 +295,20 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     })
     closers.push(() => shared.close())
 
-    let isReady = false
+    let state: 'starting' | 'ready' | 'ending' = 'starting'
     metrics.gauge({ name: 'nine_sessions', help: 'Sessions open.', read: () => sessions.size })
     metrics.gauge({ name: 'nine_services', help: 'Services known.', read: () => services.count })
     metrics.gauge({ name: 'nine_wal_bytes', help: 'Bytes of the write-ahead log.', read: () => engine.status().wal.bytes })
     if (engine.member !== undefined) {
       const { member } = engine
-      metrics.gauge({
-        name: 'nine_raft_stores_led',
-        help: 'Stores of the cluster that this node leads.',
-        read: () => member.standing().led,
-      })
-      metrics.gauge({
-        name: 'nine_raft_stores_leaderless',
-        help: 'Stores without a known leader.',
-        read: () => member.standing().leaderless,
-      })
-      metrics.gauge({
-        name: 'nine_raft_apply_behind',
-        help: 'Entries agreed on and not applied here, of all stores.',
-        read: () => member.standing().behind,
+      const help = {
+        nine_raft_stores_led: 'Stores of the cluster that this node leads.',
+        nine_raft_stores_leaderless: 'Stores without a known leader.',
+        nine_raft_apply_behind: 'Entries agreed on and not applied here, of all stores.',
+      }
+      metrics.gauges(help, () => {
+        const { led, leaderless, behind } = member.standing()
+        return { nine_raft_stores_led: led, nine_raft_stores_leaderless: leaderless, nine_raft_apply_behind: behind }
       })
     }
     metrics.gauge({ name: 'nine_proposals_waiting', help: 'Changes waiting for the log.', read: () => engine.status().waiting })
@@ -331,7 +333,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         const follow = (tell: Tell): void => session.follow(tell)
         return { server: session.server, control: session, session: id, follow, close: () => void session.close().catch(warn) }
       },
-      log: ({ event, peer, error }) => logger.info({ peer, err: error }, `session ${event}`),
+      log: ({ event, peer, error }) => logger.info({ peer, ...failureFields(error) }, `session ${event}`),
     })
     edges.push(grpc)
     identity.onEnded = endSessionsOf
@@ -342,26 +344,25 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       namespaceOf,
       nextSession: () => ++lastSession,
       clock: engine.clock,
-      log: ({ peer, error }) => logger.info({ peer, err: error }, '9p connection cut'),
+      log: ({ peer, error }) => logger.info({ peer, ...failureFields(error) }, '9p connection cut'),
     })
     if (ninep !== undefined) edges.push(ninep)
-    isReady = true
-    /** A node that could but tell every client to wait is not ready. */
-    const leaderless = (): string | undefined => {
-      const store = ['data', 'usr'].find((known) => {
-        const replica = engine.member?.replica(rowOf(known).group)
-        return replica !== undefined && (replica.leader ?? '') === ''
-      })
-      return store === undefined ? undefined : `store ${store} has no leader: too few of its nodes reach each other`
-    }
-    const failure = (): string | undefined => engine.status().failure ?? leaderless()
-    const isServing = (): boolean => isReady && engine.status().isWritable && leaderless() === undefined
-    http.serving = { authenticate, namespaceOf, isReady: isServing, failure }
+    /** Without paths of this machine: whoever reaches the port may ask. */
+    const failure = (): string | undefined =>
+      engine.status().failure?.replaceAll(options.data, 'DATA') ??
+      (state === 'starting' ? http.waiting : state === 'ending' ? 'the node is shutting down' : cluster?.trouble(['data', 'usr']))
+    const isReady = (): boolean => state === 'ready' && engine.status().isWritable && cluster?.trouble(['data', 'usr']) === undefined
+    http.serving = { authenticate, namespaceOf, isReady, failure }
     closers.push(async () => {
-      isReady = false
+      state = 'ending'
       await cluster?.handOver()
     })
-    logger.info({ http: http.address, grpc: grpc.address, data: options.data }, 'up')
+    const ready = (opened?.ready ?? Promise.resolve()).then(() => {
+      if (state === 'ending') return
+      state = 'ready'
+      logger.info({ http: http.address, grpc: grpc.address, data: options.data }, 'up')
+    })
+    ready.catch(() => undefined)
     return {
       http: http.address,
       grpc: grpc.address,
@@ -371,6 +372,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       data: options.data,
       owner,
       cluster: cluster === undefined ? undefined : { id: cluster.id, member: cluster.member, address: cluster.peer.address },
+      ready,
       ended: cluster?.ended ?? new Promise(() => undefined),
       close: closeAll,
     }

@@ -70,7 +70,7 @@ export function refusalOf(
   const { from, to, cluster } = hello
   const versionText = versionRefusal(hello, self)
   if (versionText !== undefined) return versionText
-  if (self.cluster === '') return `${self.member} is in no cluster yet; ${from} is in ${cluster}`
+  if (self.cluster === '') return `${self.member} is starting; ${from} is in cluster ${cluster}`
   if (cluster !== self.cluster) return `${from} is of cluster ${cluster || '(none)'}, ${self.member} of cluster ${self.cluster}`
   if (to !== self.member) return `${from} means ${to}, but ${self.member} is here: the node was replaced, or an address is wrong`
   if (from === self.member) return `${from} has dialled itself`

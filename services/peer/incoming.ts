@@ -144,7 +144,11 @@ export class Incoming {
     const hello = decodeHello(bytes)
     const { member, cluster, versions, features, secret } = this.#own
     const refusal = this.kind === 'call' ? versionRefusal(hello, this.#own) : refusalOf(hello, this.#own)
-    if (refusal !== undefined) return this.#refuse(grpcStatus.precondition, refusal)
+    if (refusal !== undefined) {
+      // Who is starting has nothing against the other.
+      const isEarly = this.kind !== 'call' && cluster === '' && versionRefusal(hello, this.#own) === undefined
+      return isEarly ? this.#refuse(grpcStatus.unavailable, refusal, 'ended') : this.#refuse(grpcStatus.precondition, refusal)
+    }
     this.hello = hello
     const version = commonVersion(hello.versions, versions)!
     const welcome = encodeWelcome({ version, features, cluster, member, nonce: randomBytes(nonce_bytes) })
@@ -155,8 +159,8 @@ export class Incoming {
     this.#stream.write(withPrefix(encodeOpening({ welcome, proof })))
   }
 
-  #refuse(code: number, message: string): void {
-    this.#end('refused', message)
+  #refuse(code: number, message: string, why: 'refused' | 'ended' = 'refused'): void {
+    this.#end(why, message)
     this.#stream.end(code, message)
   }
 

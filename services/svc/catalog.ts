@@ -20,6 +20,8 @@ const record = z.object({
 export type ServiceRecord = z.infer<typeof record>
 
 const folder = parsePath('/services')
+/** What this node has: a node that reaches no other starts all the same, and what it lacks comes as a change. */
+const stale = { consistency: 'stale' } as const
 
 export class Catalog {
   readonly #server: FileServer
@@ -39,7 +41,7 @@ export class Catalog {
       const page = await this.#listPage(cursor)
       for (const { name } of page.entries) {
         try {
-          const { bytes } = await this.#server.read(this.#context(), joinName(folder, name))
+          const { bytes } = await this.#server.read(this.#context(), joinName(folder, name), stale)
           found.push(record.parse(JSON.parse(Buffer.from(bytes).toString())))
         } catch (error) {
           onDamaged(name, error)
@@ -56,7 +58,7 @@ export class Catalog {
     for await (const { events } of this.#server.watch(context, folder, { statsOnly: true })) {
       for (const { type, stat } of events) {
         if (type === 'remove' || stat.kind !== 'file') continue
-        const { bytes } = await this.#server.read(this.#context(), joinName(folder, stat.name))
+        const { bytes } = await this.#server.read(this.#context(), joinName(folder, stat.name), stale)
         yield record.parse(JSON.parse(Buffer.from(bytes).toString()))
       }
     }
@@ -72,7 +74,7 @@ export class Catalog {
 
   async #listPage(cursor: string | undefined) {
     try {
-      return await this.#server.list(this.#context(), folder, { cursor })
+      return await this.#server.list(this.#context(), folder, { cursor, ...stale })
     } catch (error) {
       if (isNineError(error, 'not_found')) return { entries: [], next: undefined }
       throw error

@@ -22,7 +22,7 @@ import type { BlobRef, Command, Entry, Outcome, RestoreCommand } from '../model.
 import type { Proposer } from '../store/core.ts'
 import type { Replication } from '../store/replication.ts'
 import type { ChunkSource } from '../blob/chunk-tree.ts'
-import { leaderlessText } from './leaderless.ts'
+import { reachText } from './reach.ts'
 import type { OwnClient, OwnNumber } from './own-client.ts'
 import type { Peers } from './peers.ts'
 import type { Place } from './place.ts'
@@ -471,16 +471,15 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     }
   }
 
-  /** That there is no leader, and whom this node reaches, in words. */
-  leaderless(): string {
+  /** How many of the store's members this node reaches, and which not, in words. */
+  reach(): string {
     const { self, peers, place } = this.#parts
-    const configuration = this.#status?.configuration ?? place.configuration
-    return leaderlessText(this.lane.name, configuration, (id) => id === self || peers.isReachable(id))
+    return reachText(this.#status?.configuration ?? place.configuration, (id) => id === self || peers.isReachable(id))
   }
 
   #lateness(): string {
     const leader = this.#status?.leader ?? null
-    if (leader === null) return this.leaderless()
+    if (leader === null) return `store ${this.lane.name} has no leader: ${this.reach()}`
     return `the cluster did not answer in time; ${leader} leads store ${this.lane.name}`
   }
 

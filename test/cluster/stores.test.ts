@@ -4,7 +4,7 @@ import { contextFor } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
 import { MemoryServer } from '../../namespace/memory/memory-server.ts'
-import type { ClusterStores, GroupControl, StoreRow } from '../../services/cluster/ports.ts'
+import type { ClusterStores, GroupControl, Standing, StoreRow } from '../../services/cluster/ports.ts'
 import { StoreRegistry } from '../../services/cluster/stores.ts'
 
 class Served implements ClusterStores {
@@ -14,6 +14,7 @@ class Served implements ClusterStores {
   hasStore = (name: string): boolean => this.rows.has(name)
   store = (): FileServer => new MemoryServer({ owner: 'ann' })
   group = (name: string): GroupControl => ({ id: this.rows.get(name)!.group }) as GroupControl
+  standing = (): Standing => ({ leader: 'n1.a', leaderlessSince: Infinity, reach: () => '' })
 
   adopt = async (row: StoreRow): Promise<void> => {
     for (const known of this.rows.values()) {

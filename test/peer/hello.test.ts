@@ -41,7 +41,7 @@ describe('the hello of peers', () => {
     const cases: [Partial<Hello>, Partial<typeof self>, RegExp][] = [
       [{ cluster: 'c2' }, {}, /n1\.a is of cluster c2, n2\.b of cluster c1/],
       [{ cluster: '' }, {}, /n1\.a is of cluster \(none\), n2\.b of cluster c1/],
-      [{}, { cluster: '' }, /n2\.b is in no cluster yet; n1\.a is in c1/],
+      [{}, { cluster: '' }, /n2\.b is starting; n1\.a is in cluster c1/],
       [{ to: 'n2.old' }, {}, /n1\.a means n2\.old, but n2\.b is here/],
       [{ from: 'n2.b' }, {}, /dialled itself/],
       [{ versions: { min: 4, max: 4 } }, {}, /n1\.a speaks versions 4 only, n2\.b 2 to 3/],

@@ -4,7 +4,7 @@ import { systemClock } from '../../namespace/clock.ts'
 import { contextFor } from '../../namespace/context.ts'
 import { limits } from '../../namespace/limits.ts'
 import { parsePath } from '../../namespace/path.ts'
-import { leaderlessText } from '../../storage/replica/leaderless.ts'
+import { reachText } from '../../storage/replica/reach.ts'
 import { startCluster, type LocalCluster, type LocalNode } from './cluster.ts'
 
 let cluster: LocalCluster
@@ -64,18 +64,18 @@ describe('a member that lost the majority', () => {
 
 describe('the words for it', () => {
   const configuration = { voters: ['n1.a', 'n2.b', 'n3.c'], outgoing: [], learners: ['n4.d'], demoted: [] }
-  const reaching = (...ids: string[]) => leaderlessText('usr', configuration, (id) => ids.includes(id))
+  const reaching = (...ids: string[]) => reachText(configuration, (id) => ids.includes(id))
 
   it.each([
-    [['n1.a', 'n3.c'], 'store usr has no leader: 2 of 3 members are reachable (n2 is not)'],
-    [['n1.a', 'n2.b', 'n3.c'], 'store usr has no leader: 3 of 3 members are reachable'],
-    [[], 'store usr has no leader: 0 of 3 members are reachable (n1, n2, n3 are not)'],
+    [['n1.a', 'n3.c'], '2 of 3 members are reachable (n2 is not)'],
+    [['n1.a', 'n2.b', 'n3.c'], '3 of 3 members are reachable'],
+    [[], '0 of 3 members are reachable (n1, n2, n3 are not)'],
   ])('of %j', (ids, text) => {
     expect(reaching(...ids)).toBe(text)
   })
 
   it('of a change of members', () => {
     const both = { ...configuration, voters: ['n1.a', 'n2.b', 'n5.e'], outgoing: ['n1.a', 'n2.b', 'n3.c'] }
-    expect(leaderlessText('usr', both, () => true)).toBe('store usr has no leader: 4 of 4 members are reachable')
+    expect(reachText(both, () => true)).toBe('4 of 4 members are reachable')
   })
 })
