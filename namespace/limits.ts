@@ -270,6 +270,8 @@ export const limits = {
   raft_inflight_bytes_max: 16 * 1024 * 1024,
   /** Proposals that are not agreed on; more: `overloaded`. */
   raft_uncommitted_bytes_max: 64 * 1024 * 1024,
+  /** How long followers may learn later of a commit, in a store that is written to all the time: the next entry tells them too. */
+  raft_commit_wait_ms: 1,
   raft_reads_pending_max: 4096,
   /** A learner further behind than this is not promoted. */
   raft_promotion_lag_entries_max: 1000,

@@ -60,6 +60,10 @@ export class Driver {
     this.#child.stdin!.on('error', () => undefined)
   }
 
+  get pid(): number {
+    return this.#child.pid!
+  }
+
   async ask(command: Command): Promise<Figures> {
     this.#child.stdin!.write(`${JSON.stringify(command)}\n`)
     return this.#answer(command.do)

@@ -2,10 +2,13 @@
  * The driver of a node: all its groups, over one log, one transport and the owner's clock.
  *
  * A turn begins after all that one turn of the event loop brings. It makes one step of each group to which something happened, so their
- * writes become durable with one sync and what goes to a peer leaves as one write; then it applies, fairly and within bounds.
+ * writes become durable with one sync and what goes to a peer leaves as one write; then it applies, fairly and within bounds. What leaves
+ * goes first, then the disk, then, with the next turn, the state machine: peers and disk work while it does. A write that is durable at
+ * once makes one more round of steps before that, so that nobody waits for the state machine to hear of it.
  *
  * D1 One failed write ends all groups: nothing is acknowledged or sent any more. A fault of one group ends that group only.
  * D2 A turn applies at most `apply_entries_max` entries and `apply_bytes_max` bytes, or one entry; the rest has the next turn.
+ *    Entries wait for one turn at most.
  * D3 Nothing of a peer reaches a core before its form was checked (validate.ts).
  */
 import { makeRaft } from '../state.ts'
@@ -34,6 +37,8 @@ export interface DriverOptions {
   /** Of what a snapshot holds, so much of the log stays for members that are a little behind. */
   readonly keep_entries_max: number
   readonly keep_bytes_max: number
+  /** For how long the word of a commit may be kept back where the next append is likely to bring it (notices.ts); 0: not at all. */
+  readonly commit_wait_ms: number
   /** Something of a peer was dropped, since it makes no sense: for the operator. */
   readonly dropped?: (from: NodeId, what: string) => void
 }
@@ -50,8 +55,15 @@ export class Driver<P> implements Inbound {
   #queueBefore: Member<P>[] = []
   #applyQueue: Member<P>[] = []
   #applyQueueBefore: Member<P>[] = []
+  /** Groups that keep words of commits back. */
+  readonly #waiting = new Set<Member<P>>()
   readonly #room = { entries: 0, bytes: 0 }
   #isScheduled = false
+  /** Something left in this turn, or went to the disk. */
+  #hasLeft = false
+  /** What there is to apply has waited for a turn. */
+  #hasWaited = false
+  #isWaiting = false
   #isRunning = true
 
   constructor(options: DriverOptions) {
@@ -59,7 +71,9 @@ export class Driver<P> implements Inbound {
     const { id, life, quiesce_ticks, keep_entries_max, keep_bytes_max, host } = options
     const { election_ticks, heartbeat_ticks } = options.options
     const send = (to: NodeId, item: PeerItem): void => {
-      if (this.#isRunning) options.transport.send(to, item)
+      if (!this.#isRunning) return
+      this.#hasLeft = true
+      options.transport.send(to, item)
     }
     this.#rest = new Rest({ life, election_ticks, heartbeat_ticks }, send, () => host.random())
     this.#node = {
@@ -70,6 +84,7 @@ export class Driver<P> implements Inbound {
       keep_bytes_max,
       send,
       write: (member, persist) => this.#write(member, persist),
+      wait: options.commit_wait_ms === 0 ? undefined : (member) => this.#wait(member),
       sendSnapshot: (group: GroupId, message: Install) => options.transport.sendSnapshot(group, message),
       queue: (member) => this.#queueTurn(member),
       queueApply: (member) => this.#queueApply(member),
@@ -144,7 +159,16 @@ export class Driver<P> implements Inbound {
   }
 
   readonly #turn = (): void => {
+    this.#hasLeft = false
+    this.#takeTurns()
+    if (this.#queue.length > 0) this.#takeTurns()
+    this.#hasWaited = this.#hasLeft && !this.#hasWaited && this.#applyQueue.length > 0
+    if (!this.#hasWaited) this.#apply()
     this.#isScheduled = false
+    if (this.#queue.length + this.#applyQueue.length > 0) this.#schedule()
+  }
+
+  #takeTurns(): void {
     const turns = this.#queue
     this.#queue = this.#queueBefore
     this.#queueBefore = turns
@@ -153,7 +177,9 @@ export class Driver<P> implements Inbound {
       member.takeTurn()
     }
     turns.length = 0
-    this.#apply()
+    if (!this.#isRunning) return // D1
+    this.#options.transport.flush?.()
+    this.#options.storage.flush?.()
   }
 
   /** D2: what does not fit stays in the queue, behind the others. */
@@ -169,14 +195,12 @@ export class Driver<P> implements Inbound {
       applies[at]!.isQueuedToApply = false
       applies[at]!.applyWithin(this.#room)
     }
-    if (at < applies.length) {
-      this.#applyQueue = [...applies.slice(at), ...this.#applyQueue]
-      this.#schedule() // also where the last one failed, and asks for no turn
-    }
+    if (at < applies.length) this.#applyQueue = [...applies.slice(at), ...this.#applyQueue]
     applies.length = 0
   }
 
   #write(member: Member<P>, persist: Persist): void {
+    this.#hasLeft = true
     try {
       this.#options.storage.write(member.id, persist, (error) => {
         if (error === undefined || error === null) member.persisted(persist.ticket)
@@ -213,6 +237,22 @@ export class Driver<P> implements Inbound {
     if (this.#isScheduled || !this.#isRunning) return
     this.#isScheduled = true
     this.#options.host.defer(this.#turn)
+  }
+
+  /** One timer for all groups. */
+  #wait(member: Member<P>): void {
+    this.#waiting.add(member)
+    if (this.#isWaiting) return
+    this.#isWaiting = true
+    this.#options.host.after(this.#options.commit_wait_ms, this.#waited)
+  }
+
+  readonly #waited = (): void => {
+    this.#isWaiting = false
+    if (!this.#isRunning) return
+    const members = [...this.#waiting]
+    this.#waiting.clear()
+    for (const member of members) if (member.endWait()) this.#wait(member)
   }
 
   #toRest(member: Member<P>, leaderLife: number | null): void {

@@ -35,6 +35,8 @@ export interface Group<P> {
   entries(from: number, to: number): readonly Entry[]
   /** The state machine is not busy any more. */
   resume(): void
+  /** Members are told now how far entries are committed, where that waits for a next append: somebody there waits for it. */
+  tellCommit(): void
   /** A snapshot of the state machine as of `index`, or later, can be sent from now on: entries that no laggard is likely to need go. */
   checkpointed(index: number): void
   /** As checkpointed; entries up to `index` go also where a laggard needs them: it gets a snapshot. */

@@ -13,6 +13,7 @@ import { compactable } from './keep.ts'
 import { Applying } from './applying.ts'
 import type { Room, Sink } from './applying.ts'
 import type { Group, GroupStatus } from './group.ts'
+import { Notices } from './notices.ts'
 import { Pending } from './pending.ts'
 import type { Fate, GroupId, PeerItem, StateMachine } from './ports.ts'
 import { Reads } from './reads.ts'
@@ -39,6 +40,8 @@ export interface Node<P> {
   write(member: Member<P>, persist: Persist): void
   send(to: NodeId, item: PeerItem): void
   sendSnapshot(group: GroupId, message: Install): Promise<boolean>
+  /** Words of commits may be kept back, and `endWait` is called after a while; undefined: they may not. */
+  readonly wait: ((member: Member<P>) => void) | undefined
   /** The group has a turn soon. */
   queue(member: Member<P>): void
   /** It has entries to apply. */
@@ -64,6 +67,7 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
   readonly #pending = new Pending<P>()
   readonly #reads = new Reads()
   readonly #requests = new Requests()
+  readonly #notices = new Notices()
   readonly #applying: Applying
   /** What came since the last step, and the array of the step before. */
   #inputs: Input[] = []
@@ -154,6 +158,10 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
     return range(log, Math.max(from, log.base.index + 1), Math.min(to, lastIndex(log)))
   }
 
+  tellCommit(): void {
+    for (const word of this.#notices.tell(this.raft.term)) this.#say(word)
+  }
+
   checkpointed(index: number): void {
     this.#checkpoint = Math.max(this.#checkpoint, index)
     if (this.isRunning) this.#node.queue(this)
@@ -186,6 +194,13 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
     if (!this.isRunning) return
     this.#persisted = ticket // those before it are durable too
     this.#node.queue(this)
+  }
+
+  /** Of words kept back. @returns whether another wait is to be told of */
+  endWait(): boolean {
+    if (!this.isRunning) return false
+    for (const word of this.#notices.ended(this.raft.term)) this.#say(word)
+    return this.#notices.isWaiting
   }
 
   /** The leader says that nothing is under way. It is seen to after what came before it. */
@@ -352,13 +367,22 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
   }
 
   #send(message: Message): void {
-    if (message.kind !== 'install') return this.#node.send(message.to, { kind: 'raft', group: this.id, message })
+    if (message.kind !== 'install') {
+      const { wait } = this.#node
+      if (wait === undefined || this.#notices.mayLeave(message)) this.#say(message)
+      if (wait !== undefined && message.kind === 'commit') wait(this)
+      return
+    }
     const { to } = message
     void this.#node.sendSnapshot(this.id, message).then((ok) => {
       if (!this.isRunning) return
       this.#inputs.push({ kind: 'snapshot_sent', to, ok })
       this.#stir()
     })
+  }
+
+  #say(message: Message): void {
+    this.#node.send(message.to, { kind: 'raft', group: this.id, message })
   }
 
   #answered(answer: Answer, proposals: P[]): void {

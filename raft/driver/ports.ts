@@ -15,6 +15,8 @@ export type GroupId = number
 export interface Host {
   /** Run `turn` after all that this turn of the event loop brings. */
   defer(turn: () => void): void
+  /** Run `turn` once, about `ms` from now. */
+  after(ms: number, turn: () => void): void
   /** In [0, 1). */
   random(): number
 }
@@ -26,6 +28,8 @@ export interface LogStorage {
    * known to be and nothing will be any more.
    */
   write(group: GroupId, persist: Persist, done: (error?: unknown) => void): void
+  /** The writes of a turn are given: begin with them now, not in a later turn. Those that are durable at once may be `done` within. */
+  flush?(): void
 }
 
 /** One thing that one node tells another. */
@@ -44,6 +48,8 @@ export interface Transport {
    * calls back within the call. Items given in one turn leave as one write.
    */
   send(to: NodeId, item: PeerItem): void
+  /** The items of a turn are given: they leave now, not in a later turn. */
+  flush?(): void
   /**
    * Bring a snapshot of the group's state machine to `message.to`, then hand the message to that node's driver. What is sent may be newer
    * than `message.meta`: the message that arrives has the meta of what was sent. Resolves to whether it arrived; never rejects.

@@ -79,6 +79,11 @@ export class Link {
     }
   }
 
+  /** What was given leaves now. */
+  flush(): void {
+    this.#connection?.flush()
+  }
+
   async request(group: GroupId, verb: string, body: Uint8Array, options: RequestOptions): Promise<Uint8Array> {
     this.#usedAt = this.#own.clock.monotonic()
     if (this.#connection === undefined) this.wake()

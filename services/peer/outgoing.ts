@@ -1,7 +1,8 @@
 /**
  * An open connection that this node made: items and requests out, answers back.
  *
- * O1 All that is given in one turn of the event loop leaves as one message, sooner when it grows past limits.peer_packet_bytes.
+ * O1 All that is given in one turn of the event loop leaves as one message, sooner when it grows past limits.peer_packet_bytes or who
+ *    gives it says that this was all.
  * O2 What waits is bounded: past it items are dropped and requests refused.
  * O3 A request ends once: with its answer, its deadline, its signal, or the connection. When it may have left, its outcome is unknown.
  * O4 A connection on which nothing comes is asked whether it lives (HTTP/2's ping, which waits behind nothing), and is over when it does
@@ -40,7 +41,7 @@ export class Outgoing {
   readonly #to: NodeId
   readonly #dial: Dial
   readonly #writer = new PacketWriter()
-  readonly #turnEnd = new TurnEnd(() => this.#flush())
+  readonly #turnEnd = new TurnEnd(() => this.flush())
   readonly #reader = new Reader()
   readonly #pending = new Map<number, Pending>()
   readonly #events: OutgoingEvents
@@ -116,6 +117,13 @@ export class Outgoing {
     })
   }
 
+  /** O1 */
+  flush(): void {
+    if (this.#writer.length === 0 || !this.isOpen) return
+    this.#sentId = this.#lastId
+    this.#dial.stream.write(this.#writer.take())
+  }
+
   /** Every limits.peer_tick_ms. */
   tick(now: number): void {
     if (!this.isOpen) return
@@ -162,7 +170,7 @@ export class Outgoing {
     if (this.#writer.length <= max) return
     this.#writer.backTo(before)
     if (before > 0) {
-      this.#flush()
+      this.flush()
       return this.#write(item)
     }
     const [first, second] = halvesOf(item) ?? []
@@ -178,7 +186,7 @@ export class Outgoing {
     if (body.length > limits.peer_message_bytes_max - request_overhead_bytes) {
       return failure('too_large', `a request of ${body.length} bytes is larger than a message may be`)
     }
-    if (this.#writer.length + body.length > limits.peer_message_bytes_max - request_overhead_bytes) this.#flush()
+    if (this.#writer.length + body.length > limits.peer_message_bytes_max - request_overhead_bytes) this.flush()
     if (this.#pending.size >= limits.peer_requests_max || this.waitingBytes > limits.peer_send_bytes_max) {
       return failure('overloaded', `too much waits for ${this.#to}`) // O2
     }
@@ -187,14 +195,8 @@ export class Outgoing {
 
   /** O1 */
   #written(): void {
-    if (this.#writer.length > this.#own.limits.peer_packet_bytes) return this.#flush()
+    if (this.#writer.length > this.#own.limits.peer_packet_bytes) return this.flush()
     this.#turnEnd.due()
-  }
-
-  #flush(): void {
-    if (this.#writer.length === 0 || !this.isOpen) return
-    this.#sentId = this.#lastId
-    this.#dial.stream.write(this.#writer.take())
   }
 
   #outcomeOf(id: number): 'none' | 'unknown' {

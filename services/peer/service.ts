@@ -112,6 +112,10 @@ class Peers implements PeerService {
     if (!this.#isClosed) this.#linkOf(this.#links, to).send(item)
   }
 
+  flush(): void {
+    for (const link of this.#links.values()) link.flush()
+  }
+
   sendSnapshot(group: GroupId, message: Install): Promise<boolean> {
     return this.#isClosed ? Promise.resolve(false) : this.#sender.send(group, message)
   }

@@ -21,6 +21,7 @@ export function failingTransport(transport: Transport): Transport {
       transport.send(to, item)
       if (!isQuiet) failpoint('send.after')
     },
+    flush: () => transport.flush?.(),
     sendSnapshot: (group, message) => transport.sendSnapshot(group, message),
   }
 }

@@ -99,7 +99,7 @@ export class Member implements Writer {
       life,
       storage: this.#log,
       transport: hasFailpoints ? failingTransport(peers) : peers,
-      host: { defer: setImmediate, random: () => parts.random.fraction() },
+      host: { defer: setImmediate, after: setTimerOf, random: () => parts.random.fraction() },
       options: {
         election_ticks: limits.raft_election_ticks,
         heartbeat_ticks: limits.raft_heartbeat_ticks,
@@ -116,6 +116,7 @@ export class Member implements Writer {
       apply_bytes_max: limits.raft_apply_bytes_max,
       keep_entries_max: this.#keptEntriesMax,
       keep_bytes_max: limits.raft_kept_bytes_max,
+      commit_wait_ms: limits.raft_commit_wait_ms,
       dropped: (from, what) => parts.warn(new NineError({ kind: 'invalid', op: 'raft.receive', message: `${from} sent ${what}` })),
     })
     this.inbound = hasFailpoints ? failingInbound(this.#driver) : this.#driver
@@ -420,6 +421,10 @@ export class Member implements Writer {
     await this.#fill?.close()
     await this.transfers.close()
   }
+}
+
+function setTimerOf(ms: number, turn: () => void): void {
+  setTimeout(turn, ms)
 }
 
 const nothing = new Uint8Array(0)

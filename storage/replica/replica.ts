@@ -319,7 +319,11 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
 
   #applied(logEntry: LogEntry, entry: Readonly<OpenEntry>, proposal: PendingCommand | undefined, outcome: Outcome): void {
     this.#advance(logEntry)
-    if (proposal !== undefined) this.#answer(proposal, outcome)
+    if (proposal !== undefined) {
+      // The node that asked for it answers when it has applied it. V1
+      if (proposal.isForOther) this.#group!.tellCommit()
+      this.#answer(proposal, outcome)
+    }
     if (this.#forwarded.size > 0 && entry.client !== undefined) this.#answerForwarded(entry, outcome)
     failpoint('apply.answered')
     this.#parts.progressed()

@@ -105,6 +105,10 @@ export class GroupLog implements LogStorage {
     this.#put(this.#needsOf(group), hard, install, entries, false, done)
   }
 
+  flush(): void {
+    this.#wal!.flush()
+  }
+
   /** Why writes wait for room on the disk, or in the log's queue since then; undefined when they do not. */
   get blocked(): NineError | undefined {
     return this.#blocked

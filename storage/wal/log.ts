@@ -156,6 +156,10 @@ export class WalLog implements Wal {
     })
   }
 
+  flush(): void {
+    this.#flush()
+  }
+
   replay(fromLsn: number): Iterable<WalRecord> {
     if (fromLsn < this.firstLsn) {
       const message = `the log begins with record ${this.firstLsn}, record ${fromLsn} was cut`

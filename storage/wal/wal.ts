@@ -2,7 +2,7 @@
  * The write-ahead log of a node, shared by all its stores. Records are opaque bytes with dense numbers (lsn) from 1.
  *
  * W1 A record is reported durable only after its frame and all before it are on stable storage.
- * W2 Everything that waits while a write is under way, or is given in one turn of the event loop, becomes one frame: one
+ * W2 Everything that waits while a write is under way, or is given in one turn of the event loop or until `flush`, becomes one frame: one
  *    write and one sync (as far as `append_bytes_max` goes).
  * W3 After a write failed in a way that leaves unknown what is on disk, nothing is acknowledged ever again: the log has
  *    failed, and only opening it anew, which reads what is there, goes on.
@@ -41,6 +41,8 @@ export interface Wal {
    * @throws NineError `overloaded` (W5), `too_large` (over `append_bytes_max`), `unavailable` (closed, or failed: W3)
    */
   enqueue(bytes: Uint8Array): number
+  /** Write what waits now, unless a write is under way; `onDurable` may be called within. */
+  flush(): void
   /**
    * Give records, all or none; resolves with the lsn of the last one when they are durable. Each record is whole after a
    * crash or not there at all, a list of them can be cut short.

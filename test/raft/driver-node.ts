@@ -207,15 +207,21 @@ export class SimNode {
         send: (to, item) => watcher.sent(this, to, item),
         sendSnapshot: (group, message) => this.#sendSnapshot(group, message, isAlive),
       },
-      host: { defer, random: () => watcher.random() },
+      host: { defer, after: (_ms, turn) => this.#later(defer, turn), random: () => watcher.random() },
       dropped: (from, what) => {
         throw new Error(`${this.id} drops something of ${from}: ${what}`)
       },
     })
   }
 
+  /** After a few turns. */
+  #later(defer: (turn: () => void) => void, turn: () => void, turns = 3): void {
+    defer(turns === 0 ? turn : () => this.#later(defer, turn, turns - 1))
+  }
+
   #watched(log: GroupLog, isAlive: () => boolean): LogStorage {
     return {
+      flush: () => log.flush(),
       write: (group, persist, done) => {
         this.watcher.wrote(this, this.running!.machines.get(group)!.raft, group, persist)
         log.write(group, persist, (error) => {

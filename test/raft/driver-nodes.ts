@@ -61,9 +61,13 @@ export class Machine implements StateMachine<string> {
 export class Nodes {
   readonly drivers = new Map<string, Driver<string>>()
   readonly sent: { from: string; to: string; item: PeerItem }[] = []
+  /** What arrived. */
+  readonly told: { from: string; item: PeerItem }[] = []
   readonly dropped: string[] = []
   readonly machines = new Map<string, Machine>()
   writes = 0
+  /** What is to run after a while; the test says when. */
+  timers: (() => void)[] = []
   turns = 0
   failDisk: Error | null = null
   holdDisk = false
@@ -74,30 +78,32 @@ export class Nodes {
   /** What of the items sent is lost. */
   isLost: (from: string, to: string, item: PeerItem) => boolean = () => false
 
-  constructor(options: Partial<DriverOptions> = {}, members: Configuration = configuration) {
+  /** @param options others than those of the tests; as a function, of each node by what they would be */
+  constructor(
+    options: Partial<DriverOptions> | ((own: DriverOptions) => Partial<DriverOptions>) = {},
+    members: Configuration = configuration,
+  ) {
     this.#configuration = members
     for (const id of ids) {
-      this.drivers.set(
+      const own: DriverOptions = {
         id,
-        new Driver<string>({
-          id,
-          life: 1,
-          storage: { write: (_group, _persist: Persist, done) => this.#write(done) },
-          transport: {
-            send: (to, item) => void this.sent.push({ from: id, to, item }),
-            sendSnapshot: (_group: GroupId, _message: Install) => Promise.resolve(false),
-          },
-          host: { defer: (turn) => void this.#work.push(turn), random: () => 0.5 },
-          options: optionsOfTests,
-          quiesce_ticks: 5,
-          apply_entries_max: 1000,
-          apply_bytes_max: 1e6,
-          keep_entries_max: 10,
-          keep_bytes_max: 1000,
-          dropped: (from, what) => void this.dropped.push(`${from}: ${what}`),
-          ...options,
-        }),
-      )
+        life: 1,
+        storage: { write: (_group, _persist: Persist, done) => this.#write(done) },
+        transport: {
+          send: (to, item) => void this.sent.push({ from: id, to, item }),
+          sendSnapshot: (_group: GroupId, _message: Install) => Promise.resolve(false),
+        },
+        host: { defer: (turn) => void this.#work.push(turn), after: (_ms, turn) => void this.timers.push(turn), random: () => 0.5 },
+        options: optionsOfTests,
+        quiesce_ticks: 5,
+        apply_entries_max: 1000,
+        apply_bytes_max: 1e6,
+        keep_entries_max: 10,
+        keep_bytes_max: 1000,
+        commit_wait_ms: 0,
+        dropped: (from, what) => void this.dropped.push(`${from}: ${what}`),
+      }
+      this.drivers.set(id, new Driver<string>({ ...own, ...(typeof options === 'function' ? options(own) : options) }))
     }
   }
 
@@ -118,15 +124,22 @@ export class Nodes {
   /** Until nothing is left to do; messages of who is in `deaf` are lost. */
   run(deaf: readonly string[] = []): void {
     while (this.#work.length + this.#disk.length + this.sent.length > 0) {
-      for (const work of this.#work.splice(0)) {
-        this.turns++
-        work()
-      }
-      if (!this.holdDisk) for (const done of this.#disk.splice(0)) done()
-      else if (this.#work.length + this.sent.length === 0) return
-      for (const { from, to, item } of this.sent.splice(0)) {
-        if (!deaf.includes(from) && !deaf.includes(to) && !this.isLost(from, to, item)) this.drivers.get(to)!.receive(from, item)
-      }
+      this.runOnce(deaf)
+      if (this.holdDisk && this.#work.length + this.sent.length === 0) return
+    }
+  }
+
+  /** What waits now: turns, then what the disk has done, then messages. */
+  runOnce(deaf: readonly string[] = []): void {
+    for (const work of this.#work.splice(0)) {
+      this.turns++
+      work()
+    }
+    if (!this.holdDisk) for (const done of this.#disk.splice(0)) done()
+    for (const { from, to, item } of this.sent.splice(0)) {
+      if (deaf.includes(from) || deaf.includes(to) || this.isLost(from, to, item)) continue
+      this.told.push({ from, item })
+      this.drivers.get(to)!.receive(from, item)
     }
   }
 

@@ -119,6 +119,7 @@ class Run implements Watcher {
       apply_bytes_max: 1000,
       keep_entries_max: this.#oneOf([0, 3, 20]),
       keep_bytes_max: 100,
+      commit_wait_ms: this.#removals() < 0.5 ? 1 : 0,
     }
     for (const id of this.#voters) this.#add(id)
   }

@@ -20,13 +20,14 @@ it.each([1, 20, 200])('takes, replicates and answers proposals, %i in flight', (
       life: 1,
       storage: { write: (_group, _persist, done) => void work.push(done) },
       transport: { send: (to, item) => void items.push([id, to, item]), sendSnapshot: () => Promise.resolve(false) },
-      host: { defer: (turn) => void work.push(turn), random: () => 0 },
+      host: { defer: (turn) => void work.push(turn), after: (_ms, turn) => void work.push(turn), random: () => 0 },
       options: { ...optionsOfTests, uncommitted_bytes_max: 1e9 },
       quiesce_ticks: 5,
       apply_entries_max: 1000,
       apply_bytes_max: 1e6,
       keep_entries_max: 1000,
       keep_bytes_max: 1e6,
+      commit_wait_ms: 1,
     })
     drivers.set(id, driver)
     const machine = {

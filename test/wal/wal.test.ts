@@ -82,6 +82,20 @@ describe('wal on a real disk', () => {
     await wal.close()
   })
 
+  it('writes at once what it is told to, and gathers what is given meanwhile', async () => {
+    const wal = await openWal({ dir: fresh(), sealMs: Infinity })
+    for (const name of ['a', 'b']) wal.enqueue(text(name))
+    wal.flush()
+    for (const name of ['c', 'd']) wal.enqueue(text(name))
+    wal.flush()
+    await wal.append([text('e')])
+    expect(wal.report.frames).toBe(2)
+    expect([...wal.replay(1)].map(({ bytes }) => Buffer.from(bytes).toString())).toEqual(['a', 'b', 'c', 'd', 'e'])
+    wal.flush()
+    expect(wal.report.frames).toBe(2)
+    await wal.close()
+  })
+
   it('marks its end when idle, so that damage of the last record is known', async () => {
     const dir = fresh()
     const wal = await openWal({ dir, sealMs: 1 })
