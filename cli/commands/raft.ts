@@ -5,6 +5,7 @@ import { NineError } from '../../namespace/errors.ts'
 import { parseName } from '../../namespace/path.ts'
 import { defaultDataDir } from '../../services/node/defaults.ts'
 import { printable } from '../render/long.ts'
+import { formatBytes, terminalProgress, type Progress } from '../transfer/progress.ts'
 import { backup, restore } from './backup.ts'
 import type { BackupFlags } from './backup.ts'
 import { action } from './command.ts'
@@ -30,7 +31,7 @@ export function raftCommands(program: Command): void {
       .addOption(new Option('--group <name>', 'the same').hideHelp())
 
   command('status', 'show how the group of a store stands on this node')
-    .addHelpText('after', '\nExamples:\n  nine raft status\n  nine raft status --store usr --json\n  nine cat /raft/data/status')
+    .addHelpText('after', statusHelp)
     .action(action(status))
   command('members', 'show the nodes in the group of a store: role, leader, how far behind, version')
     .addHelpText('after', '\nExamples:\n  nine raft members\n  nine cat /raft/data/members')
@@ -93,10 +94,33 @@ export function raftCommands(program: Command): void {
       '\nThe folder then founds a cluster: start it as one node, and the others with empty folders.\n\nExample:\n  nine raft restore data-monday.backup --data ./n1-new',
     )
     .action(restore)
-  command('defrag', 'take away on this node what nothing shows any more, now').action(
-    action((run, flags: StoreFlag) => tell(run, storeOf(flags), ['defrag'])),
-  )
+  command('defrag', 'take away on this node what nothing shows any more, and give room on the disk back, now')
+    .addHelpText(
+      'after',
+      '\nThe node goes on serving. Needs room for what its stores hold.\n\nExamples:\n  nine raft defrag\n  nine raft defrag --json',
+    )
+    .action(action(defrag))
 }
+
+const statusHelp = `
+What /raft/STORE/status and --json say, of this node:
+  store, cluster, node, member  the store; id of the cluster; this node's name and member id, which is of this data folder alone
+  group                         number of the store's group, the same on all nodes
+  role, term                    leader, follower, candidate or pre_candidate (it looks for a leader), in this term; stopped: see failure
+  leader                        member id of who leads, as far as this node knows; null: nobody does
+  isReady                       whether changes and linearizable reads are done through this node now; stale reads always are
+  configuration                 voters; learners, who hold the store and do not vote; while members change, outgoing: the voters before,
+                                and demoted: those who stay as learners
+  commit, applied               entries of the log up to which a majority agreed, and which this node's files show
+  first, last                   entries of the log that this node has in memory
+  snapshot                      entry up to which a member far behind is sent the state as a whole
+  isResting                     nothing is under way, so that nobody sends heartbeats
+  failure                       why this node has stopped changing anything
+
+Examples:
+  nine raft status
+  nine raft status --store usr --json
+  nine cat /raft/data/status`
 
 /** A line to the store's ctl file: an error comes back as it is. */
 async function tell({ session }: Run, store: string, words: readonly string[]): Promise<void> {
@@ -105,6 +129,40 @@ async function tell({ session }: Run, store: string, words: readonly string[]): 
     if (/\s/.test(word)) throw new NineError({ kind: 'invalid', op: 'cli.raft', message: `${JSON.stringify(word)} is no single word` })
   }
   await session.client.write(`${directoryOf(store)}/ctl`, `${said.join(' ')}\n`)
+}
+
+interface DefragStep {
+  readonly step: 'save' | 'collect' | 'copy' | 'done'
+  readonly rows?: number
+  readonly of?: number
+  readonly before?: number
+  readonly after?: number
+}
+
+async function defrag({ session, output, timeoutMs = Infinity }: Run, flags: StoreFlag): Promise<void> {
+  let progress: Progress | undefined
+  let last: DefragStep | undefined
+  let rows = 0
+  let text = ''
+  try {
+    for await (const bytes of session.client.readStream(`${directoryOf(storeOf(flags))}/defrag`, { timeoutMs })) {
+      text += Buffer.from(bytes).toString()
+      const lines = text.split('\n')
+      text = lines.pop()!
+      for (const line of lines) {
+        last = JSON.parse(line) as DefragStep
+        if (last.step !== 'copy') continue
+        progress ??= terminalProgress('defrag', last.of)
+        progress.add(last.rows! - rows, 0)
+        rows = last.rows!
+      }
+    }
+  } finally {
+    progress?.stop()
+  }
+  const { before = 0, after = 0 } = last ?? {}
+  if (output.isJson) await output.json({ before, after })
+  else await output.line(`the database of this node took ${formatBytes(before)} and takes ${formatBytes(after)}`)
 }
 
 function directoryOf(store: string): string {
@@ -138,6 +196,7 @@ async function status({ session, output }: Run, flags: StoreFlag): Promise<void>
     ['node', `${found.node}, ${found.role} of term ${found.term}`],
     ...(found.failure === undefined ? [] : ([['failure', found.failure]] as [string, string][])),
     ['leader', found.leader ?? 'none'],
+    ['ready', found.isReady ? 'yes' : 'no: changes and linearizable reads wait, and are refused after a while'],
     ['log', `${found.applied} applied, ${found.commit} committed${found.last === undefined ? '' : `, ${found.last} written`}`],
     ['voters', voters.join(', ')],
     ...(outgoing.length === 0 ? [] : ([['before', `${outgoing.join(', ')} (the change is under way)`]] as [string, string][])),

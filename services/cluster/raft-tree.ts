@@ -5,9 +5,10 @@
  *   members    who is in it, one JSON object a line
  *   ctl        add NAME=HOST:PORT [learner] · remove NAME [force] · promote NAME · transfer NAME · snapshot · defrag
  *   snapshot   a backup of the store, as it is read
+ *   defrag     does it as it is read, one JSON object a line: what it is at, and at last the bytes of the database before and after
  *
- * `snapshot` as a command brings what is applied to stable storage, so that the log may be cut; `defrag` takes away what nothing shows any more.
- * Both are about this node alone.
+ * `snapshot` as a command brings what is applied to stable storage, so that the log may be cut; `defrag` takes away what nothing shows any more,
+ * and gives room on the disk back. Both are about this node alone, the latter about all its stores.
  */
 import { NineError } from '../../namespace/errors.ts'
 import type { Channel } from '../../namespace/mount-table.ts'
@@ -32,7 +33,8 @@ export interface RaftTreeParts {
   /** Why this node changes nothing any more. */
   readonly failure: () => string | undefined
   readonly save: () => Promise<unknown>
-  readonly collect: () => Promise<unknown>
+  /** @returns what it did */
+  readonly defrag: (progress: (step: object) => void) => Promise<object>
   /** The bytes of a backup. */
   readonly backup: (store: string, call: Call) => AsyncIterable<Uint8Array>
 }
@@ -59,6 +61,7 @@ function groupTable(parts: RaftTreeParts, store: string): Table {
     members: computed(owned(async () => lines((await operations?.members(store)) ?? [aloneMember(parts)]))),
     ctl: ctl(Object.fromEntries(Object.entries(verbsOf(parts, store)).map(([verb, run]) => [verb, owned(run)]))),
     snapshot: stream(owned((call) => parts.backup(store, call))),
+    defrag: stream(owned(() => defragSteps(parts))),
   }
 }
 
@@ -95,13 +98,34 @@ function verbsOf(parts: RaftTreeParts, store: string): Record<string, CtlVerb> {
     },
     defrag: async (_call, words) => {
       wordsOf('defrag', words, 0, 0)
-      await parts.collect()
-      await parts.save()
+      await parts.defrag(() => undefined)
     },
   }
 }
 
 const op = 'cluster.ctl'
+
+/** Steps that a reader is too slow for are left out. */
+async function* defragSteps(parts: RaftTreeParts): AsyncGenerator<object> {
+  let newest: object | undefined
+  let tell = (): void => undefined
+  const done = parts.defrag((step) => {
+    newest = step
+    tell()
+  })
+  const ended = done.then(
+    () => true,
+    () => true,
+  )
+  for (let isEnded = false; !isEnded;) {
+    const told = new Promise<boolean>((resolve) => (tell = () => resolve(false)))
+    isEnded = await Promise.race([told, ended])
+    const step = newest
+    newest = undefined
+    if (!isEnded && step !== undefined) yield step
+  }
+  yield { step: 'done', ...(await done) }
+}
 
 /** A node whose disk has failed does nothing for its groups, whatever they were last. */
 function withFailure({ failure }: RaftTreeParts, status: object): object {

@@ -221,7 +221,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         stores: () => engine.status().stores,
         failure: () => engine.status().failure,
         save: () => engine.save(),
-        collect: () => engine.collect(),
+        defrag: (progress) => engine.defrag(progress),
         backup: (store, call) => backups.stream(store, call),
       }),
       sys: sysTree({ version, name, engine, services, identity, metrics, backups, upSince, sessions: () => sessions.size }),

@@ -2,28 +2,27 @@
  * Engine: everything that the stores of one node share. One log, one LMDB environment, one folder of chunks, one lock.
  *
  * G1 Opening brings every store to the end of the log, through the same apply that serves, and only then answers.
- * G2 Stores are saved in the background, by size and time, and the log is cut behind what is saved.
+ * G2 Stores are saved in the background, and the log is cut behind what is saved (upkeep.ts).
  * G3 A log that has failed stops mutations; reads go on, and `status` says why.
- * G4 A save that fails is tried again every `save_again_ms`. Meanwhile changes are taken while memory for them lasts, then
- *    refused with what the save failed with.
  */
 import { join } from 'node:path'
-import { collect as collectBlobs, type Collected } from '../blob/collect.ts'
+import type { Collected } from '../blob/collect.ts'
 import { openFileBlobs } from '../blob/files.ts'
 import { BlobPins } from '../blob/pins.ts'
 import type { BlobStore } from '../blob/store.ts'
 import { systemClock, type Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
-import { failpoint, failpointValue } from '../../namespace/failpoint.ts'
+import { failpointValue } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import { parseName } from '../../namespace/path.ts'
 import { systemRandom, type Random } from '../../namespace/random.ts'
 import type { Micros } from '../../namespace/stat.ts'
 import { Machine } from '../apply/machine.ts'
-import type { BlobRef, Ino } from '../model.ts'
+import type { Ino } from '../model.ts'
 import { Member, type MemberOptions } from '../replica/member.ts'
 import type { BackupParts } from '../snapshot/backup.ts'
 import { Store } from '../store/store.ts'
+import type { Compacted } from '../tree/compaction.ts'
 import { openEnvironment, type Environment } from '../tree/environment.ts'
 import type { WalFiles } from '../wal/files.ts'
 import { openWal, type Wal } from '../wal/wal.ts'
@@ -32,6 +31,7 @@ import { Lane } from './lane.ts'
 import { lockFolder, type FolderLock } from './lock.ts'
 import { Pipeline } from './pipeline.ts'
 import type { EngineStatus } from './status.ts'
+import { blobRoots, Upkeep, type DefragStep } from './upkeep.ts'
 import type { Writer } from './writer.ts'
 
 /** What the engine tells an operator; pino fits. */
@@ -87,8 +87,6 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
   }
 }
 
-const save_again_ms = 1_000
-
 export class Engine {
   readonly dir: string
   readonly owner: string
@@ -113,16 +111,10 @@ export class Engine {
   #blobs!: BlobStore
   #replayed = 0
   #warning: string | undefined
-  #timers: NodeJS.Timeout[] = []
-  #saving: Promise<void> | undefined
-  /** Why the last save failed. */
-  #saveFailure: NineError | undefined
-  #saveAgain: NodeJS.Timeout | undefined
-  #collecting: Promise<Collected> | undefined
+  #upkeep!: Upkeep
   #closing: Promise<void> | undefined
   /** The store of a cluster that is being opened. */
   #making: Promise<Store> | undefined
-  #stop = new AbortController()
 
   /** Use openEngine. `opened`: parts to close should `start` fail. */
   constructor(options: EngineOptions, lock: FolderLock, opened: { close(): Promise<void> }[]) {
@@ -144,7 +136,7 @@ export class Engine {
       historyMsMax: limits.history_ms_max,
       ...options.tuning,
     }
-    const progressed = (): void => this.#watchOverlay()
+    const progressed = (): void => this.#upkeep.watchOverlay()
     if (options.member === undefined) this.#writer = new Pipeline(this.#clock, () => this.#now(), options.dir, progressed)
     else {
       this.#writer = this.member = new Member(options.member, {
@@ -164,7 +156,7 @@ export class Engine {
     const { dir } = this
     this.#rows = readStores(dir)
     const files = await openFileBlobs({ folder: join(dir, 'blobs'), clock: this.#clock })
-    this.#blobs = this.member?.blobsOver(files, () => this.#blobRoots()) ?? files
+    this.#blobs = this.member?.blobsOver(files, () => blobRoots(this.#lanes)) ?? files
     this.#opened.push(this.#blobs)
     this.#environment = await openEnvironment({ dir: join(dir, 'tree'), historyDir: join(dir, 'history') })
     this.#opened.push(this.#environment)
@@ -179,13 +171,11 @@ export class Engine {
       onFailed: this.#failed,
     })
     this.#opened.push(this.#wal)
+    this.#upkeep = this.#makeUpkeep()
     for (const row of this.#rows) this.#lanes.set(row.group, await this.#openLane(row))
     this.#replayed = await this.#writer.start(this.#wal, this.#lanes)
     for (const row of this.#rows) this.#serve(row)
-    this.#timers = [
-      setInterval(() => void this.save().catch(this.#warn), this.#tuning.checkpointMs).unref(),
-      setInterval(() => void this.collect().catch(this.#warn), this.#tuning.collectMs).unref(),
-    ]
+    this.#upkeep.start()
     const { tornBytes, tornFile } = this.#wal.report
     if (tornBytes > 0) this.#logger?.warn({ tornBytes, tornFile }, 'the log ended in an interrupted write, which was cut off')
     this.#logger?.info({ dir, stores: this.#rows.length, replayed: this.#replayed }, 'data folder opened')
@@ -310,41 +300,19 @@ export class Engine {
     }
   }
 
-  /** Save every store, then cut the log behind it. G2 */
+  /** @see Upkeep.save */
   save(): Promise<void> {
-    this.#saving ??= this.#save().then(
-      () => this.#saveEnded(undefined),
-      (error: unknown) => {
-        this.#saveEnded(folderError(error, this.dir))
-        throw error
-      },
-    )
-    return this.#saving
+    return this.#upkeep.save()
   }
 
-  /** G4 */
-  #saveEnded(failure: NineError | undefined): void {
-    this.#saving = undefined
-    this.#saveFailure = failure
-    clearTimeout(this.#saveAgain)
-    if (failure !== undefined && this.#closing === undefined) {
-      this.#saveAgain = setTimeout(() => void this.save().catch(this.#warn), save_again_ms).unref()
-    }
-    this.#writer.refuse(failure !== undefined && this.#overlayBytes() >= 2 * this.#tuning.overlayBytesMax ? failure : undefined)
-    this.#writer.hold(false)
-    this.#watchOverlay()
-  }
-
-  #overlayBytes(): number {
-    let bytes = 0
-    for (const lane of this.#lanes.values()) bytes += lane.tree.overlayBytes
-    return bytes
-  }
-
-  /** Forget history past its window, take away what nothing shows any more, then chunks that nothing names. */
+  /** @see Upkeep.collect */
   collect(): Promise<Collected> {
-    this.#collecting ??= this.#collect().finally(() => (this.#collecting = undefined))
-    return this.#collecting
+    return this.#upkeep.collect()
+  }
+
+  /** @see Upkeep.defrag */
+  defrag(progress?: (step: DefragStep) => void): Promise<Compacted> {
+    return this.#upkeep.defrag(progress)
   }
 
   /** Take no more changes, finish those under way, save everything. */
@@ -397,52 +365,21 @@ export class Engine {
     return store
   }
 
-  #watchOverlay(): void {
-    const bytes = this.#overlayBytes()
-    if (bytes < this.#tuning.overlayBytesMax) return
-    if (this.#saveFailure !== undefined) {
-      if (bytes >= 2 * this.#tuning.overlayBytesMax) this.#writer.refuse(this.#saveFailure)
-      return
-    }
-    if (this.#saving === undefined) {
-      // While closing nothing is held: what is under way is finished first, and no save would end the wait.
-      if (this.#closing !== undefined) return
-      this.save().catch(this.#warn)
-    }
-    if (bytes >= 2 * this.#tuning.overlayBytesMax) this.#writer.hold(true)
-  }
-
-  async #save(): Promise<void> {
-    for (const lane of this.#lanes.values()) if (!lane.isSaved && !lane.isReplaced) await lane.save()
-    failpoint('cut.before')
-    this.#writer.beforeCut()
-    await this.#wal.cut(this.#writer.firstNeeded() - 1)
-    failpoint('cut.after')
-  }
-
-  async #collect(): Promise<Collected> {
-    const now = this.#clock.now()
-    for (const lane of this.#lanes.values()) {
-      if (lane.isReplaced) continue
-      await lane.tree.history.compact({ bytesMax: this.#tuning.historyBytesMax, olderThan: now - this.#tuning.historyMsMax * 1000 })
-      // Until nothing is left, so that what is removed faster than one round takes away does not pile up.
-      while (!this.#stop.signal.aborted && (await lane.tree.collect(limits.collect_nodes_max)) > 0)
-        await this.#saving?.catch(() => undefined)
-    }
-    // What is agreed on and not applied here yet names chunks too: it is applied before roots are read.
-    await this.member?.linearizeAll('storage.collect')
-    return collectBlobs({
-      store: this.#blobs,
-      pins: this.#pins,
-      roots: this.#blobRoots(),
-      olderThanMs: this.#tuning.blobGraceMs,
+  #makeUpkeep(): Upkeep {
+    const { member } = this
+    return new Upkeep({
+      dir: this.dir,
       clock: this.#clock,
-      signal: this.#stop.signal,
+      tuning: this.#tuning,
+      lanes: this.#lanes,
+      writer: this.#writer,
+      wal: this.#wal,
+      environment: this.#environment,
+      blobs: this.#blobs,
+      pins: this.#pins,
+      linearizeAll: member === undefined ? undefined : (op) => member.linearizeAll(op),
+      warn: this.#warn,
     })
-  }
-
-  *#blobRoots(): Iterable<BlobRef> {
-    for (const lane of this.#lanes.values()) yield* lane.tree.blobRefs()
   }
 
   readonly #failed = (from: number, to: number, error: NineError): void => {
@@ -467,13 +404,10 @@ export class Engine {
   }
 
   async #close(): Promise<void> {
-    for (const timer of this.#timers) clearInterval(timer)
-    clearTimeout(this.#saveAgain)
-    this.#stop.abort()
+    this.#upkeep.ending()
     await this.#drain()
     this.#writer.close()
-    await this.#collecting?.catch(() => undefined)
-    await this.#saving?.catch(() => undefined)
+    await this.#upkeep.ended()
     let failure: unknown
     try {
       await this.#wal.close()

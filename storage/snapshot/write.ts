@@ -113,7 +113,7 @@ export async function writeState(
     try {
       return await new StateWriter(tree, reading, writer, options).run(identity)
     } finally {
-      reading.transaction.done()
+      reading.done()
     }
   } finally {
     release()

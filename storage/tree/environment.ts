@@ -4,16 +4,16 @@
  * E1 One write transaction at a time, over all stores. What is put inside `write` becomes durable as a whole or not at all.
  * E2 Transactions are never awaited put by put: a batch goes to LMDB's own write thread, the event loop goes on. That it
  *    failed is told once, by `write`.
+ * E3 The database is written anew (compaction.ts) while others read and write; which file is behind the tables then is nobody else's matter.
  */
 import { mkdirSync, statfsSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
-import { open, type RootDatabase } from 'lmdb'
-import { NineError, type ErrorKind } from '../../namespace/errors.ts'
+import { NineError } from '../../namespace/errors.ts'
 import { failpoint } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
-import { folderError } from '../engine/folder.ts'
-import { checkDatabaseFile } from './database-file.ts'
-import { rowKeyEncoder, type RangeOptions, type ReadTransaction, type RowKey, type Rows, type Tables } from './rows.ts'
+import { compact, removeUnfinished, type Compacted, type CompactProgress } from './compaction.ts'
+import { databaseError, openDatabase, tableNames, tablesOf, type Database, type Reading, type Table, type TableName } from './database.ts'
 import { Slots } from './slots.ts'
 import { dropSlot, Staged } from './staged.ts'
 import { openTree, type Tree, type TreeOptions } from './tree.ts'
@@ -31,35 +31,40 @@ export interface EnvironmentOptions {
  * @throws NineError `corrupt`, `denied`, `read_only`, `no_space`, `not_directory`, `internal`
  */
 export async function openEnvironment(options: EnvironmentOptions): Promise<Environment> {
+  const { dir, mapBytes = limits.tree_map_bytes } = options
   try {
-    mkdirSync(options.dir, { recursive: true, mode: 0o700 })
-    const path = join(options.dir, 'tree.mdb')
-    checkDatabaseFile(path)
-    const root = open({
-      path,
-      maxDbs: 8,
-      mapSize: options.mapBytes ?? limits.tree_map_bytes,
-      // A checkpoint is durable when its commit answers; there is nothing to overlap it with.
-      overlappingSync: false,
-      // Writes are batches already; what this adds are promises that nobody can handle when a commit fails.
-      eventTurnBatching: false,
-    })
-    const environment = new Environment(root, options.dir, options.historyDir ?? join(options.dir, '..', 'history'))
+    mkdirSync(dir, { recursive: true, mode: 0o700 })
+    await removeUnfinished(join(dir, nextFile))
+    await syncFolder(dir) // C2 of compaction.ts
+    const database = openDatabase(join(dir, databaseFile), mapBytes)
+    const environment = new Environment(database, dir, options.historyDir ?? join(dir, '..', 'history'), mapBytes)
     environment.sweep()
     return environment
   } catch (error) {
-    throw databaseError(error, options.dir)
+    throw databaseError(error, dir)
   }
 }
+
+const databaseFile = 'tree.mdb'
+/** A database that is to become that one. */
+const nextFile = 'compact.mdb'
 
 /** Less free space than this is none. */
 const full_bytes = 1024 * 1024
 
 export class Environment {
-  readonly tables: Tables
-  readonly #root: RootDatabase
+  readonly tables: { readonly [name in TableName]: Table }
   readonly #dir: string
   readonly #historyDir: string
+  readonly #mapBytes: number
+  #database: Database
+  #compacting: Promise<Compacted> | undefined
+  /** Files that it went over from, and that are still read. */
+  readonly #retired = new Set<Promise<void>>()
+  /** Loads wait for it. */
+  #gate: Promise<void> | undefined
+  /** Why nothing is written any more. */
+  #failure: NineError | undefined
   readonly #trees = new Map<number, Tree>()
   readonly #slots: Slots
   /** Slots being put together. */
@@ -72,18 +77,12 @@ export class Environment {
   #isClosed = false
 
   /** Use openEnvironment. */
-  constructor(root: RootDatabase, dir: string, historyDir: string) {
-    this.#root = root
+  constructor(database: Database, dir: string, historyDir: string, mapBytes: number) {
+    this.#database = database
     this.#dir = dir
     this.#historyDir = historyDir
-    this.tables = {
-      nodes: this.#table('nodes'),
-      contents: this.#table('contents'),
-      entries: this.#table('entries'),
-      tombs: this.#table('tombs'),
-      fallen: this.#table('fallen'),
-      meta: this.#table('meta'),
-    }
+    this.#mapBytes = mapBytes
+    this.tables = tablesOf((name) => database.table(name))
     this.#slots = new Slots(this.tables)
   }
 
@@ -110,7 +109,7 @@ export class Environment {
 
   /** As write, without waiting for the writes before: for rows that nothing else puts. Several may become one transaction. */
   load(puts: () => void): Promise<void> {
-    const written = this.#write(puts)
+    const written = this.#gate?.then(() => this.#write(puts)) ?? this.#write(puts)
     const ended: Promise<void> = written.catch(() => undefined).finally(() => this.#loading.delete(ended))
     this.#loading.add(ended)
     return written
@@ -118,13 +117,27 @@ export class Environment {
 
   /** Reads from here on see everything committed. */
   refresh(): void {
-    this.#root.resetReadTxn()
+    this.#database.refresh()
   }
 
   /** The newest committed state, held until `done`: what is overwritten meanwhile takes room in the file. */
-  reading(): ReadTransaction {
-    this.refresh()
-    return this.#root.useReadTransaction()
+  reading(): Reading {
+    return this.#database.reading()
+  }
+
+  /** Bytes of the database's file. */
+  get fileBytes(): number {
+    return this.#database.fileBytes(join(this.#dir, databaseFile))
+  }
+
+  /**
+   * Write the database anew, so that its file is as large as what it holds. One at a time: who comes meanwhile gets what the first gets. E3
+   * Needs room on the disk for what it holds.
+   * @throws NineError `no_space`, `overloaded` (much is written meanwhile), `unavailable`, `internal`: the database is as it was
+   */
+  compact(progress?: CompactProgress): Promise<Compacted> {
+    this.#compacting ??= this.#compact(progress).finally(() => (this.#compacting = undefined))
+    return this.#compacting
   }
 
   /** Under which number the rows of a group stand. */
@@ -185,11 +198,67 @@ export class Environment {
   async close(): Promise<void> {
     if (this.#isClosed) return
     this.#isClosed = true
+    await this.#compacting?.catch(() => undefined)
     await this.#sweeping
     await Promise.all(this.#loading)
     await this.#writing
     for (const tree of this.#trees.values()) await tree.history.close()
-    await this.#root.close()
+    await this.#database.close()
+    await Promise.all(this.#retired)
+  }
+
+  async #compact(progress: CompactProgress | undefined): Promise<Compacted> {
+    if (this.#isClosed) throw new NineError({ kind: 'unavailable', op: 'tree.compact', message: 'the database is closed' })
+    try {
+      return await compact(
+        {
+          path: join(this.#dir, databaseFile),
+          nextPath: join(this.#dir, nextFile),
+          mapBytes: this.#mapBytes,
+          database: this.#database,
+          tables: this.tables,
+          isClosed: () => this.#isClosed,
+          settled: async () => void (await Promise.all([this.#writing, ...this.#loading])),
+          alone: (run) => this.#whileNothingIsWritten(run),
+          syncFolder: () => syncFolder(this.#dir),
+          goOver: (next) => this.#goOver(next),
+          fail: (error) => (this.#failure ??= databaseError(error, this.#dir)),
+        },
+        progress,
+      )
+    } catch (error) {
+      throw this.#writeError(error)
+    }
+  }
+
+  /** As write: behind the writes before, and before those that come later. */
+  #whileNothingIsWritten(run: () => Promise<void>): Promise<void> {
+    const done = this.#writing.then(async () => {
+      let open!: () => void
+      const loading = [...this.#loading]
+      this.#gate = new Promise((resolve) => (open = resolve))
+      try {
+        await Promise.all(loading)
+        await run()
+      } finally {
+        this.#gate = undefined
+        open()
+      }
+    })
+    this.#writing = done.catch(() => undefined)
+    return done
+  }
+
+  #goOver(next: Database): void {
+    const before = this.#database
+    this.#database = next
+    for (const name of tableNames) next.give(name, this.tables[name])
+    next.refresh()
+    const closed: Promise<void> = before
+      .close()
+      .catch(() => undefined)
+      .finally(() => this.#retired.delete(closed))
+    this.#retired.add(closed)
   }
 
   async #sweep(): Promise<void> {
@@ -206,12 +275,13 @@ export class Environment {
   }
 
   async #write(puts: () => void): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure
     if (this.#isClosed) throw new NineError({ kind: 'unavailable', op: 'tree.write', message: 'the database is closed' })
     try {
       failpoint('tree.write')
-      await this.#root.batch(puts)
+      await this.#database.batch(puts)
     } catch (error) {
-      throw this.#writeError(await reasonOf(error))
+      throw this.#writeError(error)
     } finally {
       this.refresh()
     }
@@ -226,70 +296,9 @@ export class Environment {
     const message = `no space is left for the tree in ${this.#dir}`
     return new NineError({ kind: 'no_space', op: 'tree.write', path: this.#dir, message, cause: reason })
   }
-
-  #table(name: string): Rows {
-    const options = { encoding: 'binary' as const, keyEncoder: rowKeyEncoder, cache: false }
-    return new CheckedRows(this.#root.openDB(name, options) as unknown as Rows)
-  }
 }
 
-/** A table whose failures are NineErrors. */
-class CheckedRows implements Rows {
-  readonly #rows: Rows
-
-  constructor(rows: Rows) {
-    this.#rows = rows
-  }
-
-  getBinary(key: RowKey | Uint8Array): Buffer | undefined {
-    try {
-      return this.#rows.getBinary(key)
-    } catch (error) {
-      throw databaseError(error, 'the tree')
-    }
-  }
-
-  getRange(options: RangeOptions): { readonly key: Uint8Array; readonly value: Buffer }[] {
-    try {
-      return Array.from(this.#rows.getRange(options))
-    } catch (error) {
-      throw databaseError(error, 'the tree')
-    }
-  }
-
-  getKeys(options: RangeOptions): Uint8Array[] {
-    try {
-      return Array.from(this.#rows.getKeys(options) as Iterable<Uint8Array>)
-    } catch (error) {
-      throw databaseError(error, 'the tree')
-    }
-  }
-
-  put(key: RowKey | Uint8Array, value: Uint8Array): void {
-    this.#rows.put(key, value)
-  }
-
-  remove(key: RowKey | Uint8Array): void {
-    this.#rows.remove(key)
-  }
-}
-
-/** LMDB's binding rejects with a wrapper whose `commitError` promises the reason. */
-async function reasonOf(error: unknown): Promise<unknown> {
-  const reason = (error as { commitError?: Promise<unknown> } | undefined)?.commitError
-  if (reason === undefined) return error
-  return Promise.race([reason.then(undefined, (cause: unknown) => cause), new Promise((resolve) => setImmediate(resolve, error))])
-}
-
-/** https://www.symas.com/mdb: return codes of LMDB, by their texts. */
-function databaseError(error: unknown, dir: string): NineError {
-  const text = error instanceof Error ? error.message : String(error)
-  const kind: ErrorKind | undefined = /MDB_CORRUPTED|MDB_PAGE_NOTFOUND|MDB_INVALID|MDB_VERSION_MISMATCH|not an LMDB file/i.test(text)
-    ? 'corrupt'
-    : /MDB_MAP_FULL|No space left/i.test(text)
-      ? 'no_space'
-      : undefined
-  if (kind === undefined) return folderError(error, dir)
-  const advice = kind === 'corrupt' ? '. Restore the data folder from a backup' : ''
-  return new NineError({ kind, op: 'tree.open', path: dir, message: `the tree's database in ${dir}: ${text}${advice}`, cause: error })
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r')
+  await folder.sync().finally(() => folder.close())
 }

@@ -28,14 +28,14 @@ export interface RowKey {
 
 export interface RangeOptions {
   readonly start: RowKey | Uint8Array
-  readonly end: RowKey
+  readonly end: RowKey | Uint8Array
   readonly limit: number
   readonly exclusiveStart?: boolean
   /** Default: the newest state. */
   readonly transaction?: ReadTransaction | undefined
 }
 
-/** One state of the database, which stays readable until `done`, whatever is written meanwhile. */
+/** One state of the database. Of LMDB's binding, whose ranges use and leave it: see Reading of database.ts. */
 export interface ReadTransaction {
   done(): void
 }
@@ -88,6 +88,13 @@ function writeKey(key: RowKey | Uint8Array, target: Uint8Array, start: number): 
 
 function readKey(target: Uint8Array, start: number, end: number): Uint8Array {
   return Uint8Array.prototype.slice.call(target, start, end)
+}
+
+const keys = Buffer.alloc(2048)
+
+/** The bytes of a key, good until the next call. */
+export function encodeRowKey(key: RowKey | Uint8Array): Buffer {
+  return keys.subarray(0, writeKey(key, keys, 0))
 }
 
 function writeU32(value: number, target: Uint8Array, at: number): number {

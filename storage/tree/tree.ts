@@ -17,6 +17,7 @@ import { openHistory, type History } from '../history/history.ts'
 import { noContent, rootIno, type BlobRef, type DirectoryEntry, type Ino, type NodeRecord, type TreeView } from '../model.ts'
 import { ByteReader, DamagedBytes } from './bytes.ts'
 import { collectFallen } from './collect.ts'
+import type { Reading } from './database.ts'
 import type { Environment } from './environment.ts'
 import { encodeFlush } from './flush.ts'
 import { LookupCache } from './lookup-cache.ts'
@@ -25,7 +26,7 @@ import { readMeta, readTreeMeta, type OpenedMeta, type TreeMeta } from './meta.t
 import { Generation } from './overlay.ts'
 import { nodeAt, PastView, type PresentState } from './past.ts'
 import { decodeNode, namesBlob, type ContentSource } from './record.ts'
-import { checkRow, damagedRow, decodeEntry, rowKey, type ReadTransaction, type RowKey, type Tables } from './rows.ts'
+import { checkRow, damagedRow, decodeEntry, rowKey, type RowKey, type Tables } from './rows.ts'
 import { Transaction, type TransactionTree } from './transaction.ts'
 
 export interface TreeOptions {
@@ -48,10 +49,8 @@ export interface CheckpointState {
   readonly meta: Iterable<readonly [string, Uint8Array | undefined]>
 }
 
-export interface TreeReading {
+export interface TreeReading extends Reading {
   readonly slot: number
-  readonly tables: Tables
-  readonly transaction: ReadTransaction
 }
 
 /** Use Environment.tree. @throws NineError `corrupt` */
@@ -280,9 +279,9 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
     }
   }
 
-  /** Rows as of the last checkpoint, for a copy of them. `transaction.done()` ends it. */
+  /** Rows as of the last checkpoint, for a copy of them. `done()` ends it. */
   reading(): TreeReading {
-    return { slot: this.#slot, tables: this.#tables, transaction: this.#environment.reading() }
+    return { slot: this.#slot, ...this.#environment.reading() }
   }
 
   /** A tree that was never saved has no rows: make them, where it has no revision yet. */

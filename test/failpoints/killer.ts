@@ -87,9 +87,9 @@ export class Killer {
     while (!stop.aborted) {
       if (cause === 'values') await values.write(clientOf(victim), stop)
       else if (cause === 'values elsewhere') await values.write(clientOf(this.#another(victim)), stop)
-      else if (cause === 'save')
+      else if (cause === 'save' || cause === 'defrag')
         await clientOf(victim)
-          .write('/raft/data/ctl', 'snapshot', { timeoutMs: 5_000 })
+          .write('/raft/data/ctl', cause === 'save' ? 'snapshot' : 'defrag', { timeoutMs: 5_000 })
           .catch(() => undefined)
       else if (cause === 'lead') await this.#transfer(victim, victim).catch(() => undefined)
       else if (cause === 'another leads')

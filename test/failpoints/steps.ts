@@ -8,8 +8,8 @@ import type { Failpoint } from '../../namespace/failpoint.ts'
 /** `joiner`: a node that has lost its disk. `any`: who leads does not matter. */
 export type Role = 'leader' | 'follower' | 'joiner' | 'any'
 
-/** `load`: what the clients do; `values`: large values through the victim, or through another node; `save`: a checkpoint is asked for. */
-export type Cause = 'load' | 'values' | 'values elsewhere' | 'save' | 'lead' | 'another leads' | 'another joins' | 'start'
+/** `load`: what the clients do; `values`: large values through the victim, or through another node; `save`, `defrag`: that is asked for. */
+export type Cause = 'load' | 'values' | 'values elsewhere' | 'save' | 'defrag' | 'lead' | 'another leads' | 'another joins' | 'start'
 
 export interface Step {
   readonly point: Failpoint
@@ -47,6 +47,12 @@ const ofCheckpoints = steps(
   'save',
   3,
 )
+const ofCompaction = steps(
+  ['compact.copy', 'compact.copied', 'compact.before', 'compact.renamed', 'compact.synced'],
+  ['leader', 'follower'],
+  'defrag',
+  2,
+)
 const ofSegments = steps(['wal.rolled', 'cut.durable'], ['any'], 'save', 2)
 const ofChunks = [
   ...steps(['chunk.synced', 'chunk.renamed', 'chunk.done'], ['leader', 'follower'], 'values', 6),
@@ -75,7 +81,7 @@ const ofMembers = [
 export const stepGroups: readonly { readonly name: string; readonly steps: readonly Step[] }[] = [
   { name: 'the way of a write', steps: [...ofLeader, ...ofFollower, ...ofBoth] },
   { name: 'votes', steps: ofVotes },
-  { name: 'checkpoints and the cut of the log', steps: [...ofCheckpoints, ...ofSegments] },
+  { name: 'checkpoints and the cut of the log', steps: [...ofCheckpoints, ...ofCompaction, ...ofSegments] },
   { name: 'chunks of large values', steps: ofChunks },
   { name: 'snapshots and members', steps: [...ofSnapshots, ...ofMembers] },
 ]
