@@ -301,7 +301,7 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
     if (this.#isLive || this.#queue.isEnded) return this.#queue.next()
     const turn = this.#turn.then(() => this.#next())
     this.#turn = turn.catch(ignore)
-    return turn
+    return turn.then(({ given }) => given)
   }
 
   return(): Promise<IteratorResult<WatchBatch>> {
@@ -349,10 +349,11 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
     }
   }
 
-  async #next(): Promise<IteratorResult<WatchBatch>> {
+  /** In a box: who is live waits in the queue, and the turn ends before that does. W6 takes the next one. */
+  async #next(): Promise<{ readonly given: IteratorResult<WatchBatch> | Promise<IteratorResult<WatchBatch>> }> {
     if (this.placed !== undefined) await this.#waitForPlace(this.placed)
     const value = this.#queue.isEmpty ? await this.#catchUp() : undefined
-    return value === undefined ? this.#queue.next() : { done: false, value }
+    return { given: value === undefined ? this.#queue.next() : { done: false, value } }
   }
 
   /** W5; also ends when the watch does. */

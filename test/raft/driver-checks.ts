@@ -149,7 +149,8 @@ export function dataOf(number: number, bytes: number): Uint8Array {
   return data
 }
 
-function numberOf(data: Uint8Array): number {
+/** The number in it. */
+export function numberOf(data: Uint8Array): number {
   return new DataView(data.buffer, data.byteOffset).getUint32(0)
 }
 

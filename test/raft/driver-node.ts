@@ -27,10 +27,13 @@ import { GroupLog } from '../../storage/wal/group-log.ts'
 import { openWal } from '../../storage/wal/wal.ts'
 import type { Wal } from '../../storage/wal/wal.ts'
 import { SimDisk } from '../wal/disk.ts'
+import { pastAfter } from './driver-watches.ts'
+import type { Past } from './driver-watches.ts'
 
 /** What a state machine is after some entry. */
 export interface State extends SnapshotMeta {
   readonly hash: number
+  readonly past: Past | null
 }
 
 /** A proposal, and what is known of it. */
@@ -95,7 +98,7 @@ export class SimNode {
     this.#options = options
     this.disk.hold = true
     const configuration: Configuration = { voters, outgoing: [], learners: [], demoted: [] }
-    const state = { index: 0, term: 0, configuration, hash: 0 }
+    const state = { index: 0, term: 0, configuration, hash: 0, past: null }
     for (const group of groups) this.#checkpoints.set(group, { state, hard: { term: 0, vote: null }, hardLsn: 0 })
   }
 
@@ -268,7 +271,8 @@ export class SimMachine implements StateMachine<Proposal> {
 
   apply(entry: Entry, proposal: Proposal | undefined): void {
     const configuration = entry.configuration ?? this.state.configuration
-    this.state = { index: entry.index, term: entry.term, configuration, hash: hashOf(this.state.hash, entry) }
+    const hash = hashOf(this.state.hash, entry)
+    this.state = { index: entry.index, term: entry.term, configuration, hash, past: pastAfter(this.state.past, entry, hash) }
     this.node.watcher.applied(this, entry, proposal)
   }
 

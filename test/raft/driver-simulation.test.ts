@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest'
 import { simulateDrivers } from './driver-simulation.ts'
 import type { DriverOutcome } from './driver-simulation.ts'
 
-const seeds = Number(process.env.NINE_DRIVER_SEEDS ?? 300)
+const seeds = Number(process.env.NINE_DRIVER_SEEDS ?? 1000)
 const first = Number(process.env.NINE_DRIVER_FIRST_SEED ?? 1)
 
 describe('nodes in simulation', () => {

@@ -1,11 +1,13 @@
 /**
  * A whole cluster of drivers from one seed: real drivers, cores and logs; disks that lose what was not synced, tear what was being written and
  * fail; a network that drops, delays, reorders, duplicates, cuts (one-way too); processes that crash, restart and stop for a while; snapshots,
- * changes of members, hand-overs, groups that rest and wake, groups that are closed on one node. `driver-checks.ts` looks at each step.
+ * changes of members, hand-overs, groups that rest and wake, groups that are closed on one node. `driver-checks.ts` looks at each step,
+ * `driver-watches.ts` at what watchers are told.
  *
  * At the end all is healed and has to become one cluster again; then nothing is asked any more, all groups have to rest, also after a time in which
  * messages are lost, and one node dies or is cut off: those who followed it have to find that out by themselves.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type {
   DriverOptions,
   Entry,
@@ -23,6 +25,7 @@ import { Checks, dataOf, expectThat } from './driver-checks.ts'
 import { SimNode, isRefused } from './driver-node.ts'
 import type { Proposal, SimMachine, State, Watcher } from './driver-node.ts'
 import { SimNetwork } from './driver-network.ts'
+import { Watches } from './driver-watches.ts'
 import { optionsOfTests } from './cluster.ts'
 import { randomOf } from './simulation.ts'
 
@@ -41,6 +44,9 @@ export interface DriverOutcome {
   readonly rests: number
   readonly restless: number
   readonly removals: number
+  readonly watched: number
+  readonly moves: number
+  readonly skips: number
 }
 
 /** Run one seed; throws what was found wrong. */
@@ -50,6 +56,8 @@ export async function simulateDrivers(seed: number): Promise<DriverOutcome> {
     return await run.all()
   } catch (error) {
     throw new Error(`seed ${seed}, at ${run.now}: ${(error as Error).message}`, { cause: error })
+  } finally {
+    run.close()
   }
 }
 
@@ -59,6 +67,7 @@ class Run implements Watcher {
   /** Of its own, so that what else happens in a seed is as without. */
   readonly #removals: () => number
   readonly #checks = new Checks()
+  readonly #watches: Watches
   readonly #nodes = new Map<NodeId, SimNode>()
   readonly #groups: GroupId[]
   readonly #busy = new Set<GroupId>()
@@ -68,6 +77,8 @@ class Run implements Watcher {
   #spares = ['s1', 's2']
   #calm = false
   #quiet = false
+  /** Clients begin no watches: those may ask who leads, and wake groups. */
+  #isStill = false
   #beats = 0
   #others = 0
   #counts = { crashes: 0, diskFailures: 0, transfers: 0, changesDone: 0, rests: 0, restless: 0, removals: 0 }
@@ -122,6 +133,7 @@ class Run implements Watcher {
       commit_wait_ms: this.#removals() < 0.5 ? 1 : 0,
     }
     for (const id of this.#voters) this.#add(id)
+    this.#watches = new Watches(randomOf(seed * 15_485_863), this.#groups, (group) => this.#checks.history(group).known)
   }
 
   async all(): Promise<DriverOutcome> {
@@ -130,6 +142,7 @@ class Run implements Watcher {
     this.#heal()
     for (let round = 0; round < 40; round++) await this.#round()
     await this.#expectOneCluster()
+    this.#isStill = true
     if (this.#rests) {
       await this.#expectRest()
       await this.#loseWords()
@@ -137,7 +150,12 @@ class Run implements Watcher {
       await this.#expectSuccession()
     }
     const { acknowledged, reads, elections, never, installs, changes } = this.#checks
-    return { applied: this.#applied(), acknowledged, reads, elections, never, installs, changes, ...this.#counts }
+    const { seen: watched, moves, skips } = this.#watches
+    return { applied: this.#applied(), acknowledged, reads, elections, never, installs, changes, ...this.#counts, watched, moves, skips }
+  }
+
+  close(): void {
+    this.#watches.close()
   }
 
   // Watcher
@@ -164,10 +182,12 @@ class Run implements Watcher {
   }
   applied(machine: SimMachine, entry: Entry, proposal: Proposal | undefined): void {
     this.#checks.applied(machine, entry, proposal)
+    this.#watches.applied(machine)
     if (!this.#calm && this.random() < 0.05) machine.isBusy = true
   }
   installed(machine: SimMachine): void {
     this.#checks.installed(machine)
+    this.#watches.installed(machine)
   }
   ended(machine: SimMachine, proposal: Proposal, fate: Fate): void {
     this.#checks.ended(machine, proposal, fate)
@@ -202,7 +222,10 @@ class Run implements Watcher {
       if (!this.#calm) this.#disturb(node)
       if (this.#fault !== null) throw this.#fault
     }
+    if (!this.#isStill) this.#watches.round([...this.#nodes.values()], this.#calm)
     for (let times = 0; times < 12; times++) await Promise.resolve()
+    // Watches read history in turns of their own.
+    await nextTurn()
     if (this.#fault !== null) throw this.#fault
     if (!this.#calm && this.random() < this.#partitions) this.#network.partition([...this.#nodes.keys()])
     if (this.#network.cut.size > 0 && !this.#quiet && this.random() < 0.05) this.#network.cut.clear()
@@ -282,6 +305,7 @@ class Run implements Watcher {
 
   #crash(node: SimNode, isSeen: boolean): void {
     this.#counts.crashes++
+    this.#watches.ended(node.running?.machines.values() ?? [])
     node.crash(() => this.random() < 0.5)
     if (!isSeen) return
     for (const other of this.#nodes.keys()) if (other !== node.id && this.random() < 0.9) this.#lose(other, node.id, true)
@@ -293,6 +317,7 @@ class Run implements Watcher {
     if (machine.hasStopped || running!.hasFailed) return
     this.#counts.removals++
     machine.hasStopped = true
+    this.#watches.ended([machine])
     running!.driver.remove(machine.id)
   }
 
@@ -331,11 +356,12 @@ class Run implements Watcher {
         this.#checks.acknowledged >= before + this.#groups.length &&
         leaders.every((leader) => leader !== null && this.#isAtOne(leader))
       ) {
-        if (this.#untold().length === 0) return
+        if (this.#untold().length === 0 && this.#watches.behind.length === 0) return
       }
     }
     const untold = this.#untold().map(({ number }) => `${number} of ${this.#takers[number]!.node.id}, group ${this.#takers[number]!.id}`)
     expectThat(untold.length === 0, `answers: nobody was told of ${untold.join('; ')}`)
+    expectThat(this.#watches.behind.length === 0, `watch order: ${this.#watches.behind.join('; ')}`)
     throw new Error('liveness: a calm network does not become one cluster')
   }
 

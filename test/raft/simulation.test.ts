@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { simulate } from './simulation.ts'
 import type { Outcome } from './simulation.ts'
 
-const seeds = Number(process.env.NINE_RAFT_SEEDS ?? 1000)
+const seeds = Number(process.env.NINE_RAFT_SEEDS ?? 2000)
 const first = Number(process.env.NINE_RAFT_FIRST_SEED ?? 1)
 
 describe('raft in simulation', () => {

@@ -149,6 +149,19 @@ describe('a snapshot that takes the place of the state', () => {
     for (const watching of [waiting, idle]) await watching.return!()
   })
 
+  it('wakes a watch that waits since it had read all of history', async () => {
+    await write('0')
+    b.catchUp()
+    const watching = watch(b, { from: 1 })
+    expect(names(await watching.next())).toBe('/0')
+    const next = watching.next()
+    expect(await isSettled(next)).toBe(false)
+    await write('1')
+    await b.install()
+    expect(names(await next)).toBe('/1')
+    await watching.return!()
+  })
+
   it('ends those whose next event is gone with compacted, and where to begin', async () => {
     const { next, idle, waiting } = await live()
     for (let i = 1; i <= 100; i++) await write(String(i))
