@@ -125,6 +125,8 @@ class Loading {
   readonly #options: LoadOptions
   readonly #decoder: RowDecoder
   #batch: Block[] = []
+  /** Why rows could not be put. */
+  #failure: { readonly error: unknown } | undefined
   #batchBytes = 0
   #segment: SegmentCopy | undefined
   /** The segment before it is on its way to stable storage: whether it was whole. */
@@ -185,7 +187,6 @@ class Loading {
     if (blocks.length === 0) return
     this.#batch = []
     this.#batchBytes = 0
-    let failure: unknown
     await this.#staged.put(() => {
       try {
         for (const { payload } of blocks) {
@@ -194,11 +195,17 @@ class Loading {
           this.#decoder.rows(payload, 1, isSealedTable(name), (key, from, to) => table.put(key, partOf(payload, from, to)))
         }
       } catch (error) {
-        failure = error
+        // What a batch throws is lost on some ways.
+        this.#failure ??= { error: this.#undecodable(blocks[0]!, error) }
       }
     })
-    if (failure !== undefined) throw this.#undecodable(blocks[0]!, failure)
+    this.#check()
     await nextTurn()
+  }
+
+  /** Rows may be put later than they are given. */
+  #check(): void {
+    if (this.#failure !== undefined) throw this.#failure.error
   }
 
   async #meta(block: Block): Promise<void> {
@@ -258,6 +265,7 @@ class Loading {
     await syncFolder(this.#staged.historyDir)
     this.machine.imported()
     await this.#staged.settle()
+    this.#check()
   }
 
   #decoded<T>(block: Block, decode: (reader: ByteReader) => T): T {

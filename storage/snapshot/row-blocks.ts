@@ -7,10 +7,13 @@
  *    bytes: damage on the way, or before, stays damage.
  */
 import { ByteReader, checksum, DamagedBytes, type ByteWriter } from '../tree/bytes.ts'
+import type { ScannedRow } from '../tree/row-scan.ts'
 import { checksum_bytes, writeU32LE } from '../tree/rows.ts'
 
 const slot_bytes = 4
 const key_bytes_max = 2048
+/** Up to here a loop is faster than a view. */
+const loop_bytes_max = 32
 /** Lengths whose difference is remembered. */
 const lengths_max = 4096
 
@@ -24,26 +27,27 @@ export class RowEncoder {
     this.#previousLength = 0
   }
 
-  row(writer: ByteWriter, key: Uint8Array, value: Uint8Array): void {
+  row(writer: ByteWriter, { key, keyBytes, value, valueBytes }: ScannedRow): void {
     const previous = this.#previous
-    const length = key.length - slot_bytes
+    const length = keyBytes - slot_bytes
     const most = Math.min(length, this.#previousLength)
     let shared = 0
     while (shared < most && previous[shared] === key[slot_bytes + shared]) shared++
-    for (let i = shared; i < length; i++) previous[i] = key[slot_bytes + i]!
-    this.#previousLength = length
     writer.varint(shared)
     writer.varint(length - shared)
-    writer.reserve(length - shared + value.length + 8)
-    for (let i = shared; i < length; i++) writer.buffer[writer.at++] = previous[i]!
-    writer.bytes(value)
+    writer.reserve(length - shared + valueBytes + 8)
+    for (let i = shared; i < length; i++) writer.buffer[writer.at++] = previous[i] = key[slot_bytes + i]!
+    this.#previousLength = length
+    writer.varint(valueBytes)
+    if (valueBytes <= loop_bytes_max) for (let i = 0; i < valueBytes; i++) writer.buffer[writer.at++] = value[i]!
+    else writer.raw(value.subarray(0, valueBytes))
   }
 }
 
 /** Whether the checksum at the end of a value holds under its key. */
-export function isRowWhole(key: Uint8Array, value: Uint8Array): boolean {
-  const end = value.length - checksum_bytes
-  return end >= 0 && readU32LE(value, end) === checksum(value, 0, end, checksum(key, 0, key.length))
+export function isRowWhole({ key, keyBytes, value, valueBytes }: ScannedRow): boolean {
+  const end = valueBytes - checksum_bytes
+  return end >= 0 && readU32LE(value, end) === checksum(value, 0, end, checksum(key, 0, keyBytes))
 }
 
 /** Reads rows of blocks, for another slot than the one they were written under. */

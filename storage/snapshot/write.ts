@@ -21,6 +21,7 @@ import type { SegmentFile } from '../history/segment.ts'
 import { ByteReader } from '../tree/bytes.ts'
 import { decodeTreeMeta, machinePrefix, treeMetaText } from '../tree/meta.ts'
 import { decodeNode, encodeBlobRef, namesBlob } from '../tree/record.ts'
+import type { ScannedRow } from '../tree/row-scan.ts'
 import { asBuffer, checkRow, checksum_bytes, damagedRow, rowKey } from '../tree/rows.ts'
 import type { Tree, TreeReading } from '../tree/tree.ts'
 import { BlockWriter, type SnapshotTarget } from './block-writer.ts'
@@ -120,8 +121,6 @@ export async function writeState(
   }
 }
 
-/** Rows fetched at once, by what they may take. */
-const rows_max: Record<TableName, number> = { meta: 4, nodes: 128, contents: 8, entries: 256, tombs: 256, fallen: 256 }
 const blobs_max = 1_000
 const turn_rows = 2_000
 const op = 'snapshot.write'
@@ -186,42 +185,49 @@ class StateWriter {
   }
 
   async #table(number: number, name: TableName): Promise<void> {
-    const { slot, tables, transaction } = this.#reading
+    const { slot } = this.#reading
     const writer = this.#writer
-    const rows = tables[name]
     const encoder = new RowEncoder()
-    const limit = rows_max[name]
     const isSealed = isSealedTable(name)
     const end = rowKey(slot + 1)
-    let start: ReturnType<typeof rowKey> | Uint8Array = rowKey(slot)
-    for (let isFirst = true; ; isFirst = false) {
-      const found = rows.getRange({ start, end, limit, exclusiveStart: !isFirst, transaction })
-      let count = 0
-      for (const { key, value } of found) {
-        count++
-        start = key
-        if (isSealed && !isRowWhole(key, value)) throw damagedRow(`a row of ${name} of store ${slot}`) // W2
-        if (name === 'meta' && this.#isLocal(asBuffer(key).toString('utf8', group_bytes + machinePrefix.length))) continue
-        if (name === 'nodes' && namesBlob(value, 0)) this.#noteBlob(value)
-        if (writer.isEmpty) {
-          encoder.begin()
-          writer.payload.u8(number)
+    let last: Buffer | undefined
+    for (let isMore = true; isMore;) {
+      const { payload } = writer
+      let left = Math.max(1, turn_rows - this.#rows)
+      isMore = false
+      const range = { start: last ?? rowKey(slot), end, exclusiveStart: last !== undefined }
+      this.#rows += this.#reading.scan(name, range, (row) => {
+        if (isSealed && !isRowWhole(row)) throw damagedRow(`a row of ${name} of store ${slot}`) // W2
+        if (name !== 'meta' || !this.#isLocalRow(row)) {
+          if (name === 'nodes' && namesBlob(row.value, 0)) this.#noteBlob(row)
+          if (writer.isEmpty) {
+            encoder.begin()
+            payload.u8(number)
+          }
+          encoder.row(payload, row)
         }
-        encoder.row(writer.payload, key, value)
-        if (writer.isFull) {
-          await this.#end('rows')
-          if (this.#blobs.length >= blobs_max) await this.#endBlobs()
-        }
+        isMore = writer.isFull || --left === 0
+        if (isMore) last = Buffer.from(row.key.subarray(0, row.keyBytes))
+        return !isMore
+      })
+      if (writer.isFull) {
+        await this.#end('rows')
+        if (this.#blobs.length >= blobs_max) await this.#endBlobs()
+      } else if (isMore) {
+        await this.#turn()
       }
-      if (count < limit) break
-      this.#rows += count
-      if (this.#rows >= turn_rows) await this.#turn()
     }
     if (!writer.isEmpty) await this.#end('rows')
   }
 
-  #noteBlob(value: Buffer): void {
-    const { content } = decodeNode(new ByteReader(asBuffer(value), 0, value.length - checksum_bytes), undefined)
+  #isLocalRow({ key, keyBytes }: ScannedRow): boolean {
+    return this.#isLocal(key.toString('utf8', group_bytes + machinePrefix.length, keyBytes))
+  }
+
+  #noteBlob({ value, valueBytes }: ScannedRow): void {
+    // What is kept of it stands in memory of its own: the value does not.
+    const record = Buffer.from(value.subarray(0, valueBytes - checksum_bytes))
+    const { content } = decodeNode(new ByteReader(record), undefined)
     if (content.kind === 'blob') this.#blobs.push(content.blob)
   }
 

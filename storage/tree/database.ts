@@ -10,6 +10,7 @@ import { NineError, type ErrorKind } from '../../namespace/errors.ts'
 import { folderError } from '../engine/folder.ts'
 import { checkDatabaseFile } from './database-file.ts'
 import type { KeySet } from './key-set.ts'
+import { RowScan, type ScannedRow } from './row-scan.ts'
 import { rowKeyEncoder, type RangeOptions, type ReadTransaction, type RowKey, type Rows } from './rows.ts'
 
 export const tableNames = ['nodes', 'contents', 'entries', 'tombs', 'fallen', 'meta'] as const
@@ -25,6 +26,8 @@ export function tablesOf<T>(make: (name: TableName) => T): TableMap<T> {
 export interface Reading {
   readonly tables: TableMap<Table>
   readonly transaction: ReadTransaction
+  /** Calls `found` with each row of a table between two keys, in order, until it returns false. @returns rows looked at (row-scan.ts) */
+  scan(name: TableName, range: Pick<RangeOptions, 'start' | 'end' | 'exclusiveStart'>, found: (row: ScannedRow) => boolean): number
   done(): void
 }
 
@@ -52,6 +55,7 @@ export class Database {
   readonly #root: RootDatabase
   readonly #path: string
   readonly #open: TableMap<OpenTable>
+  readonly #scans: TableMap<RowScan>
   #readings = 0
   #unread: (() => void) | undefined
 
@@ -63,6 +67,7 @@ export class Database {
       const options = { encoding: 'binary' as const, keyEncoder: rowKeyEncoder, cache: false }
       return root.openDB(name, options) as unknown as OpenTable
     })
+    this.#scans = tablesOf((name) => new RowScan(root, name))
   }
 
   table(name: TableName): Table {
@@ -110,7 +115,14 @@ export class Database {
       transaction.done()
       if (--this.#readings === 0) this.#unread?.()
     }
-    return { tables: tablesOf((name) => this.table(name)), transaction, done }
+    const scan: Reading['scan'] = (name, range, found) => {
+      try {
+        return this.#scans[name].run({ ...range, limit: Infinity, transaction }, found)
+      } catch (error) {
+        throw databaseError(error, 'the tree')
+      }
+    }
+    return { tables: tablesOf((name) => this.table(name)), transaction, scan, done }
   }
 
   /** Nothing is being written. D1 */
