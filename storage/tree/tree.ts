@@ -249,16 +249,27 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
       for (const { content } of [...generation.nodes.values()]) if (content.kind === 'blob') yield content.blob
     }
     const end = rowKey(this.#slot + 1)
-    for (let start: RowKey | Uint8Array | undefined = rowKey(this.#slot), isFirst = true; start !== undefined; isFirst = false) {
-      const rows: { readonly key: Uint8Array; readonly value: Buffer }[] = Array.from(
-        this.#tables.nodes.getRange({ start, end, limit: scan_rows, exclusiveStart: !isFirst }),
-      )
-      for (const { key, value } of rows) {
-        if (!namesBlob(value, 0)) continue
-        const { content } = this.#decode(key, value, 'a node')
-        if (content.kind === 'blob') yield content.blob
+    for (let last: Uint8Array | undefined, isMore = true; isMore;) {
+      const found: BlobRef[] = []
+      let left = scan_rows
+      isMore = false
+      const reading = this.#environment.reading()
+      try {
+        const range = { start: last ?? rowKey(this.#slot), end, exclusiveStart: last !== undefined }
+        reading.scan('nodes', range, ({ key, keyBytes, value, valueBytes }) => {
+          isMore = --left === 0
+          if (!isMore && !namesBlob(value, 0)) return true
+          const rowKeyBytes = Buffer.from(key.subarray(0, keyBytes))
+          if (isMore) last = rowKeyBytes
+          if (!namesBlob(value, 0)) return !isMore
+          const { content } = this.#decode(rowKeyBytes, Buffer.from(value.subarray(0, valueBytes)), 'a node')
+          if (content.kind === 'blob') found.push(content.blob)
+          return !isMore
+        })
+      } finally {
+        reading.done()
       }
-      start = rows.length < scan_rows ? undefined : rows[rows.length - 1]!.key
+      yield* found
     }
     yield* this.history.blobRefs()
   }
