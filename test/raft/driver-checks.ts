@@ -6,7 +6,8 @@
  *   leader completeness   who begins to lead has all that was ever applied anywhere
  *   state machine safety  what is applied at an index is the same everywhere, in order, each once; snapshots too
  *   durability            a vote, a promise and what is applied are on this disk before they show; what was acknowledged is there at the end
- *   answers               each proposal is told of once, with its own entry; what was refused or lost for ever is never applied
+ *   answers               each proposal is told of once, with its own entry, and reads, changes and transfers end; what was refused or lost for ever
+ *                         is never applied
  *   reads                 a read shows at least what was acknowledged, or read, when it began
  *   ends                  who failed says nothing any more
  */
@@ -14,6 +15,27 @@ import type { Entry, Fate, GroupId, NodeId, PeerItem, Persist, Raft, Status } fr
 import { lastIndex, termAt } from '../../raft/log.ts'
 import { hashOf } from './driver-node.ts'
 import type { Proposal, SimMachine, SimNode } from './driver-node.ts'
+
+/** How much of what happened in a run. */
+export interface DriverOutcome {
+  readonly applied: number
+  readonly acknowledged: number
+  readonly reads: number
+  readonly elections: number
+  readonly never: number
+  readonly installs: number
+  readonly changes: number
+  readonly crashes: number
+  readonly diskFailures: number
+  readonly transfers: number
+  readonly changesDone: number
+  readonly rests: number
+  readonly restless: number
+  readonly removals: number
+  readonly watched: number
+  readonly moves: number
+  readonly skips: number
+}
 
 interface History {
   /** By index: what was applied, and the hash of all up to it. */

@@ -3,8 +3,8 @@
  * NINE_DRIVER_SEEDS=20000, from NINE_DRIVER_FIRST_SEED.
  */
 import { describe, expect, it } from 'vitest'
+import type { DriverOutcome } from './driver-checks.ts'
 import { simulateDrivers } from './driver-simulation.ts'
-import type { DriverOutcome } from './driver-simulation.ts'
 
 const seeds = Number(process.env.NINE_DRIVER_SEEDS ?? 1000)
 const first = Number(process.env.NINE_DRIVER_FIRST_SEED ?? 1)

@@ -22,32 +22,13 @@ import type {
   Status,
 } from '../../raft/index.ts'
 import { Checks, dataOf, expectThat } from './driver-checks.ts'
+import type { DriverOutcome } from './driver-checks.ts'
 import { SimNode, isRefused } from './driver-node.ts'
 import type { Proposal, SimMachine, State, Watcher } from './driver-node.ts'
 import { SimNetwork } from './driver-network.ts'
 import { Watches } from './driver-watches.ts'
 import { optionsOfTests } from './cluster.ts'
 import { randomOf } from './simulation.ts'
-
-export interface DriverOutcome {
-  readonly applied: number
-  readonly acknowledged: number
-  readonly reads: number
-  readonly elections: number
-  readonly never: number
-  readonly installs: number
-  readonly changes: number
-  readonly crashes: number
-  readonly diskFailures: number
-  readonly transfers: number
-  readonly changesDone: number
-  readonly rests: number
-  readonly restless: number
-  readonly removals: number
-  readonly watched: number
-  readonly moves: number
-  readonly skips: number
-}
 
 /** Run one seed; throws what was found wrong. */
 export async function simulateDrivers(seed: number): Promise<DriverOutcome> {
@@ -73,6 +54,8 @@ class Run implements Watcher {
   readonly #busy = new Set<GroupId>()
   /** Where each proposal was made. */
   readonly #takers: SimMachine[] = []
+  /** Reads, changes and transfers that are not answered yet. */
+  readonly #asked = new Set<{ readonly machine: SimMachine; readonly what: string }>()
   #fault: Error | null = null
   #spares = ['s1', 's2']
   #calm = false
@@ -246,14 +229,14 @@ class Run implements Watcher {
     }
     if (this.#busy.has(id) && this.random() < 0.2) {
       const served = this.#checks.read(machine)
-      this.#settle(group.read(), served)
+      this.#settle(machine, 'a read', group.read(), served)
     }
     if (this.random() < 0.06) machine.node.checkpoint(id, this.random() < 0.5)
     if (this.#calm || !isLeader) return
     const done = (count: 'transfers' | 'changesDone') => (): void => void this.#counts[count]++
-    if (this.random() < 0.01) this.#settle(group.transfer(this.#oneOf(this.#voters)), done('transfers'))
+    if (this.random() < 0.01) this.#settle(machine, 'a transfer', group.transfer(this.#oneOf(this.#voters)), done('transfers'))
     if (this.#changing && this.random() < 0.04)
-      this.#settle(group.change(this.#changesOf(group.status().configuration)), done('changesDone'))
+      this.#settle(machine, 'a change', group.change(this.#changesOf(group.status().configuration)), done('changesDone'))
   }
 
   #goOn(machine: SimMachine): void {
@@ -271,10 +254,15 @@ class Run implements Watcher {
     machine.group.propose(dataOf(proposal.number, this.#oneOf([4, 8, 30])), proposal)
   }
 
-  #settle(promise: Promise<void>, done: () => void): void {
-    promise.then(done).catch((error: unknown) => {
-      if (!isRefused(error)) this.#fault ??= errorOf(error)
-    })
+  #settle(machine: SimMachine, what: string, promise: Promise<void>, done: () => void): void {
+    const asked = { machine, what }
+    this.#asked.add(asked)
+    promise
+      .finally(() => this.#asked.delete(asked))
+      .then(done)
+      .catch((error: unknown) => {
+        if (!isRefused(error)) this.#fault ??= errorOf(error)
+      })
   }
 
   #changesOf({ voters, learners }: { readonly voters: readonly NodeId[]; readonly learners: readonly NodeId[] }): MembershipChange[] {
@@ -359,7 +347,7 @@ class Run implements Watcher {
         if (this.#untold().length === 0 && this.#watches.behind.length === 0) return
       }
     }
-    const untold = this.#untold().map(({ number }) => `${number} of ${this.#takers[number]!.node.id}, group ${this.#takers[number]!.id}`)
+    const untold = this.#untold()
     expectThat(untold.length === 0, `answers: nobody was told of ${untold.join('; ')}`)
     expectThat(this.#watches.behind.length === 0, `watch order: ${this.#watches.behind.join('; ')}`)
     throw new Error('liveness: a calm network does not become one cluster')
@@ -449,11 +437,15 @@ class Run implements Watcher {
   }
 
   /** But for members that were removed, which may never learn what became of what they took. */
-  #untold(): Proposal[] {
-    return this.#checks.proposals.filter(({ fate, number }) => {
+  #untold(): string[] {
+    const isOwed = (machine: SimMachine): boolean => this.#isStillRunning(machine) && this.#membersOf(machine.id).includes(machine)
+    const open = this.#checks.proposals.flatMap(({ fate, number }) => {
       const machine = this.#takers[number]!
-      return fate === 'open' && this.#isStillRunning(machine) && this.#membersOf(machine.id).includes(machine)
+      return fate === 'open' ? [{ machine, what: `proposal ${number}` }] : []
     })
+    return [...open, ...this.#asked]
+      .filter(({ machine }) => isOwed(machine))
+      .map(({ machine, what }) => `${what} at ${machine.node.id}, group ${machine.id}`)
   }
 
   /** The process that it belongs to has not crashed since. */
