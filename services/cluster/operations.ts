@@ -37,6 +37,11 @@ export interface StoreStatus extends Omit<GroupStatus, 'peers'> {
   /** This node, and its life. */
   readonly node: string
   readonly member: string
+  /**
+   * Whether changes and linearizable reads of the store are done through this node now: another leads it, or this node does and has applied all
+   * that was agreed on before its term.
+   */
+  readonly isReady: boolean
 }
 
 export interface MemberRow {
@@ -75,7 +80,8 @@ export class Operations {
   status(store: string): StoreStatus {
     const { stores, cluster, name, member } = this.#parts
     const { peers: _, ...status } = stores.group(store).status()
-    return { store, cluster, node: name, member, ...status }
+    const isReady = status.leader === member ? status.isReady : status.leader !== null
+    return { store, cluster, node: name, member, ...status, isReady }
   }
 
   /** @throws NineError `not_found` */

@@ -23,9 +23,14 @@ const look_ms = 50
 /** What is over by itself that soon is not worth a line. */
 const quiet_ms = 1_000
 
-/** Resolves once the node may let clients in, or the signal aborts. */
+/**
+ * Resolves once a member that comes back may let clients in, or the signal aborts. What its log holds of the cluster is not applied before a
+ * leader says how far it is agreed on: until then the nodes that it was started with count.
+ */
 export async function awaitOpen(parts: ReadinessParts, signal: AbortSignal): Promise<void> {
-  while (notOpen(parts) !== undefined && !signal.aborted) await pause(look_ms, signal)
+  const { view, peers } = parts
+  const known = (): readonly string[] => (view.members.names.size > 0 ? votersOf(view) : peers().map(({ name }) => name))
+  while (notOpen(parts, known()) !== undefined && !signal.aborted) await pause(look_ms, signal)
 }
 
 /** Resolves once the node is ready, or the signal aborts. */
@@ -43,12 +48,11 @@ function notReady(parts: ReadinessParts): string | undefined {
   const { member, stores, names, peer, peers } = parts
   const leaderless = names.find((name) => stores.standing(name).leader === null)
   if (leaderless !== undefined) return `waiting for a leader of ${leaderless}: ${reachable(member, peers(), peer)}`
-  return notOpen(parts)
+  return notOpen(parts, votersOf(parts.view))
 }
 
 /** Why the node may not let clients in yet, whoever leads. */
-function notOpen({ member, stores, names, view }: ReadinessParts): string | undefined {
-  const voters = [...view.members.names].filter(([, { value }]) => value.role === 'voter').map(([name]) => name)
+function notOpen({ member, stores, names }: ReadinessParts, voters: readonly string[]): string | undefined {
   const needed = Math.floor(voters.length / 2) + 1
   for (const name of names) {
     const { configuration } = stores.group(name).status()
@@ -60,6 +64,11 @@ function notOpen({ member, stores, names, view }: ReadinessParts): string | unde
     return `waiting for ${missing.join(', ')} to join: ${holding.length} of ${voters.length} nodes hold ${name}`
   }
   return undefined
+}
+
+/** Names of the nodes that are to vote. */
+function votersOf({ members }: RosterView): string[] {
+  return [...members.names].filter(([, { value }]) => value.role === 'voter').map(([name]) => name)
 }
 
 /** Each other node by its name, and what is known of the way to it. Of several lives of one the open connection tells, else the last. */

@@ -64,6 +64,8 @@ describe('operators of a cluster', () => {
   it('are answered without a quorum: status says that nobody leads, changes end with an error, all goes on once it is back', async () => {
     await three()
     await cluster.ok('n1', 'write', '/data/x', 'before')
+    for (const name of ['n1', 'n2', 'n3']) expect(await statusOf(name)).toMatchObject({ node: name, isReady: true })
+    expect(await cluster.ok('n2', 'raft', 'status')).toMatch(/ready +yes/)
     await cluster.kill('n2')
     await cluster.kill('n3')
     while ((await statusOf('n1')).leader !== null);
