@@ -39,9 +39,10 @@ export interface RestOptions {
   readonly heartbeat_ticks: number
 }
 
+/** A node with which a resting group is in common. */
 interface Neighbour {
   readonly id: NodeId
-  /** -1: not known. */
+  /** -1: not known; nobody looked for its beats before the first group came to rest on it. */
   life: number
   /** Ticks since its last beat, or since the first group came to rest on it. */
   silent: number
@@ -65,24 +66,26 @@ export class Rest {
   begin(group: Sleeper, life: number | null): void {
     for (const id of neighboursOf(group.raft)) {
       const neighbour = this.#neighbour(id)
-      if (neighbour.resting.size === 0) {
-        neighbour.silent = 0
-        neighbour.life = -1 // nobody looked for its beats until now
-      }
       if (life !== null) neighbour.life = life
       neighbour.resting.add(group)
     }
   }
 
   end(group: Sleeper): void {
-    for (const neighbour of this.#neighbours.values()) neighbour.resting.delete(group)
+    for (const { id, resting } of this.#neighbours.values()) {
+      if (resting.delete(group) && resting.size === 0) this.#neighbours.delete(id)
+    }
+  }
+
+  /** Nodes with which there is a resting group in common. Z6 */
+  get neighbours(): number {
+    return this.#neighbours.size
   }
 
   tick(): void {
     const isTime = ++this.#elapsed >= this.#options.heartbeat_ticks
     if (isTime) this.#elapsed = 0
     for (const neighbour of this.#neighbours.values()) {
-      if (neighbour.resting.size === 0) continue
       if (isTime) this.#send(neighbour.id, { kind: 'beat', life: this.#options.life })
       if (++neighbour.silent > this.#options.election_ticks) this.#wakeAll(neighbour, this.#options.election_ticks)
     }
@@ -90,7 +93,8 @@ export class Rest {
 
   /** A beat, or what stands for one. */
   heard(from: NodeId, life: number): void {
-    const neighbour = this.#neighbour(from)
+    const neighbour = this.#neighbours.get(from)
+    if (neighbour === undefined) return
     neighbour.silent = 0
     if (neighbour.life === life) return
     if (neighbour.life !== -1) this.#wakeAll(neighbour)

@@ -8,6 +8,7 @@
  * C1 What could not be written whole is not in the packet: an item that fails leaves what was there before.
  * C2 Bytes that `take` handed out are not touched again.
  * C3 The data of entries is copied once, into the packet.
+ * C4 An append that goes to several peers is encoded once: for the others its bytes are copied, as long as they stand.
  */
 import type { GroupId, PeerItem } from '../../raft/driver/ports.ts'
 import type { Append, Configuration, Entry, Message } from '../../raft/model.ts'
@@ -46,6 +47,16 @@ const header_bytes = 10
 const items_key = 0x22
 const slab_bytes = 64 * 1024
 
+/** The append that was encoded last, by any writer. C4 */
+interface Encoded {
+  readonly group: GroupId
+  readonly message: Append
+  readonly bytes: Buffer
+}
+let encoded: Encoded | undefined
+/** Larger ones are not kept. */
+const encoded_bytes_max = 1024 * 1024
+
 export class PacketWriter {
   #buffer: Buffer = noBytes
   #start = 0
@@ -74,7 +85,7 @@ export class PacketWriter {
 
   /** Drop what was written since the packet had this length. */
   backTo(length: number): void {
-    this.#at = this.#start + length
+    this.#undo(this.#start + length)
   }
 
   /** @throws NineError `invalid` for a number or text that cannot be carried */
@@ -91,7 +102,7 @@ export class PacketWriter {
         this.#count(item.index)
       }
     } catch (error) {
-      this.#at = begun // C1
+      this.#undo(begun) // C1
       throw error
     }
   }
@@ -106,7 +117,7 @@ export class PacketWriter {
       this.#text(verb)
       this.#bytes(body)
     } catch (error) {
-      this.#at = begun // C1
+      this.#undo(begun) // C1
       throw error
     }
   }
@@ -180,7 +191,15 @@ export class PacketWriter {
     }
   }
 
-  #append(group: GroupId, { term, prevIndex, prevTerm, commit, entries }: Append): void {
+  #append(group: GroupId, message: Append): void {
+    if (encoded !== undefined && isSame(encoded, group, message)) return this.#copy(encoded.bytes)
+    const begun = this.length
+    this.#encodeAppend(group, message)
+    const bytes = this.#buffer.subarray(this.#start + begun, this.#at)
+    if (message.entries.length > 0) encoded = bytes.length > encoded_bytes_max ? undefined : { group, message, bytes }
+  }
+
+  #encodeAppend(group: GroupId, { term, prevIndex, prevTerm, commit, entries }: Append): void {
     this.#raft(itemKind.append, group, term)
     this.#count(prevIndex)
     this.#count(prevTerm)
@@ -256,6 +275,18 @@ export class PacketWriter {
     this.#at += value.length
   }
 
+  #copy(bytes: Buffer): void {
+    this.#ensure(bytes.length)
+    this.#buffer.set(bytes, this.#at)
+    this.#at += bytes.length
+  }
+
+  /** What was written from here on is written over. */
+  #undo(at: number): void {
+    this.#at = at
+    encoded = undefined // C4
+  }
+
   #ensure(bytes: number): void {
     if (this.#at + bytes > this.#buffer.length) this.#grow(bytes)
   }
@@ -272,6 +303,17 @@ export class PacketWriter {
 }
 
 const noBytes = Buffer.alloc(0)
+
+/** The core gives all peers that need the same entries one array of them, and never changes it. */
+function isSame({ group, message }: Encoded, otherGroup: GroupId, other: Append): boolean {
+  if (other.entries !== message.entries || group !== otherGroup) return false
+  return (
+    other.prevIndex === message.prevIndex &&
+    other.prevTerm === message.prevTerm &&
+    other.term === message.term &&
+    other.commit === message.commit
+  )
+}
 
 function invalid(message: string): NineError {
   return new NineError({ kind: 'invalid', op: 'peer.send', message })

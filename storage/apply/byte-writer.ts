@@ -7,9 +7,15 @@ const loop_length_max = 48
 const kept_bytes_max = 1024 * 1024
 const loneSurrogate = /\p{Surrogate}/u
 
+/** Size of the buffers that `take` gives parts of. */
+const slab_bytes = 64 * 1024
+
 export class ByteWriter {
   #bytes: Buffer
+  /** Where what is written now begins: what is before it was taken. */
+  #start = 0
   #length = 0
+  #isTaken = false
 
   constructor(size = 4096) {
     this.#bytes = Buffer.allocUnsafeSlow(size)
@@ -17,18 +23,29 @@ export class ByteWriter {
 
   /** Begin anew; the view that `view` gave is overwritten from here on. */
   reset(): void {
-    this.#length = 0
-    if (this.#bytes.length > kept_bytes_max) this.#bytes = Buffer.allocUnsafeSlow(4096)
+    this.#length = this.#start
+    if (this.#bytes.length > kept_bytes_max) {
+      this.#bytes = Buffer.allocUnsafeSlow(4096)
+      this.#length = this.#start = 0
+    }
   }
 
   /** What was written: a view that is good until `reset`. */
   view(): Uint8Array {
-    return this.#bytes.subarray(0, this.#length)
+    return this.#bytes.subarray(this.#start, this.#length)
   }
 
   /** A copy of what was written. */
   copy(): Uint8Array {
     return new Uint8Array(this.view())
+  }
+
+  /** What was written, for good: nobody writes over it. It shares its memory with what is taken before and after it. */
+  take(): Uint8Array {
+    const taken = new Uint8Array(this.#bytes.buffer, this.#bytes.byteOffset + this.#start, this.#length - this.#start)
+    this.#start = this.#length
+    this.#isTaken = true
+    return taken
   }
 
   byte(value: number): void {
@@ -94,8 +111,13 @@ export class ByteWriter {
   #reserve(size: number): void {
     const needed = this.#length + size
     if (needed <= this.#bytes.length) return
-    const larger = Buffer.allocUnsafeSlow(Math.max(needed, 2 * this.#bytes.length))
-    larger.set(this.#bytes.subarray(0, this.#length))
+    const written = this.#length - this.#start
+    const larger = Buffer.allocUnsafeSlow(
+      this.#isTaken ? Math.max(slab_bytes, 2 * (written + size)) : Math.max(needed, 2 * this.#bytes.length),
+    )
+    larger.set(this.#bytes.subarray(this.#start, this.#length))
     this.#bytes = larger
+    this.#start = 0
+    this.#length = written
   }
 }

@@ -23,6 +23,8 @@ const flags_max = 63
 export type Proposal = Omit<Entry, 'group' | 'term' | 'index'>
 
 const writer = new ByteWriter()
+/** Of what is taken: its bytes live as long as the log's memory does. */
+const dataWriter = new ByteWriter()
 const noGroups: readonly string[] = []
 
 /**
@@ -36,16 +38,16 @@ export function encodeEntry(entry: Entry): Uint8Array {
   writer.count(entry.group)
   writer.count(entry.term)
   writer.count(entry.index)
-  writeRest(entry)
+  writeRest(writer, entry)
   return writer.view()
 }
 
-/** What a group of a cluster agrees on: the entry without its place in a log. A copy. @throws as encodeEntry */
+/** What a group of a cluster agrees on: the entry without its place in a log. Nobody writes over it. @throws as encodeEntry */
 export function encodeData(entry: Proposal): Uint8Array {
-  writer.reset()
-  writer.byte(flagsOf(entry))
-  writeRest(entry)
-  return writer.copy()
+  dataWriter.reset()
+  dataWriter.byte(flagsOf(entry))
+  writeRest(dataWriter, entry)
+  return dataWriter.take()
 }
 
 /** Bytes of values are views of `bytes`; apply copies what it keeps. @throws NineError `corrupt` */
@@ -86,7 +88,7 @@ function flagsOf({ groups, client, seq, digest, cause, trace }: Proposal): numbe
   )
 }
 
-function writeRest({ time, actor, groups, client, seq, digest, cause, trace, command }: Proposal): void {
+function writeRest(writer: ByteWriter, { time, actor, groups, client, seq, digest, cause, trace, command }: Proposal): void {
   writer.count(time)
   writer.text(actor)
   if (groups.length > 0) {

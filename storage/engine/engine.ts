@@ -142,6 +142,7 @@ export class Engine {
       this.#writer = this.member = new Member(options.member, {
         dir: this.dir,
         clock: this.clock,
+        nodeClock: this.#clock,
         random: this.#random,
         environment: () => this.#environment,
         row: (group) => this.#rows.find((row) => row.group === group),

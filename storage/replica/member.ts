@@ -51,6 +51,7 @@ export interface MemberParts {
   readonly dir: string
   /** The engine's: later than any change of its stores. */
   readonly clock: Clock
+  readonly nodeClock: Clock
   readonly random: Random
   readonly environment: () => Environment
   readonly row: (group: number) => StoreRow | undefined
@@ -235,7 +236,7 @@ export class Member implements Writer {
   async #open(lane: Lane, recovered: RecoveredGroup | undefined): Promise<void> {
     const { group } = lane
     const place = this.#places.get(group)!
-    const { clock } = this.#parts
+    const { clock, nodeClock } = this.#parts
     const install = this.transfers.install.bind(this.transfers, lane)
     const missing = recovered?.install ?? null
     if (missing !== null && missing.index > lane.appliedIndex) {
@@ -246,6 +247,7 @@ export class Member implements Writer {
       self: this.#options.id,
       lane,
       clock,
+      nodeClock,
       peers: this.#options.peers,
       ownClient: new OwnClient(clock, this.#parts.random),
       blobs: this.#blobs!,

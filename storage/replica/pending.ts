@@ -34,7 +34,6 @@ abstract class Wait {
 }
 
 export interface PendingKind {
-  readonly own?: OwnNumber | undefined
   readonly applied?: (() => void) | undefined
   readonly isForOther?: boolean | undefined
   readonly term?: number | undefined
@@ -56,6 +55,8 @@ export class PendingCommand extends Wait {
   wasOut = false
   /** Another try of the same mutation, made by the same client: both get the answer. */
   twin: PendingCommand | undefined
+  /** Among those that are not answered; -1: it is. */
+  place = -1
   /** Where it came without a client. */
   own: OwnNumber | undefined
   readonly #applied: (() => void) | undefined
@@ -68,7 +69,8 @@ export class PendingCommand extends Wait {
     path: string,
     now: number,
     entry: OpenEntry,
-    { own, applied, isForOther = false, term = 0 }: PendingKind,
+    { applied, isForOther = false, term = 0 }: PendingKind,
+    own: OwnNumber | undefined,
     resolve: (outcome: Outcome) => void,
     reject: (error: NineError) => void,
   ) {
@@ -116,6 +118,41 @@ export class PendingCommand extends Wait {
   /** As a leader refused it. */
   refuse(error: NineError): void {
     this.#reject(new NineError({ ...error.fields, op: this.op, path: this.path, outcome: this.isOut ? 'unknown' : 'none', cause: error }))
+  }
+}
+
+/** Commands that are not answered. Each knows its place, so none has to be looked for. */
+export class OpenCommands {
+  readonly #all: PendingCommand[] = []
+
+  get size(): number {
+    return this.#all.length
+  }
+
+  /** As they are now; in no order. */
+  all(): PendingCommand[] {
+    return [...this.#all]
+  }
+
+  has(command: PendingCommand): boolean {
+    return command.place >= 0
+  }
+
+  add(command: PendingCommand): void {
+    command.place = this.#all.push(command) - 1
+  }
+
+  /** @returns whether it was among them */
+  delete(command: PendingCommand): boolean {
+    const { place } = command
+    if (place < 0) return false
+    const last = this.#all.pop()!
+    if (last !== command) {
+      this.#all[place] = last
+      last.place = place
+    }
+    command.place = -1
+    return true
   }
 }
 

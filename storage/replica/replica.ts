@@ -28,13 +28,14 @@ import type { Peers } from './peers.ts'
 import type { Place } from './place.ts'
 import { asError, lastingOf, notLeader, textOf, tooMany } from './refusals.ts'
 import { spreadChunks } from './spread.ts'
-import { deadlineOf, PendingCommand, PendingRead, type OpenEntry, type PendingKind } from './pending.ts'
+import { deadlineOf, OpenCommands, PendingCommand, PendingRead, type OpenEntry, type PendingKind } from './pending.ts'
 
 export interface ReplicaParts {
   readonly self: string
   readonly lane: Lane
-  /** The engine's. */
+  /** The engine's: later than any change of its stores. */
   readonly clock: Clock
+  readonly nodeClock: Clock
   readonly peers: Peers
   readonly ownClient: OwnClient
   readonly blobs: ChunkSource
@@ -66,7 +67,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
   #refused: NineError | undefined
   #failure: NineError | undefined
   /** All that is not answered. */
-  readonly #commands = new Set<PendingCommand>()
+  readonly #commands = new OpenCommands()
   readonly #reads = new Set<PendingRead>()
   /** Those that wait for a leader. */
   #waitingCommands: PendingCommand[] = []
@@ -137,7 +138,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
       const { group } = this.lane
       const { name: actor, groups } = principal
       const entry: OpenEntry = { group, term: 0, index: 0, time, actor, groups, client, seq, digest, cause, trace, command }
-      this.#begin(new PendingCommand(context, op, path, this.#clock.monotonic(), entry, { ...kind, own }, resolve, reject))
+      this.#begin(new PendingCommand(context, op, path, this.#clock.monotonic(), entry, kind, own, resolve, reject))
     })
   }
 
@@ -187,7 +188,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
       const context: Context = { principal: { name: entry.actor, groups: entry.groups }, deadline }
       const now = this.#clock.monotonic()
       const answered = (): void => resolve()
-      this.#begin(new PendingCommand(context, 'replica.propose', '', now, entry, { isForOther: true }, answered, reject))
+      this.#begin(new PendingCommand(context, 'replica.propose', '', now, entry, { isForOther: true }, undefined, answered, reject))
     })
   }
 
@@ -210,9 +211,11 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
   /** V3 */
   #proposeHere(pending: PendingCommand): void {
     const { entry } = pending
+    const { machine } = this.lane
     let data: Uint8Array
     try {
-      entry.time = this.lane.machine.nextTime(this.#clock.now(), pending.seen === 0 ? undefined : pending.seen)
+      const { seen } = pending
+      entry.time = seen === 0 ? machine.nextTime(this.#parts.nodeClock.now()) : machine.nextTime(this.#clock.now(), seen)
       data = encodeData(entry)
     } catch (error) {
       this.#end(pending, () => pending.refuse(asError(error)))
@@ -410,7 +413,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     this.#failure = new NineError({ kind: 'unavailable', op: 'replica.stop', message: textOf(error), cause: error })
     this.#isLeading = false
     this.lane.store?.leading(0)
-    for (const pending of [...this.#commands])
+    for (const pending of this.#commands.all())
       this.#end(pending, () => pending.fail('unavailable', this.#unavailable('', '').message, error))
     for (const read of this.#reads) read.fail('unavailable', this.#unavailable('', '').message, error)
     this.#reads.clear()
@@ -427,7 +430,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     const now = this.#clock.monotonic()
     const isLeaderless = now - this.#leaderlessSince > limits.raft_leaderless_ms_max
     const kind = isLeaderless ? 'unavailable' : 'deadline'
-    for (const pending of this.#commands) {
+    for (const pending of this.#commands.all()) {
       if (isLeaderless || pending.isOver(now)) this.#end(pending, () => pending.fail(kind, this.#lateness()))
     }
     for (const read of this.#reads) {

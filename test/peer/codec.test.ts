@@ -152,6 +152,40 @@ describe('packets of peers', () => {
     expect(writer.length).toBe(0)
   })
 
+  it('an append that goes to several peers is the same for each, whatever stands around it, and another one is another', () => {
+    const entries = [1, 2, 3].map((index) => ({ index, term: 1, data: Buffer.alloc(300, index), configuration: null }))
+    const append = (fields: object): PeerItem => {
+      const message: Message = { kind: 'append', from, to, term: 1, prevIndex: 0, prevTerm: 0, commit: 0, entries, ...fields }
+      return { kind: 'raft', group: 1, message }
+    }
+    const first = new PacketWriter()
+    const second = new PacketWriter()
+    const beat: PeerItem = { kind: 'beat', life: 7 }
+    second.item(beat)
+    for (const writer of [first, second]) writer.item(append({}))
+    for (const writer of [first, second]) writer.item(beat)
+    expect(decode(first.take())).toEqual([append({}), beat])
+    expect(decode(second.take())).toEqual([beat, append({}), beat])
+    const others = [append({ commit: 3 }), append({ prevTerm: 1 }), append({ term: 2 }), { ...append({}), group: 2 } as PeerItem]
+    for (const other of others) for (const writer of [first, second]) writer.item(other)
+    expect(decode(first.take())).toEqual(others)
+    expect(decode(second.take())).toEqual(others)
+  })
+
+  it('an append that was taken back, and written over, is not copied', () => {
+    const entries = [{ index: 1, term: 1, data: Buffer.alloc(300, 1), configuration: null }]
+    const message: Message = { kind: 'append', from, to, term: 1, prevIndex: 0, prevTerm: 0, commit: 0, entries }
+    const first = new PacketWriter()
+    first.item({ kind: 'beat', life: 1 })
+    const before = first.length
+    first.item({ kind: 'raft', group: 1, message })
+    first.backTo(before)
+    for (let life = 0; life < 200; life++) first.item({ kind: 'beat', life })
+    const second = new PacketWriter()
+    second.item({ kind: 'raft', group: 1, message })
+    expect(decode(second.take())).toEqual([{ kind: 'raft', group: 1, message }])
+  })
+
   it('bytes that were taken are not touched again', () => {
     const writer = new PacketWriter()
     const packets: [Buffer, string][] = []

@@ -13,6 +13,7 @@ import { Place } from '../../storage/replica/place.ts'
 import { Replica } from '../../storage/replica/replica.ts'
 
 const clock = { now: () => 5, monotonic: () => 0 }
+const nodeClock = { now: () => 3, monotonic: () => 0 }
 const noRandom = { id: () => 'random', fraction: () => 0 } as never
 const command: Command = { op: 'create', target: { path: parsePath('/f') } }
 const configuration = { voters: ['n1', 'n2', 'n3'], outgoing: [], learners: [], demoted: [] }
@@ -33,7 +34,7 @@ class Bench {
     const lane = {
       group: 1,
       name: 'data',
-      machine: { nextTime: () => 7, takes: () => false },
+      machine: { nextTime: (now: number, seen = 0) => Math.max(now, seen) + 2, takes: () => false },
       pass: () => undefined,
       apply: () => this.outcome,
     } as unknown as Lane
@@ -45,6 +46,7 @@ class Bench {
       self: 'n1',
       lane,
       clock,
+      nodeClock,
       peers,
       ownClient: new OwnClient(clock, noRandom),
       blobs: undefined as never,
@@ -92,6 +94,16 @@ describe('the same number at once', () => {
     expect(answered).toBe(3)
     bench.agreed(2)
     await expect(stranger).resolves.toEqual(bench.outcome)
+  })
+})
+
+describe('the time of a command', () => {
+  it('is that of the node, and after every change of its stores only for who has seen one', () => {
+    const bench = new Bench()
+    bench.led('n1', 1)
+    void bench.replica.propose(contextFor({ name: 'alice', groups: [] }), 'store.create', '/f', command)
+    void bench.replica.propose({ ...contextFor({ name: 'alice', groups: [] }), time: 4 }, 'store.create', '/f', command)
+    expect(bench.proposed.map(({ entry }) => entry.time)).toEqual([5, 7])
   })
 })
 

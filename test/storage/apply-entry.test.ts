@@ -55,6 +55,23 @@ describe('binary form of entries', () => {
     )
   })
 
+  it('data that was given out stands, whatever is encoded after it, also where that fails', () => {
+    const huge = entryOf(1, { ...write('/huge', ''), content: { kind: 'append', bytes: new Uint8Array(3 * 1024 * 1024).fill(7) } })
+    const given = []
+    for (let i = 0; i < 1000; i++) {
+      const entry = i === 500 ? huge : entryOf(1 + i, write(`/file-${i}`, 'x'.repeat(i)))
+      const data = encodeData(entry)
+      given.push([entry, data, Buffer.from(data)] as const)
+      if (i % 100 === 0) expect(() => encodeData(entryOf(1, write('/f', 'x'.repeat(200)), { actor: '\ud800' }))).toThrow()
+    }
+    for (const [entry, data, copy] of given) {
+      expect(copy.equals(data)).toBe(true)
+      expect(decodeData(data, entry.group, entry.term, entry.index).index).toBe(entry.index)
+    }
+    const shared = new Set(given.map(([, data]) => data.buffer))
+    expect(shared.size).toBeLessThan(50)
+  })
+
   it('carries the longest texts and values', () => {
     const long = `/${'x'.repeat(255)}/${'é'.repeat(127)}`
     const value = new Uint8Array(1024 * 1024).fill(9)
