@@ -82,6 +82,7 @@ export const failpointNames = [
   'snapshot.loaded',
   'snapshot.received',
   'install.before',
+  'install.take',
   'install.taken',
   'install.done',
   // A store is restored: its backup is there and checked, claimed; the entry is applied: begun, loaded, in the place of the state; done.
@@ -100,12 +101,28 @@ export const failpointNames = [
   'kept.entries',
   'segment.bytes',
   'checkpoint.ms',
+  'overlay.bytes',
+  'uncommitted.bytes',
 ] as const
 
 /** Where an error can come back. */
-const diskPoints: ReadonlySet<Failpoint> = new Set(['wal.write', 'wal.sync', 'wal.fill', 'tree.write', 'compact.copy', 'chunk.write'])
+const diskPoints: ReadonlySet<Failpoint> = new Set([
+  'wal.write',
+  'wal.sync',
+  'wal.fill',
+  'tree.write',
+  'compact.copy',
+  'chunk.write',
+  'install.take',
+])
 /** Those that are numbers. */
-const numberPoints: ReadonlySet<Failpoint> = new Set(['kept.entries', 'segment.bytes', 'checkpoint.ms'])
+const numberPoints: ReadonlySet<Failpoint> = new Set([
+  'kept.entries',
+  'segment.bytes',
+  'checkpoint.ms',
+  'overlay.bytes',
+  'uncommitted.bytes',
+])
 const delay_ms_max = 600_000
 
 export type Failpoint = (typeof failpointNames)[number]

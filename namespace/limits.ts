@@ -268,6 +268,10 @@ export const limits = {
   /** Appends on their way to one follower, and their bytes. */
   raft_inflight_appends_max: 256,
   raft_inflight_bytes_max: 16 * 1024 * 1024,
+  /** A snapshot that could not take the place of a store's state, as on a full disk, is tried again after this long, then twice as long, */
+  replica_install_again_ms: 250,
+  /** and at most this long. */
+  replica_install_again_ms_max: 30_000,
   /** Proposals that are not agreed on; more: `overloaded`. */
   raft_uncommitted_bytes_max: 64 * 1024 * 1024,
   /** How long followers may learn later of a commit, in a store that is written to all the time: the next entry tells them too. */
@@ -399,7 +403,7 @@ export const limits = {
   /** Values that wait to have their chunks fetched; past it all values that stand are gone through instead. */
   blob_fill_values_max: 65_536,
   /** Chunks of one value that are looked for at once in the background. */
-  blob_fill_chunks_max: 4,
+  blob_fill_chunks_max: 8,
   /** What could not be fetched in the background is tried again after this long. */
   blob_fill_again_ms: 2_000,
   /** What no node had is looked for again after this long, if it still stands. */

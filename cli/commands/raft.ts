@@ -116,6 +116,7 @@ What /raft/STORE/status and --json say, of this node:
   snapshot                      entry up to which a member far behind is sent the state as a whole
   isResting                     nothing is under way, so that nobody sends heartbeats
   failure                       why this node has stopped changing anything
+  trouble                       what keeps the store on this node from going on, and is tried again
 
 Examples:
   nine raft status
@@ -183,6 +184,8 @@ interface Status {
   readonly isReady: boolean
   /** Why it does nothing any more. */
   readonly failure?: string
+  /** What keeps it from going on, and is tried again. */
+  readonly trouble?: string
   readonly configuration: { readonly voters: string[]; readonly outgoing: string[]; readonly learners: string[] }
 }
 
@@ -195,6 +198,7 @@ async function status({ session, output }: Run, flags: StoreFlag): Promise<void>
     ['cluster', found.cluster ?? 'none: this node is alone'],
     ['node', `${found.node}, ${found.role} of term ${found.term}`],
     ...(found.failure === undefined ? [] : ([['failure', found.failure]] as [string, string][])),
+    ...(found.trouble === undefined ? [] : ([['trouble', found.trouble]] as [string, string][])),
     ['leader', found.leader ?? 'none'],
     ['ready', found.isReady ? 'yes' : 'no: changes and linearizable reads wait, and are refused after a while'],
     ['log', `${found.applied} applied, ${found.commit} committed${found.last === undefined ? '' : `, ${found.last} written`}`],

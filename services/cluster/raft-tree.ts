@@ -29,7 +29,7 @@ export interface RaftTreeParts {
   readonly version: string
   /** undefined: the node is alone. */
   readonly operations: Operations | undefined
-  readonly stores: () => readonly { readonly name: string; readonly appliedIndex: number }[]
+  readonly stores: () => readonly { readonly name: string; readonly appliedIndex: number; readonly trouble?: string | undefined }[]
   /** Why this node changes nothing any more. */
   readonly failure: () => string | undefined
   readonly save: () => Promise<unknown>
@@ -57,7 +57,7 @@ function groupTable(parts: RaftTreeParts, store: string): Table {
     <A extends unknown[], R>(run: (call: Call, ...rest: A) => R) =>
     (call: Call, ...rest: A): R => (checkOwner(call, owner), run(call, ...rest))
   return {
-    status: computed(owned(() => withFailure(parts, operations?.status(store) ?? aloneStatus(parts, store)))),
+    status: computed(owned(() => withFailure(parts, withTrouble(parts, store, operations?.status(store) ?? aloneStatus(parts, store))))),
     members: computed(owned(async () => lines((await operations?.members(store)) ?? [aloneMember(parts)]))),
     ctl: ctl(Object.fromEntries(Object.entries(verbsOf(parts, store)).map(([verb, run]) => [verb, owned(run)]))),
     snapshot: stream(owned((call) => parts.backup(store, call))),
@@ -131,6 +131,12 @@ async function* defragSteps(parts: RaftTreeParts): AsyncGenerator<object> {
 function withFailure({ failure }: RaftTreeParts, status: object): object {
   const why = failure()
   return why === undefined ? status : { ...status, role: 'stopped', isReady: false, failure: why }
+}
+
+/** What keeps a store on this node from going on, for now. */
+function withTrouble({ stores }: RaftTreeParts, store: string, status: object): object {
+  const trouble = stores().find(({ name }) => name === store)?.trouble
+  return trouble === undefined ? status : { ...status, trouble }
 }
 
 function aloneStatus({ name, stores }: RaftTreeParts, store: string): object {

@@ -127,7 +127,7 @@ export class Engine {
     this.#lock = lock
     this.#opened = opened
     this.#tuning = {
-      overlayBytesMax: limits.overlay_bytes_max,
+      overlayBytesMax: failpointValue('overlay.bytes', limits.overlay_bytes_max),
       checkpointMs: failpointValue('checkpoint.ms', limits.checkpoint_ms),
       collectMs: limits.collect_ms,
       walSegmentBytes: failpointValue('segment.bytes', limits.wal_segment_bytes),
@@ -280,14 +280,26 @@ export class Engine {
   }
 
   status(): EngineStatus {
-    const { waiting, failure } = this.#writer.status
+    const { waiting, failure, refused } = this.#writer.status
     const stores = this.#rows.flatMap(({ group, name, id }) => {
       const lane = this.#lanes.get(group)
       const store = this.#stores.get(name)
       if (lane === undefined || store === undefined) return []
       const { revision, appliedIndex, tree } = lane
       const { openHandles: handles, watchers, incarnation } = store
-      return [{ name, id, incarnation, revision, appliedIndex, overlayBytes: tree.overlayBytes, handles, watchers }]
+      return [
+        {
+          name,
+          id,
+          incarnation,
+          revision,
+          appliedIndex,
+          overlayBytes: tree.overlayBytes,
+          handles,
+          watchers,
+          trouble: lane.trouble ?? refused?.message,
+        },
+      ]
     })
     return {
       isWritable: failure === undefined && this.#closing === undefined,

@@ -36,6 +36,8 @@ export class Lane {
   /** Set once the log was replayed: until then nobody watches and no lease runs. */
   store: Store | undefined
   rows: LaneRows | undefined
+  /** What keeps it from going on, which is tried again. */
+  trouble: string | undefined
   /** Index of the next entry proposed. */
   nextIndex: number
   appliedIndex: number

@@ -109,7 +109,7 @@ export class Pipeline implements Writer {
   }
 
   get status(): WriterStatus {
-    return { waiting: this.#pending.length - this.#head + this.#held.size, failure: this.#failure }
+    return { waiting: this.#pending.length - this.#head + this.#held.size, failure: this.#failure, refused: this.#refused }
   }
 
   /** The way into the log for one store. */

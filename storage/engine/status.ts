@@ -11,6 +11,8 @@ export interface StoreStatus {
   readonly overlayBytes: number
   readonly handles: number
   readonly watchers: number
+  /** What keeps it from changing, and is tried again. */
+  readonly trouble: string | undefined
 }
 
 export interface EngineStatus {

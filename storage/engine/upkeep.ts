@@ -10,7 +10,7 @@ import { collect as collectBlobs, type Collected } from '../blob/collect.ts'
 import type { BlobPins } from '../blob/pins.ts'
 import type { BlobStore } from '../blob/store.ts'
 import type { Clock } from '../../namespace/clock.ts'
-import { isNineError, type NineError } from '../../namespace/errors.ts'
+import { isNineError, NineError } from '../../namespace/errors.ts'
 import { failpoint } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { BlobRef } from '../model.ts'
@@ -110,7 +110,7 @@ export class Upkeep {
     const bytes = this.#overlayBytes()
     if (bytes < tuning.overlayBytesMax) return
     if (this.#saveFailure !== undefined) {
-      if (bytes >= 2 * tuning.overlayBytesMax) writer.refuse(this.#saveFailure)
+      if (bytes >= 2 * tuning.overlayBytesMax) this.#refuse(this.#saveFailure)
       return
     }
     if (this.#saving === undefined) {
@@ -153,9 +153,17 @@ export class Upkeep {
     if (failure !== undefined && !this.#isEnding) {
       this.#saveAgain = setTimeout(() => void this.save().catch(warn), save_again_ms).unref()
     }
-    writer.refuse(failure !== undefined && this.#overlayBytes() >= 2 * tuning.overlayBytesMax ? failure : undefined)
+    this.#refuse(failure !== undefined && this.#overlayBytes() >= 2 * tuning.overlayBytesMax ? failure : undefined)
     writer.hold(false)
     this.watchOverlay()
+  }
+
+  #refuse(failure: NineError | undefined): void {
+    const { writer, warn } = this.#parts
+    const text = `no more changes are taken or applied until stores can be saved: ${failure?.message ?? ''}`
+    const reason = failure === undefined ? undefined : new NineError({ ...failure.fields, message: text, cause: failure })
+    if (reason !== undefined && writer.status.refused === undefined) warn(reason)
+    writer.refuse(reason)
   }
 
   #overlayBytes(): number {

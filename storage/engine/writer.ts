@@ -14,6 +14,8 @@ export interface WriterStatus {
   readonly waiting: number
   /** Why no more are taken until the folder is opened anew. */
   readonly failure: NineError | undefined
+  /** Why none are taken for now. */
+  readonly refused: NineError | undefined
 }
 
 export interface Writer {

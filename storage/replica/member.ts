@@ -3,9 +3,11 @@
  *
  * M1 A lane is at what was agreed on: nothing of the log is applied when the folder is opened, the group's leader says how far it goes.
  * M2 What a checkpoint holds is told to the log, which may then be cut, and to the core, whose memory it frees.
- * M3 A node whose disk is full, or has stopped writing, does not lead, as long as another can: it hands over, and tries again while that lasts.
+ * M3 A node whose disk is full, or has stopped writing, of the log or of what was applied, does not lead, as long as another can: it hands over, and tries again while that lasts.
  * M4 A group that cannot apply what it has (too few of its members reach each other) does not keep the log from being cut: what it
  *    needs is written again, behind what the others wrote since.
+ * M5 While what was applied cannot be saved and memory for more is used up, nothing more is applied: the driver takes what it has room for,
+ *    then no more entries, and the leader sees a slow follower.
  */
 import type { Clock } from '../../namespace/clock.ts'
 import { isNineError, NineError } from '../../namespace/errors.ts'
@@ -94,7 +96,7 @@ export class Member implements Writer {
     this.#options = options
     this.#keptEntriesMax = options.keptEntriesMax ?? failpointValue('kept.entries', limits.raft_kept_entries_max)
     this.#parts = parts
-    this.transfers = new Transfers({ ...parts, lane: (group) => this.#lanes.get(group) })
+    this.transfers = new Transfers({ ...parts, lane: (group) => this.#lanes.get(group), signal: this.#stop.signal })
     this.#driver = new Driver<PendingCommand>({
       id,
       life,
@@ -108,7 +110,7 @@ export class Member implements Writer {
         append_bytes_max: limits.raft_append_bytes_max,
         inflight_appends_max: limits.raft_inflight_appends_max,
         inflight_bytes_max: limits.raft_inflight_bytes_max,
-        uncommitted_bytes_max: limits.raft_uncommitted_bytes_max,
+        uncommitted_bytes_max: failpointValue('uncommitted.bytes', limits.raft_uncommitted_bytes_max),
         reads_pending_max: limits.raft_reads_pending_max,
         promotion_lag_entries_max: limits.raft_promotion_lag_entries_max,
       },
@@ -138,7 +140,7 @@ export class Member implements Writer {
       waiting += replica.waiting
       failure ??= replica.failure
     }
-    return { waiting, failure }
+    return { waiting, failure, refused: this.#refused ?? this.#log.blocked }
   }
 
   /** The chunks of this node, and behind them those of the others. `roots`: every value that stands. */
@@ -237,10 +239,9 @@ export class Member implements Writer {
     const { group } = lane
     const place = this.#places.get(group)!
     const { clock, nodeClock } = this.#parts
-    const install = this.transfers.install.bind(this.transfers, lane)
     const missing = recovered?.install ?? null
     if (missing !== null && missing.index > lane.appliedIndex) {
-      await install(missing, place.replacing(missing))
+      await this.transfers.install(lane, missing, () => place.replacing(missing))
       place.installed(missing)
     }
     const replica = new Replica({
@@ -254,7 +255,7 @@ export class Member implements Writer {
       place,
       logEnd: () => this.#wal!.durableLsn,
       install: async (meta) => {
-        await install(meta, place.replacing(meta))
+        await this.transfers.installInTime(lane, meta, () => place.replacing(meta))
         place.installed(meta)
       },
       restore: (entry, command) => this.#restore(lane, entry, command),
@@ -266,7 +267,7 @@ export class Member implements Writer {
       entries: recovered?.entries ?? [],
       applied: lane.appliedIndex,
     }
-    replica.hold(this.#isHolding)
+    replica.hold(this.#isBusy)
     replica.refuse(this.#refused)
     const opened = this.#driver.open(group, restored, replica)
     replica.attach(opened)
@@ -355,13 +356,19 @@ export class Member implements Writer {
     return Buffer.from(JSON.stringify(await store.renewAsLeader({ principal, deadline }, lease)))
   }
 
+  /** M5 */
+  get #isBusy(): boolean {
+    return this.#isHolding || this.#refused !== undefined
+  }
+
   hold(isHolding: boolean): void {
     this.#isHolding = isHolding
-    for (const replica of this.#replicas.values()) replica.hold(isHolding)
+    for (const replica of this.#replicas.values()) replica.hold(this.#isBusy)
   }
 
   refuse(reason: NineError | undefined): void {
     this.#refused = reason
+    for (const replica of this.#replicas.values()) replica.hold(this.#isBusy)
     for (const replica of this.#replicas.values()) replica.refuse(reason ?? this.#log.blocked)
   }
 
@@ -378,8 +385,8 @@ export class Member implements Writer {
   readonly #tick = (): void => {
     this.#driver.tick()
     const { blocked } = this.#log
-    this.#lookAtDisk(blocked !== undefined)
     const reason = this.#refused ?? blocked
+    this.#lookAtDisk(reason !== undefined)
     for (const replica of this.#replicas.values()) {
       replica.refuse(reason)
       replica.sweep()

@@ -13,16 +13,19 @@
  *    Bytes are sent as soon as they are written, and loaded as soon as they are received (sending.ts, receiving.ts): what is loaded
  *    stands beside the state of the store until all of it counts.
  * T3 While one is sent, the log behind it stays in memory for whoever gets it (`raft_transfer_kept_entries_max`).
+ * T4 One that cannot take the place of the state, as on a full disk, ends nothing: it is tried again until it does.
  */
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import type { Clock } from '../../namespace/clock.ts'
-import { NineError } from '../../namespace/errors.ts'
+import { NineError, type ErrorKind } from '../../namespace/errors.ts'
 import { failpoint } from '../../namespace/failpoint.ts'
+import { limits } from '../../namespace/limits.ts'
 import type { Random } from '../../namespace/random.ts'
 import type { Install, SnapshotMeta } from '../../raft/index.ts'
-import type { StoreRow } from '../engine/folder.ts'
+import { folderError, type StoreRow } from '../engine/folder.ts'
 import type { Lane } from '../engine/lane.ts'
 import { openSource, syncFolder } from '../snapshot/files.ts'
 import type { SnapshotHeader } from '../snapshot/format.ts'
@@ -40,7 +43,15 @@ export interface TransferParts {
   readonly clock: Clock
   readonly random: Random
   readonly warn: (error: unknown) => void
+  /** Aborted when the node ends. */
+  readonly signal: AbortSignal
 }
+
+/** Asked for at each try. */
+export type RowsOf = () => Iterable<readonly [string, Uint8Array]>
+
+/** What does not pass by itself. */
+const lasting: ReadonlySet<ErrorKind> = new Set(['corrupt', 'unsupported', 'invalid', 'not_found', 'unavailable'])
 
 /** Received, read to its end and ready to take a lane's place. */
 interface Ready {
@@ -195,8 +206,30 @@ export class Transfers {
     }
   }
 
+  /**
+   * As install, which is tried again while what fails may pass: a full disk, an error of the disk. T4
+   * @throws NineError `corrupt`, `unsupported`, `invalid`; as install when this ends
+   */
+  async installInTime(lane: Lane, meta: SnapshotMeta, rows: RowsOf): Promise<void> {
+    const { signal, warn } = this.#parts
+    for (let again_ms: number = limits.replica_install_again_ms; ; again_ms = Math.min(2 * again_ms, limits.replica_install_again_ms_max)) {
+      try {
+        await this.install(lane, meta, rows)
+        lane.trouble = undefined
+        return
+      } catch (error) {
+        const { kind, message: why } = folderError(error, this.#dir)
+        if (signal.aborted || lasting.has(kind)) throw error
+        const message = `the snapshot of store ${lane.name} as of entry ${meta.index} could not be put in the place of its state: ${why}`
+        lane.trouble = message
+        warn(new NineError({ kind, op: 'replica.install', message: `${message}. Again in ${again_ms} ms`, cause: error }))
+        await pause(again_ms, undefined, { signal })
+      }
+    }
+  }
+
   /** Make the lane what the snapshot of this meta says. `rows`: of its checkpoint, about this node. T2 */
-  async install(lane: Lane, meta: SnapshotMeta, rows: Iterable<readonly [string, Uint8Array]>): Promise<void> {
+  async install(lane: Lane, meta: SnapshotMeta, rows: RowsOf): Promise<void> {
     const { group } = lane
     const ready = this.#ready.get(group)
     const isReady = ready?.meta.index === meta.index && ready.meta.term === meta.term
@@ -204,9 +237,12 @@ export class Transfers {
     const loaded = isReady ? ready.loaded : await this.#load(group, meta)
     failpoint('install.before')
     try {
-      await installSnapshot(lane, loaded, { meta: rows })
+      failpoint('install.take')
+      await installSnapshot(lane, loaded, { meta: rows() })
     } catch (error) {
-      await loaded.drop()
+      // It may be taken yet, and needs no more room then.
+      if (isReady && !this.#ready.has(group)) this.#ready.set(group, ready)
+      else await loaded.drop()
       throw error
     }
     failpoint('install.taken')

@@ -87,7 +87,7 @@ export const stepGroups: readonly { readonly name: string; readonly steps: reado
 ]
 
 /** Points at which no node is killed: these are for errors and delays, right beside others that are for killing. */
-export const elsewhere: readonly Failpoint[] = ['wal.write', 'wal.sync', 'wal.fill', 'tree.write', 'chunk.write']
+export const elsewhere: readonly Failpoint[] = ['wal.write', 'wal.sync', 'wal.fill', 'tree.write', 'chunk.write', 'install.take']
 
 /** Points that are played in round `round`: of a point with several ways one a round, in turn. */
 export function ofRound(all: readonly Step[], round: number): Step[] {

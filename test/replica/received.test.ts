@@ -49,7 +49,7 @@ async function startApart(): Promise<{ leader: LocalNode; apart: LocalNode }> {
 function install(node: LocalNode, meta: SnapshotMeta): Promise<void> {
   const { member } = node.engine!
   const place = new Place(0, ['n1'])
-  return member!.transfers.install(member!.replica(1)!.lane, meta, place.replacing(meta))
+  return member!.transfers.install(member!.replica(1)!.lane, meta, () => place.replacing(meta))
 }
 
 const filesOf = (node: LocalNode): string[] => readdirSync(join(node.dir, 'snapshots'))
