@@ -1,5 +1,6 @@
 /**
- * One scenario on running nodes: clients and watchers at every node, faults, healing, a last look, and the check of all that was answered.
+ * One scenario on running nodes: clients and watchers at every node, clients that know all nodes, as the owner and as another principal, lockers,
+ * faults, healing, a last look, and the check of all that was answered.
  *
  * R1 Once all is healed, a write through each node succeeds within `heal_ms_max`.
  * R2 What failed can be looked at: the seed, the history and the nodes' logs are kept, and where they are is said.
@@ -7,6 +8,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { allRights } from '../../namespace/rights.ts'
 import { connect } from '../../sdk/connect.ts'
 import type { Session } from '../../sdk/session.ts'
 import { check } from '../linearizability/check.ts'
@@ -14,7 +16,9 @@ import { Recorder, toLines } from '../linearizability/history.ts'
 import type { History, Key } from '../linearizability/history.ts'
 import { randomOf } from '../raft/simulation.ts'
 import { ChaosClient, StoreSeen, request_ms } from './client.ts'
+import type { ChaosKeys } from './client.ts'
 import { ChaosCluster } from './cluster.ts'
+import { ChaosLocker } from './locker.ts'
 import type { NodeProcess } from './node-process.ts'
 import type { Chaos, Scenario } from './scenarios.ts'
 import { ChaosWatcher } from './watcher.ts'
@@ -26,6 +30,8 @@ export interface Played {
   readonly events: number
   /** How often watches went on at another node. */
   readonly moves: number
+  /** Locks taken. */
+  readonly locks: number
   /** From healing to the last node's first write. */
   readonly healedMs: number
 }
@@ -35,33 +41,51 @@ const progress_ms_max = 20_000
 /** Over all nodes, and at least at each. */
 const clients_min = 6
 const clients_a_node_min = 2
-const keys: readonly Key[] = Array.from({ length: 8 }, (_, index) => `k${index}`)
+/** Of each client that knows all nodes, so that a side that goes on is known to serve it. */
+const answers_wandering = 2
+const keys: ChaosKeys = {
+  plain: Array.from({ length: 8 }, (_, index) => `k${index}`),
+  roaming: ['r0', 'r1'],
+  large: ['l0', 'l1'],
+}
+const locks: readonly Key[] = ['lock0', 'lock1']
+/** A principal beside the owner. */
+const other = 'ann'
 
 export class ChaosRun {
   readonly cluster: ChaosCluster
   readonly #folder: string
+  /** One a node. */
   readonly #sessions: readonly Session[]
+  /** With all nodes. */
+  readonly #wandering: readonly Session[]
   #count = 0
   #isKept = false
 
-  private constructor(cluster: ChaosCluster, folder: string, sessions: readonly Session[]) {
+  private constructor(cluster: ChaosCluster, folder: string, sessions: readonly Session[], wandering: readonly Session[]) {
     this.cluster = cluster
     this.#folder = folder
     this.#sessions = sessions
+    this.#wandering = wandering
   }
 
   static async start(size: number): Promise<ChaosRun> {
     const folder = await mkdtemp(join(tmpdir(), 'ninefold-chaos-'))
     const cluster = await ChaosCluster.start(folder, size)
     const sessions: Session[] = []
+    const wandering: Session[] = []
     try {
       for (const node of cluster.nodes)
         sessions.push(await connect({ address: node.setup.grpc, token: cluster.token, clientName: node.name }))
+      const { token } = (await sessions[0]!.control('token.create', { name: other })) as { token: string }
+      const addresses = cluster.nodes.map(({ setup }) => setup.grpc)
+      wandering.push(await connect({ addresses, token: cluster.token, clientName: 'leader' }))
+      wandering.push(await connect({ addresses, token, route: 'any', clientName: 'any' }))
     } catch (error) {
       await cluster.close()
       throw error
     }
-    return new ChaosRun(cluster, folder, sessions)
+    return new ChaosRun(cluster, folder, sessions, wandering)
   }
 
   /** @throws Error with everything that is wrong, the seed, and where the history and the logs are */
@@ -80,7 +104,7 @@ export class ChaosRun {
 
   async close(): Promise<void> {
     await this.cluster.close()
-    await Promise.all(this.#sessions.map((session) => session.close()))
+    await Promise.all([...this.#sessions, ...this.#wandering].map((session) => session.close()))
     if (!this.#isKept) await rm(this.#folder, { recursive: true, force: true })
   }
 
@@ -88,7 +112,11 @@ export class ChaosRun {
     const random = randomOf(seed)
     const folder = `/data/chaos-${++this.#count}`
     const first = this.#sessions[0]!.client
-    const { position } = await first.mkdir(folder, { timeoutMs: heal_ms_max })
+    await first.mkdir(folder, { timeoutMs: heal_ms_max })
+    const { position } = await first.setRights(folder, [{ who: other, rights: allRights }], { timeoutMs: heal_ms_max })
+    const lockFolder = `${folder}-locks`
+    await first.mkdir(lockFolder, { timeoutMs: heal_ms_max })
+    await first.setRights(lockFolder, [{ who: other, rights: allRights }], { timeoutMs: heal_ms_max })
     const seen = new StoreSeen()
     const each = Math.max(clients_a_node_min, Math.ceil(clients_min / this.cluster.nodes.length))
     const clients = this.cluster.nodes.flatMap((node, at) =>
@@ -106,12 +134,19 @@ export class ChaosRun {
         })
       }),
     )
+    for (const [index, session] of this.#wandering.entries()) {
+      const own = randomOf(seed + 2000 + index)
+      clients.push(new ChaosClient({ name: `all${index}`, session, node: undefined, recorder, random: own, folder, keys, seen }))
+    }
+    const lockers = [this.#sessions[0]!, this.#sessions.at(-1)!, ...this.#wandering].map(
+      (session, index) => new ChaosLocker(`lock${index}`, session, recorder, randomOf(seed + 3000 + index), lockFolder, locks),
+    )
     const watchers = ['w1', 'w2'].map(
       (name, index) => new ChaosWatcher(name, this.#sessions, recorder, randomOf(seed + 1000 + index), folder, position),
     )
     const stopClients = new AbortController()
     const stopWatchers = new AbortController()
-    const asking = Promise.all(clients.map((client) => client.run(stopClients.signal)))
+    const asking = Promise.all([...clients, ...lockers].map((client) => client.run(stopClients.signal)))
     const watching = Promise.all(watchers.map((watcher) => watcher.run(stopWatchers.signal)))
     // Told where they are awaited.
     for (const one of [asking, watching]) one.catch(() => undefined)
@@ -128,6 +163,7 @@ export class ChaosRun {
       judge(history, final, [
         ...this.cluster.failures,
         ...clients.flatMap(({ problems }) => problems),
+        ...lockers.flatMap(({ problems }) => problems),
         ...watchers.flatMap(({ problems }) => problems),
       ])
       const { operations } = history
@@ -137,6 +173,7 @@ export class ChaosRun {
         unknown: operations.filter(({ result }) => result === undefined).length,
         events: watchers.reduce((sum, { story }) => sum + story.told.length, 0),
         moves: watchers.reduce((sum, { moves }) => sum + moves, 0),
+        locks: lockers.reduce((sum, { taken }) => sum + taken, 0),
         healedMs,
       }
     } finally {
@@ -156,6 +193,7 @@ export class ChaosRun {
       hold: (ms) => new Promise((resolve) => setTimeout(resolve, ms * (1 + random() / 2))),
       progress: (nodes, answers) => progress(clients, nodes, answers),
       leader: () => this.#leader(),
+      transfer: (node) => this.#transfer(node),
     }
   }
 
@@ -177,6 +215,11 @@ export class ChaosRun {
     throw new Error(`nobody led within ${heal_ms_max} ms`)
   }
 
+  /** As an operator asks for it, at whichever node answers. */
+  async #transfer({ name }: NodeProcess): Promise<void> {
+    await this.#wandering[0]!.client.write('/raft/data/ctl', `transfer ${name}`, { timeoutMs: heal_ms_max })
+  }
+
   /** R1 @returns milliseconds it took */
   async #heal(clients: readonly ChaosClient[]): Promise<number> {
     await this.cluster.heal()
@@ -185,11 +228,10 @@ export class ChaosRun {
     await Promise.all(
       clients.map(async (client) => {
         for (;;) {
-          const result = await client.ask({ do: 'append', key: keys[0]!, value: client.value() }, heal_ms_max)
+          const result = await client.ask({ do: 'append', key: keys.plain[0]!, value: client.value() }, heal_ms_max)
           const ms = Math.round(performance.now() - began)
           if (result?.was === 'done' && ms <= heal_ms_max) return
-          if (ms > heal_ms_max)
-            throw new Error(`no write through ${client.parts.node.name} succeeded within ${heal_ms_max} ms after all was healed`)
+          if (ms > heal_ms_max) throw new Error(`no write through ${client.where} succeeded within ${heal_ms_max} ms after all was healed`)
           await new Promise((resolve) => setTimeout(resolve, 50))
         }
       }),
@@ -202,9 +244,9 @@ export class ChaosRun {
     const final = new Map<Key, string>()
     let revision = 0
     for (const client of clients) {
-      for (const key of keys) {
+      for (const key of [...keys.plain, ...keys.roaming, ...keys.large]) {
         const result = await client.ask({ do: 'read', key }, heal_ms_max)
-        if (result === undefined) throw new Error(`a last read through ${client.parts.node.name} failed`)
+        if (result === undefined) throw new Error(`a last read through ${client.where} failed`)
         if (result.was === 'read') final.set(key, result.value)
         revision = Math.max(revision, result.revision ?? 0)
       }
@@ -224,14 +266,19 @@ export class ChaosRun {
 
 /** @throws Error when these nodes did not answer so often in time */
 async function progress(clients: readonly ChaosClient[], nodes: readonly NodeProcess[], answers: number): Promise<void> {
-  const own = clients.filter(({ parts }) => nodes.includes(parts.node))
+  const own = clients.filter(({ parts }) => parts.node !== undefined && nodes.includes(parts.node))
+  const wandering = clients.filter(({ parts }) => parts.node === undefined)
+  const wanted = new Map(wandering.map((client) => [client, client.answered + answers_wandering]))
   const count = (): number => own.reduce((sum, { answered }) => sum + answered, 0)
   const first = count()
   const until = performance.now() + progress_ms_max
-  while (count() - first < answers) {
+  const silent = (): ChaosClient[] => wandering.filter((client) => client.answered < wanted.get(client)!)
+  while (count() - first < answers || silent().length > 0) {
     if (performance.now() > until) {
       const names = nodes.map(({ name }) => name).join(', ')
-      throw new Error(`${names} answered ${count() - first} requests within ${progress_ms_max} ms, not ${answers}`)
+      const who = silent().map(({ parts }) => `${parts.name} (${JSON.stringify(parts.session.status())})`).join(', ') // prettier-ignore
+      const left = who === '' ? '' : `; clients of all nodes that were not answered: ${who}`
+      throw new Error(`${names} answered ${count() - first} requests within ${progress_ms_max} ms, not ${answers}${left}`)
     }
     await new Promise((resolve) => setTimeout(resolve, 20))
   }

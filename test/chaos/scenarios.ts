@@ -14,6 +14,8 @@ export interface Chaos {
   readonly progress: (nodes: readonly NodeProcess[], answers: number) => Promise<void>
   /** Who leads the store. */
   readonly leader: () => Promise<NodeProcess>
+  /** Make this node lead it, as an operator does. @throws NineError */
+  readonly transfer: (node: NodeProcess) => Promise<void>
 }
 
 export interface Scenario {
@@ -211,6 +213,40 @@ export const clusterScenarios: readonly Scenario[] = [
         node.start()
         await cluster.ready([node])
         await hold(200)
+      }
+    },
+  },
+  {
+    name: 'leadership moves from node to node',
+    async run({ cluster, random, transfer, progress, hold }) {
+      for (const node of shuffled(cluster.nodes, random)) {
+        await transfer(node)
+        await progress([node], answers / 6)
+        await hold(400)
+      }
+    },
+  },
+  {
+    name: 'each node in turn is paused past an election',
+    async run({ cluster, random, progress, hold }) {
+      for (const node of shuffled(cluster.nodes, random).slice(0, 3)) {
+        node.pause()
+        await progress(others(cluster, node), answers / 2)
+        await hold(past_election_ms / 3)
+        node.resume()
+        await progress([node], answers / 6)
+      }
+    },
+  },
+  {
+    name: 'each node in turn is killed, and started again at once',
+    isLong: true,
+    async run({ cluster, random, progress }) {
+      for (const node of shuffled(cluster.nodes, random)) {
+        await node.kill()
+        node.start()
+        await cluster.ready([node])
+        await progress([node], answers / 6)
       }
     },
   },

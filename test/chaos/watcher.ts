@@ -4,12 +4,12 @@
  */
 import { isNineError } from '../../namespace/errors.ts'
 import type { WatchEvent } from '../../namespace/file-server.ts'
-import { baseName, parsePath } from '../../namespace/path.ts'
+import { baseName, parentPath, parsePath } from '../../namespace/path.ts'
 import { encodePosition } from '../../namespace/position.ts'
 import type { Position } from '../../namespace/position.ts'
 import type { Session } from '../../sdk/session.ts'
 import type { Recorder, WatchStory } from '../linearizability/history.ts'
-import { atOf } from './client.ts'
+import { atOf, shownValue } from './client.ts'
 
 const stay_ms_max = 3_000
 const again_ms = 100
@@ -89,15 +89,25 @@ export class ChaosWatcher {
     }
   }
 
-  #tell({ type, path, position, stat, bytes }: WatchEvent): void {
+  #tell({ type, path, from, position, stat, bytes }: WatchEvent): void {
     if (path === this.#folder) return
     const [place] = position
-    if (type === 'rename' || place === undefined) {
+    if (place === undefined || (from !== undefined && parentPath(from) !== this.#folder)) {
       this.problems.push(`the watch ${this.story.name} was told of a ${type} of ${path}, which nobody did`)
       return
     }
-    const value = type === 'remove' || bytes === undefined ? undefined : Buffer.from(bytes).toString()
+    const value = type === 'remove' || bytes === undefined ? undefined : shownValue(bytes)
     const { revision, ordinal } = place
-    this.story.told.push({ type, key: baseName(path), revision, ordinal, at: atOf(stat.qid), value, tick: this.#recorder.tick() })
+    const before = from === undefined ? {} : { from: baseName(from) }
+    this.story.told.push({
+      type,
+      key: baseName(path),
+      ...before,
+      revision,
+      ordinal,
+      at: atOf(stat.qid),
+      value,
+      tick: this.#recorder.tick(),
+    })
   }
 }

@@ -2,7 +2,7 @@
  * Every order of a few operations, tried one after the other, on a model of its own: the slow and plain answer that the search
  * has to agree with.
  */
-import { keysOf } from './history.ts'
+import { keysOf, roamingKeys, stepsTaken } from './history.ts'
 import type { At, Match, Operation, Step, StepResult } from './history.ts'
 
 interface File {
@@ -27,6 +27,14 @@ export function isExplained(operations: readonly Operation[]): boolean {
   })
   // One unheard-of life for each operation and file that could need one.
   const fresh = operations.flatMap(({ request }) => keysOf(request)).map((_, index) => -1 - index)
+  // Where files are renamed, who began a life is known for all keys alike.
+  const begun = new Set<number>()
+  if (roamingKeys(operations).size > 0) {
+    for (const { step, result } of operations.flatMap((one) => stepsTaken(one))) {
+      if (step.do !== 'read' && step.do !== 'rename' && step.do !== 'delete' && result?.was === 'done' && result.at?.version === 1)
+        begun.add(result.at.life)
+    }
+  }
   return explained({ files: new Map(), lives: new Set() }, operations, told ? [...lives, ...fresh] : [0])
 
   function explained(world: World, left: readonly Operation[], all: readonly number[]): boolean {
@@ -51,6 +59,11 @@ export function isExplained(operations: readonly Operation[]): boolean {
     if (request.do === 'read') return []
     const file = world.files.get(request.key)
     const unmet = request.match !== undefined && !met(file, request.match)
+    if (request.do === 'rename') {
+      const kind = file === undefined ? 'not_found' : unmet ? 'conflict' : !request.replace && world.files.has(request.to) ? 'exists' : ''
+      return kind === result.kind ? [world] : []
+    }
+    if (result.kind === 'exists') return []
     const isTrue = result.kind === 'conflict' ? unmet : file === undefined && (unmet || request.do === 'delete')
     return isTrue ? [world] : []
   }
@@ -74,10 +87,16 @@ export function isExplained(operations: readonly Operation[]): boolean {
       files.delete(step.key)
       return [{ ...world, files }]
     }
+    if (step.do === 'rename') {
+      if (file === undefined || (result?.at !== undefined && !met(file, result.at)) || (!step.replace && files.has(step.to))) return []
+      files.delete(step.key)
+      return [{ ...world, files: files.set(step.to, file) }]
+    }
     const value = step.do === 'append' ? (file?.value ?? '') + step.value : step.value
     const version = told ? (file?.version ?? 0) + 1 : 0
     const possible = file === undefined ? all.filter((life) => !told || !world.lives.has(`${step.key} ${life}`)) : [file.life]
     return possible
+      .filter((life) => file !== undefined || result?.at !== undefined || !begun.has(life))
       .filter((life) => result?.at === undefined || (result.at.life === life && result.at.version === version))
       .map((life) => ({
         files: new Map(files).set(step.key, { value, life, version }),

@@ -1,5 +1,6 @@
-/** One verdict on a whole history: linearizable file by file, revisions in order, watches complete. */
+/** One verdict on a whole history: linearizable file by file, revisions in order, watches complete, locks one holder's at a time. */
 import type { History, Key } from './history.ts'
+import { checkLocks } from './locks.ts'
 import { partsOf } from './partition.ts'
 import { printCounterexample } from './print.ts'
 import { search } from './search.ts'
@@ -36,7 +37,7 @@ export function check(history: History, options: CheckOptions = {}): Report {
     if (found.verdict !== 'violation') continue
     problems.push(printCounterexample(keys, operations.length, shrink(operations, found, options.shrink_ms_max ?? shrink_ms_default)))
   }
-  problems.push(...checkRevisions(history), ...checkWatches(history, options.final))
+  problems.push(...checkRevisions(history), ...checkWatches(history, options.final), ...checkLocks(history.locks ?? []))
   const left = problems.length - problems_max
   const shown = left > 0 ? [...problems.slice(0, problems_max), `and ${left} more`] : problems
   if (problems.length > 0) return { verdict: 'violation', problems: [...shown, ...unknown] }

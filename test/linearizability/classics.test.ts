@@ -29,6 +29,11 @@ const get = (key: string): Step => ({ do: 'read', key })
 const shows = (value: string): StepResult => ({ was: 'read', value })
 const done: StepResult = { was: 'done' }
 
+const rename = (start: number, end: number, key: string, to: string, at?: At, replace = false): Operation =>
+  op(start, end, { do: 'rename', key, to, replace }, end === Infinity ? undefined : { was: 'done', at })
+const at = (start: number, end: number, key: string, value: string | undefined, is?: At): Operation =>
+  op(start, end, { do: 'read', key }, value === undefined ? { was: 'missing' } : { was: 'read', value, at: is })
+
 const verdictOf = (operations: Operation[]): string => check({ operations, watches: [] }).verdict
 
 const good: Record<string, () => Operation[]> = {
@@ -74,6 +79,28 @@ const good: Record<string, () => Operation[]> = {
     txn(1, 8, [put('x', '1'), put('y', '1')], [done, done]),
     op(2, 3, { do: 'read', key: 'x' }, { was: 'missing' }),
     txn(4, 9, [get('x'), get('y')], [shows('1'), shows('1')]),
+  ],
+  'a file that is renamed, with its life and version': () => [
+    write(1, 2, 'a', v(1)),
+    write(3, 4, 'b', v(2)),
+    rename(5, 8, 'x', 'y', v(2)),
+    at(6, 7, 'x', 'b', v(2)),
+    at(9, 10, 'y', 'b', v(2)),
+    at(11, 12, 'x', undefined),
+    op(13, 14, { do: 'append', key: 'y', value: 'c' }, { was: 'done', at: v(3) }),
+  ],
+  'an unanswered rename of what an unanswered write made': () => [
+    write(1, Infinity, 'a'),
+    rename(2, Infinity, 'x', 'y'),
+    at(3, 4, 'x', undefined),
+    at(5, 6, 'y', 'a', v(1)),
+  ],
+  'a rename that is refused while something is there': () => [
+    write(1, 2, 'a'),
+    op(3, 9, { do: 'write', key: 'y', value: 'b' }, { was: 'done' }),
+    op(4, 5, { do: 'rename', key: 'x', to: 'y', replace: false }, { was: 'refused', kind: 'exists' }),
+    rename(10, 11, 'x', 'y', undefined, true),
+    at(12, 13, 'y', 'a'),
   ],
 }
 
@@ -136,12 +163,31 @@ const bad: Record<string, () => Operation[]> = {
   ],
 }
 
+const badRenames: Record<string, () => Operation[]> = {
+  'a renamed file that is at both places': () => [write(1, 2, 'a'), rename(3, 4, 'x', 'y'), at(5, 6, 'y', 'a'), at(7, 8, 'x', 'a')],
+  'a renamed file that is nowhere': () => [write(1, 2, 'a'), rename(3, 9, 'x', 'y'), at(4, 5, 'x', undefined), at(6, 7, 'y', undefined)],
+  'a rename that brings an older value': () => [write(1, 2, 'a'), write(3, 4, 'b'), rename(5, 6, 'x', 'y'), at(7, 8, 'y', 'a')],
+  'a rename that makes another version': () => [write(1, 2, 'a', v(1)), rename(3, 4, 'x', 'y', v(2))],
+  'a rename over what is there': () => [
+    write(1, 2, 'a'),
+    op(3, 4, { do: 'write', key: 'y', value: 'b' }, { was: 'done' }),
+    rename(5, 6, 'x', 'y'),
+  ],
+  'one file renamed to two places': () => [write(1, 2, 'a'), rename(3, 8, 'x', 'y'), rename(4, 9, 'x', 'z')],
+  'an unanswered rename, half done': () => [write(1, 2, 'a'), rename(3, Infinity, 'x', 'y'), at(4, 5, 'y', 'a'), at(6, 7, 'x', 'a')],
+  'a rename refused for what is not there': () => [
+    write(1, 2, 'a'),
+    op(3, 4, { do: 'rename', key: 'x', to: 'y', replace: false }, { was: 'refused', kind: 'exists' }),
+    at(5, 6, 'y', undefined),
+  ],
+}
+
 describe('taken', () => {
   for (const [name, history] of Object.entries(good)) it(name, () => expect(verdictOf(history())).toBe('ok'))
 })
 
 describe('refused', () => {
-  for (const [name, history] of Object.entries(bad)) it(name, () => expect(verdictOf(history())).toBe('violation'))
+  for (const [name, history] of Object.entries({ ...bad, ...badRenames })) it(name, () => expect(verdictOf(history())).toBe('violation'))
 })
 
 it('says what is wrong, and no more than that', () => {

@@ -3,11 +3,11 @@
  * and each operation is then stretched to begin before its moment and end after it. Some lose their answer; some of those never happen.
  */
 import fc from 'fast-check'
-import type { At, History, Key, Match, Operation, Request, Result, Step, StepResult, Told } from './history.ts'
+import type { At, History, Key, Match, Operation, RefusalKind, Request, Result, Step, StepResult, Told } from './history.ts'
 
 /** Numbers are taken modulo what there is to choose from, so that any plan can be carried out, and shrunk. */
 export interface Planned {
-  readonly do: 'read' | 'write' | 'append' | 'delete' | 'txn' | 'stale'
+  readonly do: 'read' | 'write' | 'append' | 'delete' | 'txn' | 'stale' | 'rename'
   readonly key: number
   readonly other: number
   /** 0: no condition; 1: what is there now; 2: what once was; 3: none. */
@@ -113,6 +113,10 @@ class SmallStore {
     if (verb === 'stale') return { do: 'stale', key }
     if (verb === 'read') return { do: 'read', key }
     if (verb === 'delete') return { do: 'delete', key, match: this.#match(key, match, index) }
+    if (verb === 'rename') {
+      const to = other === number ? `${key}b` : `k${other}`
+      return { do: 'rename', key, to, replace: lead % 2 === 0, match: this.#match(key, match, index) }
+    }
     if (verb !== 'txn') return { do: verb, key, value, match: this.#match(key, match, index) }
     const second = `k${other}`
     const condition = this.#match(key, match, index)
@@ -144,17 +148,26 @@ class SmallStore {
     return { result: { ...result, revision: this.revision }, told }
   }
 
-  #step(files: Map<Key, File>, step: Step, told: Omit<Told, 'tick'>[]): StepResult | 'conflict' | 'not_found' {
+  #step(files: Map<Key, File>, step: Step, told: Omit<Told, 'tick'>[]): StepResult | RefusalKind {
     const { key } = step
     const file = files.get(key)
     const revision = this.revision + 1
     if (step.do === 'read') return this.#read(files, key)
-    if (step.do === 'delete' && file === undefined) return 'not_found'
+    if ((step.do === 'delete' || step.do === 'rename') && file === undefined) return 'not_found'
     if (step.match !== undefined && !isMet(file, step.match)) return 'conflict'
     const ordinal = told.length
     if (step.do === 'delete') {
       files.delete(key)
       told.push({ type: 'remove', key, revision, ordinal, at: file!.at })
+      return { was: 'done', at: file!.at }
+    }
+    if (step.do === 'rename') {
+      const there = files.get(step.to)
+      if (there !== undefined && !step.replace) return 'exists'
+      if (there !== undefined) told.push({ type: 'remove', key: step.to, revision, ordinal, at: there.at })
+      files.delete(key)
+      files.set(step.to, file!)
+      told.push({ type: 'rename', key: step.to, from: key, revision, ordinal: told.length, at: file!.at, value: file!.value })
       return { was: 'done', at: file!.at }
     }
     const value = step.do === 'append' ? (file?.value ?? '') + step.value : step.value

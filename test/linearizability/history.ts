@@ -23,6 +23,16 @@ export type Step =
   | { readonly do: 'read'; readonly key: Key }
   | { readonly do: 'write' | 'append'; readonly key: Key; readonly value: string; readonly match?: Match }
   | { readonly do: 'delete'; readonly key: Key; readonly match?: Match }
+  | Rename
+
+/** What is at `key` goes to `to`, as the same file; `replace`: what is there goes. */
+export interface Rename {
+  readonly do: 'rename'
+  readonly key: Key
+  readonly to: Key
+  readonly replace: boolean
+  readonly match?: Match
+}
 
 export interface Txn {
   readonly do: 'txn'
@@ -40,16 +50,18 @@ export interface StaleRead {
 
 export type Request = Step | Txn | StaleRead
 
-/** `missing`: there was nothing to read. `at`: of the file read; after a write; of the file removed as it last was. */
+/** `missing`: there was nothing to read. `at`: of the file read; after a write or rename; of the file removed as it last was. */
 export type StepResult =
   | { readonly was: 'read'; readonly value: string; readonly at?: At; readonly changed?: number }
   | { readonly was: 'missing' }
   | { readonly was: 'done'; readonly at?: At }
 
 /** `revision`: of the position the answer shows; of a change, the one that it made. */
+export type RefusalKind = 'conflict' | 'not_found' | 'exists'
+
 export type Result =
   | (StepResult & { readonly revision?: number })
-  | { readonly was: 'refused'; readonly kind: 'conflict' | 'not_found'; readonly revision?: number }
+  | { readonly was: 'refused'; readonly kind: RefusalKind; readonly revision?: number }
   | { readonly was: 'branch'; readonly branch: 'then' | 'else'; readonly results: readonly StepResult[]; readonly revision?: number }
 
 export interface Operation {
@@ -71,14 +83,31 @@ export interface Operation {
 
 /** A change as a watch tells it. */
 export interface Told {
-  readonly type: 'create' | 'change' | 'remove'
+  readonly type: 'create' | 'change' | 'remove' | 'rename'
+  /** Of a rename, where it went; `from`, where it was. */
   readonly key: Key
+  readonly from?: Key
   readonly revision: number
   readonly ordinal: number
   readonly at: At
   readonly value?: string
   /** Number of its arrival among the beginnings and ends of the operations. */
   readonly tick: number
+}
+
+/** One taking of a lock, by whoever was told that it has it. Times are milliseconds of one monotonic clock. */
+export interface LockStory {
+  readonly key: Key
+  readonly client: string
+  readonly lease: string
+  readonly token: number
+  /** When it was asked for, and when it was had. */
+  readonly asked: number
+  readonly had: number
+  /** Until when nobody else may have it: it was let go then, or its lease lasted so long since the last renewal that was answered was sent. */
+  until: number
+  /** What its file was found to be meanwhile: under which lease, and which token; null: there is none. */
+  readonly looks: { readonly from: number; readonly to: number; readonly lease: string | null; readonly token: number }[]
 }
 
 /** One watcher's story, over all its connections. */
@@ -95,6 +124,7 @@ export interface WatchStory {
 export interface History {
   readonly operations: Operation[]
   readonly watches: WatchStory[]
+  readonly locks?: LockStory[]
 }
 
 /** What becomes of an operation that was begun. One of them is called, once. */
@@ -108,7 +138,7 @@ export interface Begun {
 }
 
 export class Recorder {
-  readonly history: History = { operations: [], watches: [] }
+  readonly history: History & { readonly locks: LockStory[] } = { operations: [], watches: [], locks: [] }
   readonly #began = performance.now()
   readonly #open = new Map<number, Operation>()
   readonly #file: WriteStream | undefined
@@ -147,11 +177,23 @@ export class Recorder {
     return story
   }
 
+  /** Milliseconds since the history began. */
+  clock(): number {
+    return performance.now() - this.#began
+  }
+
+  lock(taken: Omit<LockStory, 'looks'>): LockStory {
+    const story: LockStory = { ...taken, looks: [] }
+    this.history.locks.push(story)
+    return story
+  }
+
   /** The whole history; what is still under way is of unknown outcome. */
   end(): History {
     for (const operation of this.#open.values()) this.#add({ ...operation, note: 'not answered when the history ended' })
     this.#open.clear()
     for (const story of this.history.watches) this.#file?.write(`${JSON.stringify({ watch: story })}\n`)
+    for (const story of this.history.locks) this.#file?.write(`${JSON.stringify({ lock: story })}\n`)
     this.#file?.end()
     return this.history
   }
@@ -168,18 +210,23 @@ export class Recorder {
 
 /** One line a watch or operation; an end that is missing is Infinity. */
 export function toLines(history: History): string {
-  return [...history.operations.map(lineOf), ...history.watches.map((watch) => JSON.stringify({ watch }))].join('\n')
+  const watches = history.watches.map((watch) => JSON.stringify({ watch }))
+  const locks = (history.locks ?? []).map((lock) => JSON.stringify({ lock }))
+  return [...history.operations.map(lineOf), ...watches, ...locks].join('\n')
 }
 
 export function fromLines(text: string): History {
-  const history: History = { operations: [], watches: [] }
+  const operations: Operation[] = []
+  const watches: WatchStory[] = []
+  const locks: LockStory[] = []
   for (const line of text.split('\n')) {
     if (line === '') continue
-    const row = JSON.parse(line) as { watch?: WatchStory } & Operation
-    if (row.watch !== undefined) history.watches.push(row.watch)
-    else history.operations.push({ ...row, end: row.end ?? Infinity })
+    const row = JSON.parse(line) as { watch?: WatchStory; lock?: LockStory } & Operation
+    if (row.watch !== undefined) watches.push(row.watch)
+    else if (row.lock !== undefined) locks.push(row.lock)
+    else operations.push({ ...row, end: row.end ?? Infinity })
   }
-  return history
+  return { operations, watches, ...(locks.length > 0 ? { locks } : {}) }
 }
 
 export function loadHistory(file: string): History {
@@ -188,8 +235,17 @@ export function loadHistory(file: string): History {
 
 /** Keys that an operation looks at or changes. */
 export function keysOf(request: Request): readonly Key[] {
+  if (request.do === 'rename') return [request.key, request.to]
   if (request.do !== 'txn') return [request.key]
-  return [...new Set([...request.if, ...request.then, ...request.else].map(({ key }) => key))]
+  const steps = [...request.then, ...request.else].flatMap((step) => keysOf(step))
+  return [...new Set([...request.if.map(({ key }) => key), ...steps])]
+}
+
+/** Keys between which files are renamed: what is told of a life or version there is not of one key. */
+export function roamingKeys(operations: readonly Operation[]): ReadonlySet<Key> {
+  const stepsOf = ({ request }: Operation): readonly (Request | Step)[] =>
+    request.do === 'txn' ? [...request.then, ...request.else] : [request]
+  return new Set(operations.flatMap((operation) => stepsOf(operation).flatMap((step) => (step.do === 'rename' ? [step.key, step.to] : []))))
 }
 
 /** Steps that were taken, with what each answered where that is known; none when nothing was done. */

@@ -64,6 +64,9 @@ function stepsIn(request: Request): readonly Step[] {
 }
 
 function printStep(step: Step): string {
+  if (step.do === 'rename') {
+    return `rename ${step.key} to ${step.to}${step.replace ? '' : ' (free)'}${step.match === undefined ? '' : ` if ${printMatch(step.match)}`}`
+  }
   const value = 'value' in step ? ` ${printValue(step.value)}` : ''
   return `${step.do} ${step.key}${value}${'match' in step && step.match !== undefined ? ` if ${printMatch(step.match)}` : ''}`
 }

@@ -31,10 +31,28 @@ for (const isTold of [true, false]) {
       expect(bad).toBeGreaterThan(200)
     }, 300_000)
 
+    it('agrees with brute force on small histories with renames, also with an answer changed', () => {
+      const verbs = ['read', 'read', 'write', 'append', 'delete', 'rename', 'rename', 'rename'] as const
+      const small = plans({ operations_max: 7, keys: 2, isTold, span: 5, verbs })
+      let bad = 0
+      fc.assert(
+        fc.property(small, fc.array(fc.tuple(fc.nat(), fc.nat()), { maxLength: 2 }), (plan, changes) => {
+          const { operations } = changes.reduce(changed, carryOut(plan, { isTold }))
+          const found = search(operations, limits)
+          const isGood = isExplained(operations)
+          if (!isGood) bad++
+          expect(found.verdict, toLines({ operations, watches: [] })).toBe(isGood ? 'ok' : 'violation')
+        }),
+        { numRuns: 2000 * runs },
+      )
+      expect(bad).toBeGreaterThan(200)
+    }, 300_000)
+
     it('takes what is linearizable', () => {
       const long = plans({ operations_max: 150, keys: 4, isTold, verbs: ['read', 'write', 'append', 'delete', 'txn', 'stale'] })
+      const roaming = plans({ operations_max: 120, keys: 3, isTold, verbs: ['read', 'write', 'delete', 'rename', 'rename', 'stale'] })
       fc.assert(
-        fc.property(long, (plan) => {
+        fc.property(fc.oneof(long, roaming), (plan) => {
           const history = carryOut(plan, { isTold })
           expect(check(history).problems, toLines(history)).toEqual([])
         }),
@@ -121,7 +139,11 @@ function otherwise({ request, result }: Operation, how: number): Result {
   }
   if (result === undefined || result.was === 'branch') return { was: 'missing' }
   if (result.was === 'refused')
-    return how % 2 === 0 ? { was: 'done' } : { was: 'refused', kind: result.kind === 'conflict' ? 'not_found' : 'conflict' }
+    return how % 2 === 0
+      ? { was: 'done' }
+      : how % 3 === 0
+        ? { was: 'refused', kind: 'exists' }
+        : { was: 'refused', kind: result.kind === 'conflict' ? 'not_found' : 'conflict' }
   return how % 5 === 0 ? { was: 'refused', kind: 'conflict' } : { ...step(result, how), revision: result.revision }
 }
 

@@ -7,9 +7,11 @@
  *    begun, each once, or one that nobody was ever told of (-1).
  * M3 Where a history tells nothing of lives and versions, states do not carry them: two writes of one value leave one state.
  * M4 A version that an answer claims for another operation, or shows with another value, is not reached: it is one change.
+ * M5 A rename takes a file to another key as it is, life and version. Where there are any, lives are guessed for all keys alike, and what a
+ *    read shows at one key is claimed by none.
  */
-import { keysOf, stepsTaken } from './history.ts'
-import type { At, Key, Match, Operation, Request, Step, StepResult, Txn } from './history.ts'
+import { keysOf, roamingKeys, stepsTaken } from './history.ts'
+import type { At, Key, Match, Operation, RefusalKind, Rename, Request, Step, StepResult, Txn } from './history.ts'
 
 interface Register {
   /** undefined: no file. */
@@ -39,9 +41,11 @@ export class Registers {
   readonly #claims = new Map<string, Claim>()
   /** Lives by key that are told of and that no answer says who began. */
   readonly #guesses = new Map<Key, Set<number>>()
+  readonly #hasRenames: boolean
 
   constructor(operations: readonly Operation[]) {
     const keys = new Set(operations.flatMap(({ request }) => keysOf(request)))
+    this.#hasRenames = roamingKeys(operations).size > 0
     this.#index = new Map([...keys].map((key, index) => [key, index]))
     this.#tracksVersions = operations.some(({ request, result }) => matchesOf(request).length > 0 || tellsVersions({ request, result }))
     const nothing = this.#number({ value: undefined, life: -1, version: 0, spent: [] })
@@ -55,7 +59,7 @@ export class Registers {
     if (request.do === 'txn') return this.#txn(state, id, request, result)
     if (result === undefined) return this.#steps([state], id, [request], undefined)
     if (result.was === 'branch') return []
-    if (result.was === 'refused') return isRefused(this.#at(state, request.key), request, result.kind) ? [state] : []
+    if (result.was === 'refused') return this.#isRefused(state, request, result.kind) ? [state] : []
     return this.#steps([state], id, [request], [result])
   }
 
@@ -89,6 +93,7 @@ export class Registers {
     if (result !== undefined && result.was !== 'done') return []
     if (step.match !== undefined && !isMet(before, step.match)) return []
     const told = result?.at
+    if (step.do === 'rename') return this.#rename(state, step, before, told)
     if (step.do === 'delete') {
       if (before.value === undefined || (told !== undefined && !isMet(before, told))) return []
       return [this.#put(state, step.key, { value: undefined, life: -1, version: 0, spent: before.spent })]
@@ -102,15 +107,36 @@ export class Registers {
       .map((life) => this.#put(state, step.key, this.#written(step.key, before, value, life, version)))
   }
 
+  /** M5 */
+  #rename(state: State, { key, to, replace }: Rename, before: Register, told: At | undefined): State[] {
+    const target = this.#at(state, to)
+    if (before.value === undefined || (told !== undefined && !isMet(before, told)) || (!replace && target.value !== undefined)) return []
+    const left = this.#put(state, key, { value: undefined, life: -1, version: 0, spent: before.spent })
+    return [this.#put(left, to, { ...before, spent: target.spent })]
+  }
+
+  #isRefused(state: State, step: Step, kind: RefusalKind): boolean {
+    const register = this.#at(state, step.key)
+    if (step.do !== 'rename') return isRefused(register, step, kind)
+    if (register.value === undefined) return kind === 'not_found'
+    if (step.match !== undefined && !isMet(register, step.match)) return kind === 'conflict'
+    return kind === 'exists' && !step.replace && this.#at(state, step.to).value !== undefined
+  }
+
   #livesAfter(key: Key, before: Register, told: At | undefined): readonly number[] {
     if (before.value !== undefined) return told === undefined || told.life === before.life ? [before.life] : []
     if (told !== undefined) return [told.life]
-    return [...[...(this.#guesses.get(key) ?? [])].filter((life) => !before.spent.includes(life)), -1] // M2
+    return [...[...(this.#guesses.get(this.#guessKey(key)) ?? [])].filter((life) => !before.spent.includes(life)), -1] // M2
   }
 
   #written(key: Key, before: Register, value: string, life: number, version: number): Register {
-    const isGuess = before.value === undefined && this.#guesses.get(key)?.has(life) === true
+    const isGuess = before.value === undefined && this.#guesses.get(this.#guessKey(key))?.has(life) === true
     return { value, life, version, spent: isGuess ? [...before.spent, life].sort((a, b) => a - b) : before.spent }
+  }
+
+  /** M5 */
+  #guessKey(key: Key): Key {
+    return this.#hasRenames ? '' : key
   }
 
   /** M4 */
@@ -144,27 +170,27 @@ export class Registers {
   /** What requests and answers say of lives and versions. */
   #learn(operations: readonly Operation[]): void {
     const begun = new Set<string>()
+    const beginning = (key: Key, life: number): string => claimKey(this.#guessKey(key), { life, version: 1 })
     const mentioned: { key: Key; at: At }[] = []
     for (const operation of operations) {
       mentioned.push(...matchesOf(operation.request))
       for (const { step, result } of stepsTaken(operation)) {
         if (result === undefined || result.was === 'missing' || result.at === undefined) continue
         mentioned.push({ key: step.key, at: result.at })
-        if (step.do === 'delete') continue
+        if (step.do === 'delete' || step.do === 'rename') continue
         const key = claimKey(step.key, result.at)
         const claim: Claim = this.#claims.get(key) ?? { by: undefined, value: undefined }
-        if (result.was === 'read') claim.value = result.value
-        else {
+        if (result.was !== 'read') {
           claim.by = operation.id
-          if (result.at.version === 1) begun.add(key)
-        }
+          if (result.at.version === 1) begun.add(beginning(step.key, result.at.life))
+        } else if (!this.#hasRenames) claim.value = result.value
         this.#claims.set(key, claim)
       }
     }
     for (const { key, at } of mentioned) {
-      if (begun.has(claimKey(key, { life: at.life, version: 1 }))) continue
-      const lives = this.#guesses.get(key) ?? new Set()
-      this.#guesses.set(key, lives.add(at.life))
+      if (begun.has(beginning(key, at.life))) continue
+      const lives = this.#guesses.get(this.#guessKey(key)) ?? new Set()
+      this.#guesses.set(this.#guessKey(key), lives.add(at.life))
     }
   }
 }
@@ -181,8 +207,8 @@ function isShown(register: Register, result: StepResult | undefined): boolean {
   return result.was === 'read' && register.value === result.value && (result.at === undefined || isMet(register, result.at))
 }
 
-function isRefused(register: Register, step: Step, kind: 'conflict' | 'not_found'): boolean {
-  if (step.do === 'read') return false
+function isRefused(register: Register, step: Exclude<Step, Rename>, kind: RefusalKind): boolean {
+  if (step.do === 'read' || kind === 'exists') return false
   const isUnmet = step.match !== undefined && !isMet(register, step.match)
   if (kind === 'conflict') return isUnmet
   return register.value === undefined && (step.do === 'delete' || isUnmet)

@@ -143,6 +143,35 @@ describe('watches', () => {
     expect(problemsOf([...base(), op(9, Infinity, both)], half)).toContain('nobody asked for')
   })
 
+  const moving = (): Operation[] => [
+    ...base(),
+    op(9, 10, { do: 'rename', key: 'x', to: 'y', replace: true }, { was: 'done', at: v(3), revision: 5 }),
+    op(11, 12, { do: 'append', key: 'y', value: 'd' }, { was: 'done', at: v(4), revision: 6 }),
+  ]
+  const moved = (): Told[] => [
+    ...story(),
+    told(5, '', v(1, 8), 10, { type: 'remove', key: 'y', value: undefined }),
+    told(5, '', v(3), 10, { type: 'rename', key: 'y', from: 'x', ordinal: 1, value: undefined }),
+    told(6, 'cd', v(4), 12, { key: 'y', type: 'change' }),
+  ]
+  const problemsOfMove = (events: Told[]): string =>
+    check({ operations: moving(), watches: [{ name: 'w', from: 1, isWhole: true, upTo: 6, told: events }] }, { final: new Map([['y', 'cd']]) })
+      .problems.join('\n') // prettier-ignore
+
+  it('tell of a rename, and of what it took the place of', () => expect(problemsOfMove(moved())).toBe(''))
+
+  const wrongMoves: [string, Told[], string][] = [
+    ['a rename left out', moved().filter(({ type }) => type !== 'rename'), 'was told remove y'],
+    [
+      'a rename from where nothing is',
+      moved().map((event) => (event.from === undefined ? event : { ...event, from: 'z' })),
+      'after nothing',
+    ],
+    ['a rename over what is there', moved().filter(({ type }) => type !== 'remove'), 'after change x "c"'],
+    ['a rename of another version', moved().map((event) => (event.type === 'rename' ? { ...event, at: v(2) } : event)), 'was told'],
+  ]
+  for (const [name, events, problem] of wrongMoves) it(`not ${name}`, () => expect(problemsOfMove(events)).toContain(problem))
+
   it('agree with each other', () => {
     const operations = base()
     const other = story().map((event) => ({ ...event, ordinal: event.ordinal + 1 }))

@@ -2,14 +2,15 @@
  * What the revisions in the answers promise, beside linearizability: stale reads show a past, and never a mixture, a future or a
  * past that goes back; strict answers show revisions in the order of real time.
  *
- * P1 A read at revision R shows each file as its last change at or before R left it.
+ * P1 A read at revision R shows each file as its last change at or before R left it (where files are not renamed: see timeline.ts).
  * P2 No answer shows a change that had not been asked for when it was given.
  * P3 A read shows at least the revision that was asked for.
  * P4 Within one session with one run of a replica, revisions shown never go back.
  * P5 A strict answer shows at least what any answer before it showed; a change gets a revision above all of those.
  * P6 What a read shows, somebody wrote.
  */
-import type { History, Operation, Request, Result, Step } from './history.ts'
+import { roamingKeys } from './history.ts'
+import type { History, Key, Operation, Request, Result, Step } from './history.ts'
 import { printTimeline } from './print.ts'
 import { Timeline } from './timeline.ts'
 
@@ -37,7 +38,7 @@ export function checkRevisions(history: History): string[] {
 /** P1 */
 function checkPast(operation: Operation, timeline: Timeline): string[] {
   const { request, result } = operation
-  if ((request.do !== 'stale' && request.do !== 'read') || result === undefined) return []
+  if ((request.do !== 'stale' && request.do !== 'read') || result === undefined || timeline.roaming.has(request.key)) return []
   const last = timeline.lastAt(request.key, result.revision!)
   const wrong = (why: string): string[] => [`${why}:\n${printTimeline([operation])}`]
   if (result.was === 'missing') {
@@ -58,7 +59,7 @@ function checkPast(operation: Operation, timeline: Timeline): string[] {
 function checkMissing({ operations }: History, timeline: Timeline): string[] {
   return operations.flatMap((operation) => {
     const { request, result, end } = operation
-    if (request.do !== 'stale' || result?.was !== 'missing' || result.revision !== undefined) return []
+    if (request.do !== 'stale' || result?.was !== 'missing' || result.revision !== undefined || timeline.roaming.has(request.key)) return []
     const min = request.min ?? 0
     const last = timeline.lastAt(request.key, min)
     if (last === undefined || last.isRemoved === true) return []
@@ -135,19 +136,21 @@ function neverBack(operations: readonly Operation[], isHeld: (operation: Operati
 /** P6 */
 function checkWritten(operations: readonly Operation[]): string[] {
   const values = new Map<string, { start: number; appends: boolean }[]>()
+  const roaming = roamingKeys(operations)
+  const placeOf = (key: Key): Key => (roaming.has(key) ? '*' : key)
   for (const { request, start } of operations) {
     for (const step of stepsOf(request)) {
       if (step.do !== 'write' && step.do !== 'append') continue
-      const list = values.get(`${step.key} ${step.value}`) ?? []
-      values.set(`${step.key} ${step.value}`, list)
+      const list = values.get(`${placeOf(step.key)} ${step.value}`) ?? []
+      values.set(`${placeOf(step.key)} ${step.value}`, list)
       list.push({ start, appends: step.do === 'append' })
     }
   }
   const appended = new Set([...values].filter(([, list]) => list.some(({ appends }) => appends)).map(([text]) => text.split(' ')[0]!))
   return operations.flatMap((operation) => {
     const { request, result, end } = operation
-    if (request.do !== 'stale' || result?.was !== 'read' || appended.has(request.key)) return []
-    const writers = values.get(`${request.key} ${result.value}`) ?? []
+    if (request.do !== 'stale' || result?.was !== 'read' || appended.has(placeOf(request.key))) return []
+    const writers = values.get(`${placeOf(request.key)} ${result.value}`) ?? []
     return writers.some(({ start }) => start < end) ? [] : [`nobody had written what it shows:\n${printTimeline([operation])}`]
   })
 }

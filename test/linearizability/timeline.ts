@@ -1,8 +1,9 @@
 /**
  * What the answers and the watches of a history tell of each file's past, by revision. A store counts its changes, so every
- * answer that shows a revision says which past it shows; all of them have to tell of one past.
+ * answer that shows a revision says which past it shows; all of them have to tell of one past. Of keys between which files are renamed
+ * it tells when something changed there, not what: a file's own revision is that of its last change, wherever it was then.
  */
-import { stepsTaken } from './history.ts'
+import { roamingKeys, stepsTaken } from './history.ts'
 import type { At, History, Key, Operation } from './history.ts'
 
 /** One change of one file. */
@@ -24,6 +25,7 @@ export interface Change {
 export class Timeline {
   /** Of a key, by revision. */
   readonly changes = new Map<Key, Change[]>()
+  readonly roaming: ReadonlySet<Key>
   /** What does not fit together. */
   readonly problems: string[] = []
   readonly #byPlace = new Map<string, Change>()
@@ -31,10 +33,13 @@ export class Timeline {
   readonly #byLife = new Map<number, Change>()
 
   constructor({ operations, watches }: History) {
+    this.roaming = roamingKeys(operations)
     for (const operation of operations) this.#hear(operation)
     for (const { name, told } of watches) {
-      for (const { type, key, revision, at, value } of told) {
-        this.#add({ key, revision, isRemoved: type === 'remove', value, at, by: `watch ${name}`, start: undefined })
+      for (const { type, key, from, revision, at, value } of told) {
+        const by = `watch ${name}`
+        if (type === 'rename' && from !== undefined) this.#moved(from, key, revision, by, undefined)
+        else this.#add({ key, revision, isRemoved: type === 'remove', value, at, by, start: undefined })
       }
     }
     for (const change of this.#byPlace.values()) {
@@ -69,14 +74,24 @@ export class Timeline {
         continue
       }
       if (answer.was !== 'done' || result?.revision === undefined) continue
+      if (step.do === 'rename') {
+        this.#moved(step.key, step.to, result.revision, by, start)
+        continue
+      }
       const value = step.do === 'write' ? step.value : undefined
       this.#add({ key: step.key, revision: result.revision, isRemoved: step.do === 'delete', value, at: answer.at, by, start })
     }
   }
 
+  #moved(from: Key, to: Key, revision: number, by: string, start: number | undefined): void {
+    this.#add({ key: from, revision, isRemoved: true, value: undefined, at: undefined, by, start })
+    this.#add({ key: to, revision, isRemoved: undefined, value: undefined, at: undefined, by, start })
+  }
+
   #read(key: Key, answer: { value: string; at?: At; changed?: number }, by: string): void {
     const { value, at, changed } = answer
-    if (changed !== undefined) this.#add({ key, revision: changed, isRemoved: false, value, at, by, start: undefined })
+    if (changed !== undefined && !this.roaming.has(key))
+      this.#add({ key, revision: changed, isRemoved: false, value, at, by, start: undefined })
   }
 
   #add(change: Change): void {
@@ -84,7 +99,7 @@ export class Timeline {
     const known = this.#byPlace.get(place)
     if (known === undefined) this.#byPlace.set(place, change)
     else this.#merge(known, change, `${change.key} at revision ${change.revision}`)
-    if (change.at === undefined) return
+    if (change.at === undefined || this.roaming.has(change.key)) return
     const other = this.#byLife.get(change.at.life) ?? change
     this.#byLife.set(change.at.life, other)
     if (other.key !== change.key) {

@@ -50,6 +50,7 @@ function checkVersions({ name, isWhole, told }: WatchStory): string[] {
   const last = new Map<Key, Told>()
   return told.flatMap((event) => {
     const before = last.get(event.key)
+    if (event.type === 'rename') return movedWrongly(name, isWhole, event, last)
     last.set(event.key, event)
     if (before === undefined && !isWhole) return []
     const isThere = before !== undefined && before.type !== 'remove'
@@ -62,15 +63,27 @@ function checkVersions({ name, isWhole, told }: WatchStory): string[] {
   })
 }
 
+/** W4: the file that was there is elsewhere now, as it was. What it replaced was told of before. */
+function movedWrongly(name: string, isWhole: boolean, event: Told, last: Map<Key, Told>): string[] {
+  const source = last.get(event.from!)
+  const target = last.get(event.key)
+  last.set(event.from!, { ...event, type: 'remove', key: event.from! })
+  last.set(event.key, event)
+  const isThere = source === undefined ? !isWhole : source.type !== 'remove' && sameAt(source, event.at)
+  const isFree = target === undefined || target.type === 'remove'
+  return isThere && isFree ? [] : [`watch ${name} was told of ${print(event)} after ${source === undefined ? 'nothing' : print(source)}`]
+}
+
 /** W2 */
 function checkTold({ name, from, upTo, told }: WatchStory, operations: readonly Operation[]): string[] {
+  // Of two events of one revision at one place the later one is what is there then.
   const places = new Map(told.map((event) => [`${event.revision} ${event.key}`, event]))
   return operations.flatMap((operation) => {
     const revision = operation.result?.revision
     if (revision === undefined || revision < from || revision > upTo) return []
     return stepsTaken(operation).flatMap(({ step, result }) => {
       if (step.do === 'read' || result?.was !== 'done') return []
-      const event = places.get(`${revision} ${step.key}`)
+      const event = places.get(`${revision} ${step.do === 'rename' ? step.to : step.key}`)
       if (event === undefined) return [`watch ${name} was not told of\n${printTimeline([operation])}`]
       const isSame = fits(event, step) && (result.at === undefined || sameAt(event, result.at))
       return isSame ? [] : [`watch ${name} was told ${print(event)} of\n${printTimeline([operation])}`]
@@ -97,7 +110,7 @@ function checkAsked(watch: WatchStory, operations: readonly Operation[]): string
       if (known.length > 1) problems.push(`two changes were answered with revision ${revision}:\n${printTimeline(known)}`)
       const asked = known.flatMap((operation) => stepsTaken(operation))
       for (const event of events) {
-        if (!asked.some(({ step }) => fits(event, step)))
+        if (!asked.some(({ step }) => fits(event, step) || isReplaced(event, step)))
           problems.push(`watch ${watch.name} was told of ${print(event)}, which no change of that revision made`)
         if (known.every(({ start }) => start > event.tick))
           problems.push(`watch ${watch.name} was told of ${print(event)} before it was asked for`)
@@ -120,13 +133,23 @@ function makes({ request, result }: Operation, events: readonly Told[]): boolean
   const branches = request.do === 'txn' ? [request.then, request.else] : [[request]]
   return branches.some((steps) => {
     const changes = steps.filter(({ do: verb }) => verb !== 'read')
-    return changes.length === events.length && changes.every((step) => events.some((event) => fits(event, step)))
+    const own = events.filter((event) => !changes.some((step) => isReplaced(event, step)))
+    return changes.length === own.length && changes.every((step) => events.some((event) => fits(event, step)))
   })
+}
+
+/** What a rename took the place of. */
+function isReplaced(event: Told, step: Step): boolean {
+  return event.type === 'remove' && step.do === 'rename' && step.replace && event.key === step.to
 }
 
 /** Whether this step may have been told so. */
 function fits(event: Told, step: Step): boolean {
-  if (step.do === 'read' || event.key !== step.key) return false
+  if (step.do === 'rename') {
+    const isOther = typeof step.match === 'object' && !sameAt(event, step.match)
+    return event.type === 'rename' && event.key === step.to && event.from === step.key && !isOther
+  }
+  if (step.do === 'read' || event.type === 'rename' || event.key !== step.key) return false
   if (typeof step.match === 'object') {
     const before = event.type === 'remove' ? event.at.version : event.at.version - 1
     if (event.at.life !== step.match.life || before !== step.match.version) return false
@@ -142,7 +165,8 @@ function checkFinal(watch: WatchStory, final: ReadonlyMap<Key, string>): string[
   const state = new Map<Key, Told>()
   for (const event of watch.told) {
     if (event.type === 'remove') state.delete(event.key)
-    else state.set(event.key, event)
+    else state.set(event.key, event.type === 'rename' ? { ...event, value: event.value ?? state.get(event.from!)?.value } : event)
+    if (event.type === 'rename') state.delete(event.from!)
   }
   const keys = new Set([...state.keys(), ...final.keys()])
   return [...keys].flatMap((key) => {
@@ -164,7 +188,7 @@ function groupsOf({ told }: WatchStory): Map<number, Told[]> {
 function textsOf(watch: WatchStory): [number, string][] {
   return [...groupsOf(watch)].map(([revision, events]) => [
     revision,
-    JSON.stringify(events.map(({ type, key, at, value, ordinal }) => [ordinal, type, key, at.life, at.version, value])),
+    JSON.stringify(events.map(({ type, key, from, at, value, ordinal }) => [ordinal, type, key, from, at.life, at.version, value])),
   ])
 }
 
@@ -172,7 +196,7 @@ function sameAt(event: Told, at: Told['at']): boolean {
   return event.at.life === at.life && event.at.version === at.version
 }
 
-function print({ type, key, revision, ordinal, at, value }: Told): string {
+function print({ type, key, from, revision, ordinal, at, value }: Told): string {
   const shown = value === undefined ? '' : ` ${JSON.stringify(value.slice(-40))}`
-  return `${type} ${key}${shown} (file ${at.life} v${at.version}) at ${revision}.${ordinal}`
+  return `${type} ${from === undefined ? '' : `${from} to `}${key}${shown} (file ${at.life} v${at.version}) at ${revision}.${ordinal}`
 }
