@@ -30,9 +30,7 @@ export function raftCommands(program: Command): void {
       .option('--store <name>', 'store, each of which is a group of its own (default data)')
       .addOption(new Option('--group <name>', 'the same').hideHelp())
 
-  command('status', 'show how the group of a store stands on this node')
-    .addHelpText('after', statusHelp)
-    .action(action(status))
+  command('status', 'show how the group of a store stands on this node').addHelpText('after', statusHelp).action(action(status))
   command('members', 'show the nodes in the group of a store: role, leader, how far behind, version')
     .addHelpText('after', '\nExamples:\n  nine raft members\n  nine cat /raft/data/members')
     .action(action(members))

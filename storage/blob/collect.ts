@@ -14,7 +14,6 @@
  * C3 What is an index chunk is decided by how it was reached, never by its bytes or by having been marked (T4 of
  *    chunk-tree.ts): a file whose bytes equal an index chunk must not hide what that index chunk names.
  */
-import { systemClock, type Clock } from '../../namespace/clock.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { BlobRef } from '../model.ts'
 import { checkRef, decodeIndex, slotHash, zeroHash } from './chunk-tree.ts'
@@ -26,11 +25,10 @@ export interface CollectOptions {
   readonly store: BlobStore
   readonly roots: AsyncIterable<BlobRef> | Iterable<BlobRef>
   readonly pins: BlobPins
-  /** Younger chunks are left alone, milliseconds. Default limits.blob_grace_ms. */
+  /** Chunks that were put or touched less than so many milliseconds ago are left alone. Default limits.blob_grace_ms. */
   readonly olderThanMs?: number | undefined
   /** Chunks deleted at most; the next collection goes on. Default: no bound. */
   readonly deletesMax?: number | undefined
-  readonly clock?: Clock | undefined
   /** Ends it early with the signal's reason; what was deleted until then was not needed. */
   readonly signal?: AbortSignal | undefined
 }
@@ -66,8 +64,7 @@ export async function collect(options: CollectOptions): Promise<Collected> {
 }
 
 async function sweep(options: CollectOptions, marks: Marks): Promise<Collected> {
-  const { store, pins, signal, deletesMax = Infinity, olderThanMs = limits.blob_grace_ms, clock = systemClock } = options
-  const youngest = clock.now() - olderThanMs * 1000
+  const { store, pins, signal, deletesMax = Infinity, olderThanMs = limits.blob_grace_ms } = options
   let kept = 0
   let deleted = 0
   let bytes = 0
@@ -75,7 +72,7 @@ async function sweep(options: CollectOptions, marks: Marks): Promise<Collected> 
     signal?.throwIfAborted()
     if (deleted >= deletesMax) return { kept, deleted, bytes, more: true }
     // The pin is looked at in the same turn as delete is called: a put that comes later waits for the delete (B4 of store.ts).
-    const needed = marks.has(chunk.hash) || chunk.modifiedAt > youngest || pins.has(chunk.hash)
+    const needed = marks.has(chunk.hash) || chunk.idle_ms < olderThanMs || pins.has(chunk.hash)
     if (!needed && (await store.delete(chunk.hash))) {
       deleted++
       bytes += chunk.bytes

@@ -11,6 +11,8 @@
  * D3 When a folder could not be synced for another reason than space, what the system still remembers of it is unknown:
  *    the store takes no more puts until it is opened anew.
  * D4 One process has the folder; whoever opens it sees to that (a node locks its data folder).
+ * D5 How long a chunk has been idle does not depend on the wall clock, which may jump. Times of files are those of a clock that begins with the
+ *    wall's when the folder is opened and runs evenly (`#time`); what lies there from before counts from then.
  */
 import * as fs from 'node:fs'
 import { mkdir, readdir, rm } from 'node:fs/promises'
@@ -20,6 +22,7 @@ import { systemClock, type Clock } from '../../namespace/clock.ts'
 import { NineError, type ErrorKind } from '../../namespace/errors.ts'
 import { failpoint, failpointLater } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
+import type { Micros } from '../../namespace/stat.ts'
 import { ChunkCache } from './chunk-cache.ts'
 import { FolderSync } from './folder-sync.ts'
 import { Slots } from './slots.ts'
@@ -64,6 +67,7 @@ class FileBlobs implements BlobStore {
   readonly #gets = new Map<ChunkHash, Promise<Uint8Array>>()
   readonly #deletes = new Map<ChunkHash, Promise<boolean>>()
   readonly #counts = { puts: 0, reused: 0, bytesWritten: 0, gets: 0, cached: 0, deletes: 0, corrupt: 0 }
+  readonly #openedAt: { readonly wall: Micros; readonly monotonic: number }
   #temps = 0
   /** Why no more puts are taken. D3 */
   #refusal: NineError | undefined
@@ -71,6 +75,7 @@ class FileBlobs implements BlobStore {
   constructor(options: FileBlobOptions) {
     this.#folder = options.folder
     this.#clock = options.clock ?? systemClock
+    this.#openedAt = { wall: this.#clock.now(), monotonic: this.#clock.monotonic() }
     this.#cache = new ChunkCache(options.cacheBytesMax ?? limits.blob_cache_bytes_max)
   }
 
@@ -109,7 +114,7 @@ class FileBlobs implements BlobStore {
     if (this.#puts.has(hash)) return true
     await this.#deletes.get(hash)
     try {
-      const now = this.#clock.now() / 1e6
+      const now = this.#time() / 1e6
       await setTimesOf(this.#path(hash), now, now)
       return true
     } catch (error) {
@@ -194,7 +199,7 @@ class FileBlobs implements BlobStore {
       if ((await statOpen(file)).size !== bytes.length) return false
       const there = Buffer.allocUnsafe(bytes.length)
       if (!(await readFully(file, there)) || there.compare(bytes) !== 0) return false
-      const now = this.#clock.now() / 1e6
+      const now = this.#time() / 1e6
       await setTimes(file, now, now)
       return true
     } catch (error) {
@@ -212,6 +217,8 @@ class FileBlobs implements BlobStore {
       try {
         await failpointLater('chunk.write')
         await writeFully(file, bytes)
+        const now = this.#time() / 1e6
+        fs.futimesSync(file, now, now)
         await syncFile(file)
       } finally {
         fs.closeSync(file)
@@ -281,11 +288,23 @@ class FileBlobs implements BlobStore {
   async #info(hash: ChunkHash): Promise<ChunkInfo | undefined> {
     try {
       const { size, mtimeMs } = await statFile(this.#path(hash))
-      return { hash, bytes: size, modifiedAt: Math.round(mtimeMs * 1000) }
+      return { hash, bytes: size, idle_ms: this.#idle(mtimeMs) }
     } catch (error) {
       if (codeOf(error) === 'ENOENT') return undefined
       throw systemFailure(error, 'blob.list', `cannot look at chunk ${hash}`)
     }
+  }
+
+  /** D5 */
+  #time(): Micros {
+    return this.#openedAt.wall + (this.#clock.monotonic() - this.#openedAt.monotonic) * 1000
+  }
+
+  /** A time that is yet to come is one of another life, when the clock was ahead. D5 */
+  #idle(modified_ms: number): number {
+    const since_open = this.#clock.monotonic() - this.#openedAt.monotonic
+    const idle = this.#time() / 1000 - modified_ms
+    return idle < -foreign_ms ? since_open : Math.min(Math.max(idle, 0), since_open)
   }
 
   #path(hash: ChunkHash): string {
@@ -294,6 +313,8 @@ class FileBlobs implements BlobStore {
 }
 
 const stats_at_once = 16
+/** Times of files are not exact. */
+const foreign_ms = 10
 
 const openFile = promisify(fs.open)
 const closeFile = promisify(fs.close)

@@ -9,7 +9,6 @@
  *    `put` of the same chunk runs leaves it alone.
  */
 import { createHash } from 'node:crypto'
-import type { Micros } from '../../namespace/stat.ts'
 
 declare const hashBrand: unique symbol
 /** SHA-256 as 64 lower-case hexadecimal digits. */
@@ -42,8 +41,8 @@ export interface ChunkInfo {
   readonly hash: ChunkHash
   /** Bytes stored. */
   readonly bytes: number
-  /** When it was last put, whether or not it was there already. */
-  readonly modifiedAt: Micros
+  /** Milliseconds since it was last put or touched, whether or not it was there already; of one that was not since the store was opened, since then. */
+  readonly idle_ms: number
 }
 
 /** Counts since the store was opened. */

@@ -189,7 +189,6 @@ export class Upkeep {
       pins,
       roots: blobRoots(lanes),
       olderThanMs: tuning.blobGraceMs,
-      clock,
       signal: this.#stop.signal,
     })
   }

@@ -9,7 +9,7 @@ import { limits } from '../../namespace/limits.ts'
 import { parsePath } from '../../namespace/path.ts'
 import { systemRandom } from '../../namespace/random.ts'
 import type { Micros } from '../../namespace/stat.ts'
-import { openEngine } from '../../storage/engine/engine.ts'
+import { openEngine, type Engine } from '../../storage/engine/engine.ts'
 import { startCluster, type LocalCluster, type LocalNode } from '../replica/cluster.ts'
 
 const hour_micros = 3_600_000_000
@@ -19,13 +19,15 @@ const path = parsePath('/file')
 /** The system's, but its wall time is off; how time passes is not. */
 class WrongClock implements Clock {
   offset: Micros = 0
+  /** Milliseconds that passed besides. */
+  passed = 0
 
   now(): Micros {
-    return systemClock.now() + this.offset
+    return systemClock.now() + this.offset + this.passed * 1000
   }
 
   monotonic(): number {
-    return systemClock.monotonic()
+    return systemClock.monotonic() + this.passed
   }
 }
 
@@ -202,3 +204,34 @@ it('clients that are forgotten make no new one a stranger, though they were born
   const newcomer = { id: systemRandom.id(), born: leader.engine!.clock.now(), settled: 0 }
   await leader.store.write(context(newcomer), path, Buffer.from('z'))
 })
+
+it.each([hour_micros, -hour_micros])(
+  'a clock that jumps by %i µs, also over a restart, collects no chunk that may yet be named, and keeps none for ever',
+  async (jump) => {
+    const clock = new WrongClock()
+    const dir = await mkdtemp(join(tmpdir(), 'nine-clock-'))
+    const open = (): Promise<Engine> => openEngine({ dir, owner: 'glenda', clock })
+    let engine = await open()
+    try {
+      // As one that another node has brought, and whose change is under way.
+      const [hash, touched] = [await engine.blobs.put(Buffer.from('a chunk')), await engine.blobs.put(Buffer.from('another'))]
+      clock.offset += jump
+      expect((await engine.collect()).deleted).toBe(0)
+      await engine.close()
+      clock.offset += jump
+      engine = await open()
+      expect((await engine.collect()).deleted).toBe(0)
+      clock.passed += limits.blob_grace_ms / 2
+      expect(await engine.blobs.touch(touched)).toBe(true)
+      clock.offset -= jump
+      clock.passed += limits.blob_grace_ms / 2 + 1
+      expect((await engine.collect()).deleted).toBe(1)
+      expect([await engine.blobs.has(hash), await engine.blobs.has(touched)]).toEqual([false, true])
+      clock.passed += limits.blob_grace_ms / 2 + 1
+      expect((await engine.collect()).deleted).toBe(1)
+    } finally {
+      await engine.close()
+      await rm(dir, { recursive: true })
+    }
+  },
+)
