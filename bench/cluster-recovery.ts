@@ -95,7 +95,8 @@ export async function measureCatchUp({
     const bytes = await (largeBytes === undefined ? load(sessions[leader]!, keys) : loadLarge(sessions[leader]!, keys, largeBytes))
     await cluster.driver.ask({ do: 'settled' })
     await sessions[node]!.close()
-    const isThere = largeBytes === undefined ? () => hasMarker(cluster, node) : () => isVoter(sessions[leader]!, node)
+    const former = (await memberOf(sessions[leader]!, node))!.member
+    const isThere = largeBytes === undefined ? () => hasMarker(cluster, node) : () => isVoter(sessions[leader]!, node, former)
     const figures = await emptyNode(cluster, leader, node, bytes, isThere)
     for (const session of sessions) await session.close()
     return figures
@@ -167,12 +168,16 @@ async function loadLarge({ client }: Session, count: number, largeBytes: number)
   return count * largeBytes
 }
 
-/** Resolves when the node votes, which it does when it has all chunks. */
-async function isVoter({ client }: Session, node: number): Promise<void> {
+async function memberOf({ client }: Session, node: number): Promise<{ member: string; role: string } | undefined> {
+  const rows = (await client.readText('/raft/data/members')).split('\n').filter((line) => line !== '')
+  return rows.map((line) => JSON.parse(line) as { node: string; member: string; role: string }).find((row) => row.node === `n${node}`)
+}
+
+/** Resolves when the node votes as another than it was, which it does when it has all chunks. */
+async function isVoter(session: Session, node: number, former: string): Promise<void> {
   for (const end = performance.now() + patience_ms; ;) {
-    const rows = (await client.readText('/raft/data/members')).split('\n').filter((line) => line !== '')
-    const row = rows.map((line) => JSON.parse(line) as { node: string; role: string }).find((row) => row.node === `n${node}`)
-    if (row?.role === 'voter') return
+    const row = await memberOf(session, node)
+    if (row?.role === 'voter' && row.member !== former) return
     if (performance.now() > end) throw new Error(`an empty node is no voter after ${patience_ms / 1000} s`)
     await setTimeout(20)
   }

@@ -6,6 +6,7 @@
  * G2 What could not be fetched is tried again. What no node has may have been replaced and collected: it is dropped, and found again by
  *    the next scan if it still stands.
  * G3 In memory: `values_max` references, limits.blob_fill_chunks_max chunks, and while scanning the hashes of index chunks gone through.
+ *    Several values are filled at once, so that many small ones are not fetched one by one.
  */
 import { isNineError, toNineError, type NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
@@ -39,6 +40,8 @@ export interface FillStatus {
   readonly failure: NineError | undefined
 }
 
+const values_at_once = 4
+
 interface Wanted {
   readonly blob: BlobRef
   /** A value wanted before, with which it shares chunks. */
@@ -62,6 +65,9 @@ export class BlobFill {
   #isScanDue = false
   /** Index chunks that this scan has gone through. */
   readonly #seen = new Set<ChunkHash>()
+  /** Values being filled, and chunks of them on their way. */
+  #active = 0
+  readonly #fetches = new Set<Promise<unknown>>()
   #filled = 0
   #failure: NineError | undefined
   #running: Promise<void> | undefined
@@ -76,7 +82,7 @@ export class BlobFill {
 
   get status(): FillStatus {
     const isScanning = this.#isScanDue || this.#scan !== undefined
-    return { waiting: this.#queue.size, isScanning, filled: this.#filled, failure: this.#failure }
+    return { waiting: this.#queue.size + this.#active, isScanning, filled: this.#filled, failure: this.#failure }
   }
 
   /** The values that a revision put in place. */
@@ -124,23 +130,34 @@ export class BlobFill {
         this.#failure = toNineError(error, 'blob.fill')
         this.#scanLater()
       })
-      .finally(() => (this.#running = undefined))
+      .finally(() => {
+        this.#running = undefined
+        // What was wanted when the last was about to end.
+        if (this.#queue.size > 0 || this.#isScanDue) this.#start()
+      })
   }
 
   async #run(): Promise<void> {
     // Behind the turn that applies.
     await Promise.resolve()
-    while (!this.#isClosed) {
+    const ends = await Promise.allSettled(Array.from({ length: values_at_once }, () => this.#work()))
+    for (const end of ends) if (end.status === 'rejected') throw end.reason
+  }
+
+  async #work(): Promise<void> {
+    while (!this.#isClosed && this.#again === undefined) {
       const next = this.#queue.entries().next()
       const [key, wanted] = next.done === true ? [undefined, this.#nextOfScan()] : next.value
       if (wanted === undefined) return
+      if (key !== undefined) this.#queue.delete(key)
+      this.#active++
       try {
         await this.#fill(wanted, key === undefined)
         this.#failure = undefined
-        if (key !== undefined && this.#queue.get(key) === wanted) this.#queue.delete(key)
       } catch (error) {
-        this.#failed(key, wanted, toNineError(error, 'blob.fill'))
-        if (this.#again !== undefined) return
+        this.#failed(wanted, toNineError(error, 'blob.fill'))
+      } finally {
+        this.#active--
       }
     }
   }
@@ -159,15 +176,14 @@ export class BlobFill {
   }
 
   /** G2 */
-  #failed(key: string | undefined, wanted: Wanted, error: NineError): void {
+  #failed(wanted: Wanted, error: NineError): void {
     this.#failure = error
     this.#seen.clear()
-    if (key !== undefined) this.#queue.delete(key)
     if (isNineError(error, 'corrupt')) return this.#scanLater()
     // Others have their turn before it; what it was made from may be what failed.
     if (this.#queue.size < this.#limits.blob_fill_values_max) this.#queue.set(keyOf(wanted.blob), { blob: wanted.blob, base: undefined })
     else this.#isScanDue = true
-    this.#again = setTimeout(() => {
+    this.#again ??= setTimeout(() => {
       this.#again = undefined
       this.#start()
     }, this.#limits.blob_fill_again_ms).unref()
@@ -200,7 +216,9 @@ export class BlobFill {
           },
         )
         fetches.add(fetch)
-        if (fetches.size >= limits.blob_fill_chunks_max) await Promise.race(fetches)
+        this.#fetches.add(fetch)
+        void fetch.finally(() => this.#fetches.delete(fetch))
+        while (this.#fetches.size >= limits.blob_fill_chunks_max) await Promise.race(this.#fetches)
       }
     } finally {
       await Promise.all(fetches)

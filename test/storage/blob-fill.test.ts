@@ -1,0 +1,73 @@
+/** Filling in the background: how much of it is under way at once, and what it says meanwhile. */
+import { createHash } from 'node:crypto'
+import { expect, it } from 'vitest'
+import { limits } from '../../namespace/limits.ts'
+import { NineError } from '../../namespace/errors.ts'
+import { BlobFill } from '../../storage/blob/fill.ts'
+import type { ChunkHash } from '../../storage/blob/store.ts'
+import type { BlobRef } from '../../storage/model.ts'
+
+const chunks = Array.from({ length: 40 }, (_, i) => Buffer.from(`chunk ${i}`))
+const refs: readonly BlobRef[] = chunks.map((chunk) => ({
+  root: createHash('sha256').update(chunk).digest(),
+  depth: 0,
+  size: chunk.length,
+}))
+
+/** Other nodes, whose answers wait to be given. */
+class Elsewhere {
+  readonly here = new Set<ChunkHash>()
+  readonly asked: { readonly hash: ChunkHash; readonly give: () => void; readonly refuse: () => void }[] = []
+
+  async has(hash: ChunkHash): Promise<boolean> {
+    return this.here.has(hash)
+  }
+
+  get(hash: ChunkHash): Promise<Uint8Array> {
+    return new Promise((resolve, reject) => {
+      const give = (): void => {
+        this.here.add(hash)
+        resolve(new Uint8Array(1))
+      }
+      const refuse = (): void => reject(new NineError({ kind: 'unavailable', op: 'test', message: 'nobody is there' }))
+      this.asked.push({ hash, give, refuse })
+    })
+  }
+}
+
+it('fetches chunks of several values at once, a bounded number, and says what waits until all are there', async () => {
+  const store = new Elsewhere()
+  const fill = new BlobFill({ store, roots: () => refs })
+  fill.scan()
+  for (let given = 0; given < refs.length; given++) {
+    while (store.asked.length <= given) await new Promise(setImmediate)
+    if (given === 0) {
+      while (store.asked.length < 4) await new Promise(setImmediate)
+      expect(store.asked.length).toBeLessThanOrEqual(limits.blob_fill_chunks_max)
+    }
+    expect(fill.status.waiting > 0 || fill.status.isScanning).toBe(true)
+    store.asked[given]!.give()
+  }
+  await fill.idle()
+  expect(fill.status).toEqual({ waiting: 0, isScanning: false, filled: refs.length, failure: undefined })
+  expect(new Set(store.asked.map(({ hash }) => hash)).size).toBe(refs.length)
+  await fill.close()
+})
+
+it('has what failed waiting, and tries it again', async () => {
+  const store = new Elsewhere()
+  const fill = new BlobFill({ store, roots: () => [], limits: { blob_fill_again_ms: 5 } })
+  for (const ref of refs.slice(0, 4)) fill.want(ref, undefined)
+  while (store.asked.length < 4) await new Promise(setImmediate)
+  store.asked[1]!.refuse()
+  for (const at of [0, 2, 3]) store.asked[at]!.give()
+  while (store.asked.length < 5) {
+    expect(fill.status.waiting).toBeGreaterThan(0)
+    await new Promise(setImmediate)
+  }
+  expect(store.asked[4]!.hash).toBe(store.asked[1]!.hash)
+  store.asked[4]!.give()
+  while (fill.status.waiting > 0) await new Promise(setImmediate)
+  expect(fill.status.filled).toBe(4)
+  await fill.close()
+})
