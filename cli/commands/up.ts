@@ -32,6 +32,7 @@ export function upCommand(program: Command): void {
     .option('--node <name>', 'be a node of a cluster, under this name among --peers')
     .option('--peers <list>', 'the nodes that found the cluster, this one among them: NAME=HOST:PORT,NAME=HOST:PORT,…')
     .option('--peer-listen <host:port>', 'where to listen for the other nodes; default: the address of this node in --peers')
+    .option('--peer-via <list>', 'other ways to peers than their address in --peers (proxy, NAT): NAME=HOST:PORT,…')
     .option('--peer-tls-ca <file>', "authority that signs the nodes' certificates (PEM); beyond loopback nodes need it")
     .option('--peer-tls-cert <file>', "this node's certificate for the other nodes (PEM)")
     .option('--peer-tls-key <file>', 'its private key (PEM)')
@@ -61,6 +62,7 @@ interface UpOptions extends GlobalOptions {
   readonly node?: string
   readonly peers?: string
   readonly peerListen?: string
+  readonly peerVia?: string
   readonly peerTlsCa?: string
   readonly peerTlsCert?: string
   readonly peerTlsKey?: string
@@ -149,15 +151,15 @@ async function becomesReady(node: RunningNode, { asked }: Stop): Promise<boolean
 
 /** The flags that make a node one of a cluster; undefined without any. */
 async function clusterFlags(options: UpOptions): Promise<ClusterFlags | undefined> {
-  const { node, peers, peerListen, peerTlsCa, peerTlsCert, peerTlsKey } = options
+  const { node, peers, peerListen, peerVia, peerTlsCa, peerTlsCert, peerTlsKey } = options
   const files = [peerTlsCa, peerTlsCert, peerTlsKey]
   if (node === undefined || peers === undefined) {
-    if ([node, peers, peerListen, ...files].every((flag) => flag === undefined)) return undefined
+    if ([node, peers, peerListen, peerVia, ...files].every((flag) => flag === undefined)) return undefined
     throw new NineError({ kind: 'invalid', op: 'cli.up', message: '--node and --peers go together, and the other --peer flags with them' })
   }
   for (const warning of clusterWarnings(peers)) process.stderr.write(`nine: warning: ${warning}\n`)
   const tls = await readPeerTls(peerTlsCa, peerTlsCert, peerTlsKey)
-  return { node, peers, listen: peerListen, tls }
+  return { node, peers, listen: peerListen, via: peerVia, tls }
 }
 
 async function readPeerTls(ca: string | undefined, cert: string | undefined, key: string | undefined): Promise<ClusterFlags['tls']> {

@@ -58,6 +58,8 @@ export interface ClusterOptions {
   readonly peers: readonly Peer[]
   /** Where peers reach this node; default: its address among the peers. */
   readonly listen: ListenAddress
+  /** By address of a peer: where this node connects instead. */
+  readonly via: ReadonlyMap<string, string>
   readonly tls: PeerTls | undefined
   readonly clock: Clock
   readonly random: Random
@@ -127,7 +129,7 @@ export class Cluster {
   }
 
   static async #listen(options: ClusterOptions, { owner, secret }: Identified, member: string): Promise<Cluster> {
-    const { peers, name, listen, tls, clock, random, logger } = options
+    const { peers, name, listen, via, tls, clock, random, logger } = options
     const log = new ClusterLog(logger, () => clock.monotonic())
     // What comes in may come before the peer service is had here.
     const late: { cluster?: Cluster } = {}
@@ -137,6 +139,7 @@ export class Cluster {
     }
     const peer = await startPeer({
       listen,
+      via,
       tls,
       secret,
       cluster: '',

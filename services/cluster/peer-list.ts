@@ -27,6 +27,23 @@ export function parsePeers(text: string): Peer[] {
   return peers
 }
 
+/**
+ * `NAME=HOST:PORT,...`: how this node reaches peers other than at the address that all agree on.
+ * @returns by that address. @throws NineError `invalid`: a name that is no peer's, is this node's or stands there twice, an address that is none
+ */
+export function parseVia(text: string | undefined, peers: readonly Peer[], self: string): Map<string, string> {
+  const via = new Map<string, string>()
+  for (const { name, address } of text === undefined ? [] : text.split(',').map((part) => parsePeer(part, '--peer-via'))) {
+    const peer = peers.find((known) => known.name === name)
+    if (peer === undefined)
+      throw invalid(`--peer-via names ${name}, which is not among --peers: ${peers.map((known) => known.name).join(', ')}`)
+    if (name === self) throw invalid(`--peer-via names this node, ${name}: it says how others are reached`)
+    if (via.has(peer.address)) throw invalid(`--peer-via has the name ${name} twice`)
+    via.set(peer.address, address)
+  }
+  return via
+}
+
 /** `NAME=HOST:PORT`. @param what names the text in messages. @throws NineError `invalid` */
 export function parsePeer(text: string, what: string): Peer {
   const match = /^([^=]*)=(.*)$/s.exec(text.trim())

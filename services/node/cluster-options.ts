@@ -1,6 +1,6 @@
 /** A node's flags as a member of a cluster, checked before anything is begun. */
 import { NineError } from '../../namespace/errors.ts'
-import { checkNodeName, ownPeer, parsePeers } from '../cluster/peer-list.ts'
+import { checkNodeName, ownPeer, parsePeers, parseVia } from '../cluster/peer-list.ts'
 import type { Peer } from '../cluster/peer-list.ts'
 import type { PeerTls } from '../peer/ports.ts'
 import { isLoopback, parseAddress } from './address.ts'
@@ -13,6 +13,8 @@ export interface ClusterFlags {
   readonly peers: string
   /** Where to listen for peers, `HOST:PORT`; default: this node's address among them. */
   readonly listen?: string | undefined
+  /** `n2=HOST:PORT,...`: other ways to peers than their address among them. */
+  readonly via?: string | undefined
   /** PEM. Beyond loopback it has to be there. */
   readonly tls?: PeerTls | undefined
 }
@@ -21,23 +23,27 @@ export interface ParsedCluster {
   readonly name: string
   readonly peers: readonly Peer[]
   readonly listen: ListenAddress
+  /** By address of a peer: where to connect instead. */
+  readonly via: ReadonlyMap<string, string>
   readonly tls: PeerTls | undefined
 }
 
 /** @throws NineError `invalid` */
-export function parseCluster({ node, peers: text, listen: listenText, tls }: ClusterFlags): ParsedCluster {
+export function parseCluster({ node, peers: text, listen: listenText, via: viaText, tls }: ClusterFlags): ParsedCluster {
   checkNodeName(node, '--node')
   const peers = parsePeers(text)
   const own = ownPeer(peers, node)
   const listen = parseAddress(listenText ?? own.address, listenText === undefined ? '--peers' : '--peer-listen')
   if (listen.port === 0) throw invalid('--peer-listen needs a port that the other nodes know, not 0')
-  const beyond = [listen.host, ...peers.map(({ address }) => parseAddress(address, '--peers').host)].find((host) => !isLoopback(host))
+  const via = parseVia(viaText, peers, node)
+  const hosts = [...peers.map(({ address }) => address), ...via.values()].map((address) => parseAddress(address, '--peers').host)
+  const beyond = [listen.host, ...hosts].find((host) => !isLoopback(host))
   if (beyond !== undefined && tls === undefined) {
     throw invalid(
       `${beyond} is not loopback: nodes that reach each other there need TLS (--peer-tls-ca, --peer-tls-cert and --peer-tls-key)`,
     )
   }
-  return { name: node, peers, listen, tls }
+  return { name: node, peers, listen, via, tls }
 }
 
 /** What is allowed, and is rarely what was meant. */

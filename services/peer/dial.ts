@@ -8,7 +8,8 @@ import { connect as connectHttp2 } from 'node:http2'
 import type { ClientHttp2Session } from 'node:http2'
 import { connect as connectTcp } from 'node:net'
 import type { Socket } from 'node:net'
-import { connect as connectTls } from 'node:tls'
+import { checkServerIdentity as checkIdentity, connect as connectTls } from 'node:tls'
+import type { PeerCertificate } from 'node:tls'
 import { NineError } from '../../namespace/errors.ts'
 import type { ErrorKind } from '../../namespace/errors.ts'
 import { parseAddress } from '../../namespace/remote/dial.ts'
@@ -86,12 +87,13 @@ export class Dial {
   }
 
   #connect(): void {
-    const { host, port } = parseAddress(this.#address)
-    const { tls } = this.#own
+    const agreed = parseAddress(this.#address).host
+    const { tls, via } = this.#own
+    const { host, port } = parseAddress(via.get(this.#address) ?? this.#address)
     if (tls === undefined && !isLoopback(host)) {
       throw this.#error('invalid', 'beyond loopback peers speak TLS only')
     }
-    const socket = tls === undefined ? connectTcp({ host, port, noDelay: true }) : tlsSocket(host, port, tls)
+    const socket = tls === undefined ? connectTcp({ host, port, noDelay: true }) : tlsSocket(host, port, agreed, tls)
     this.#socket = socket
     socket.on('error', (error: NodeJS.ErrnoException) => {
       this.end(this.#error('unavailable', describe(error), error), error.code === 'ECONNREFUSED')
@@ -166,10 +168,12 @@ export class Dial {
   }
 }
 
-function tlsSocket(host: string, port: number, tls: NonNullable<Own['tls']>): Socket {
-  const { ca, cert, key } = tls
-  const servername = tls.serverName ?? (host.includes(':') || /^[\d.]+$/.test(host) ? undefined : host)
-  return connectTls({ host, port, ca, cert, key, servername, ALPNProtocols: ['h2'], minVersion: 'TLSv1.2' })
+/** @param name what the certificate is to be of, however the peer is reached */
+function tlsSocket(host: string, port: number, name: string, tls: NonNullable<Own['tls']>): Socket {
+  const { ca, cert, key, serverName = name } = tls
+  const servername = serverName.includes(':') || /^[\d.]+$/.test(serverName) ? undefined : serverName
+  const checkServerIdentity = (_host: string, certificate: PeerCertificate): Error | undefined => checkIdentity(serverName, certificate)
+  return connectTls({ host, port, ca, cert, key, servername, checkServerIdentity, ALPNProtocols: ['h2'], minVersion: 'TLSv1.2' })
 }
 
 const untrusted: ReadonlySet<string | undefined> = new Set([

@@ -25,6 +25,7 @@ export interface ListenerEvents extends IncomingEvents {
 /** Streams of one connection; a dialler has one. */
 const streams_max = 8
 const backlog = 256
+const broken: ReadonlySet<string | undefined> = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH'])
 
 interface Connection {
   readonly where: string
@@ -137,7 +138,11 @@ export class Listener {
     })
     connection.session = session
     session.setLocalWindowSize(2 * windowBytes)
-    session.on('error', (error: Error) => this.#drop(connection, 'garbage', error.message))
+    session.on('error', (error: NodeJS.ErrnoException) => {
+      // A network that cuts a connection says nothing about what came over it.
+      if (connection.isKnown && broken.has(error.code)) this.#end(connection)
+      else this.#drop(connection, 'garbage', error.message)
+    })
     session.on('close', () => this.#gone(connection))
     session.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => this.#stream(connection, stream, headers))
   }

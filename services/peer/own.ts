@@ -12,6 +12,8 @@ export interface Own {
   address: string
   readonly secret: string | undefined
   readonly tls: PeerTls | undefined
+  /** Where to connect instead of an address that all nodes agree on; what a certificate has to name stays that. */
+  readonly via: ReadonlyMap<string, string>
   readonly versions: VersionRange
   readonly features: readonly string[]
   readonly limits: PeerLimits

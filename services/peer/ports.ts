@@ -91,6 +91,8 @@ export interface PeerOptions {
   readonly self: NodeId
   /** Where others reach this node; default: where it listens. */
   readonly address?: string | undefined
+  /** Where this node connects instead of an address that all nodes agree on: through a proxy, say. Both are `HOST:PORT`. */
+  readonly via?: ReadonlyMap<string, string> | undefined
   /** Asked anew at each attempt. */
   addressOf(member: NodeId): string | undefined
   readonly inbound: Inbound

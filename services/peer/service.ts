@@ -71,6 +71,7 @@ class Peers implements PeerService {
       address: options.address ?? '',
       secret: options.secret === '' ? undefined : options.secret,
       tls: options.tls,
+      via: options.via ?? new Map(),
       versions: options.versions ?? versions,
       features: options.features ?? [],
       limits: peerLimits(options.limits),

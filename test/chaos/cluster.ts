@@ -38,28 +38,18 @@ export class ChaosCluster {
     const links = new Map<string, FaultProxy>()
     for (const from of names) for (const to of names) if (from !== to) links.set(`${from}>${to}`, await startProxy(listen.get(to)!))
     const nodes: NodeProcess[] = []
-    const lists = new Map<NodeProcess, string>()
-    // Nodes found a cluster only when all of them name the same peers; later each may reach the others in its own way.
-    const alike = names.map((name) => `${name}=${listen.get(name)!}`).join(',')
+    const peers = names.map((name) => `${name}=${listen.get(name)!}`).join(',')
     for (const [index, name] of names.entries()) {
       const own = join(folder, name)
       await mkdir(own)
-      const peers = names.map((other) => `${other}=${other === name ? listen.get(name)! : links.get(`${name}>${other}`)!.address}`)
-      const node = new NodeProcess({ name, folder: own, grpc: `127.0.0.1:${ports[size + index]!}`, tokenFile, listen: listen.get(name)! })
-      if (size > 1) node.peers = alike
-      lists.set(node, peers.join(','))
-      nodes.push(node)
+      const grpc = `127.0.0.1:${ports[size + index]!}`
+      const others = names.filter((other) => other !== name)
+      const via = others.map((other) => `${other}=${links.get(`${name}>${other}`)!.address}`).join(',')
+      nodes.push(new NodeProcess({ name, folder: own, grpc, tokenFile, ...(size > 1 && { peers, via }) }))
     }
     const made = new ChaosCluster(nodes, token, links)
     try {
       for (const node of nodes) node.start()
-      await made.ready(nodes)
-      if (size === 1) return made
-      await Promise.all(nodes.map((node) => node.stop()))
-      for (const node of nodes) {
-        node.peers = lists.get(node)
-        node.start()
-      }
       await made.ready(nodes)
       return made
     } catch (error) {

@@ -20,8 +20,10 @@ export interface NodeSetup {
   /** `HOST:PORT`, the same in all its lives, so that clients find it again. */
   readonly grpc: string
   readonly tokenFile: string
-  /** Where it listens for its peers, in a cluster. */
-  readonly listen: string
+  /** Its peers, as --peers has them; undefined: it is alone. */
+  readonly peers?: string | undefined
+  /** How it reaches them, as --peer-via has it; undefined: at their addresses. */
+  readonly via?: string | undefined
 }
 
 const live = new Set<ChildProcess>()
@@ -34,7 +36,7 @@ export class NodeProcess {
   /** Counts its runs, and each time it was paused: what one run answers never goes back. */
   life = 0
   isPaused = false
-  /** What it is told of its peers from its next start on; undefined: it is alone. */
+  /** What it is told of its peers from its next start on, as --peers has it; undefined: it is alone. */
   peers: string | undefined
   /** What went wrong with it by itself. */ // N2
   readonly failures: string[] = []
@@ -44,6 +46,7 @@ export class NodeProcess {
 
   constructor(setup: NodeSetup) {
     this.setup = setup
+    this.peers = setup.peers
   }
 
   get name(): string {
@@ -61,12 +64,13 @@ export class NodeProcess {
   /** Start the process; it serves once `ready` resolves. */
   start(): void {
     if (this.#child !== undefined) throw new Error(`${this.name} runs already`)
-    const { name, folder, grpc, tokenFile, listen } = this.setup
+    const { name, folder, grpc, tokenFile, via } = this.setup
     this.life++
     this.#isAsked = false
     const args = ['up', '--data', this.dataFolder, '--grpc', grpc, '--http', '127.0.0.1:0', '--token-file', tokenFile]
     args.push('--owner', 'chaos', '--ready-file', this.#readyFile(), '--log-file', join(folder, 'node.log'), '--log-level', 'info')
-    if (this.peers !== undefined) args.push('--node', name, '--peers', this.peers, '--peer-listen', listen)
+    if (this.peers !== undefined) args.push('--node', name, '--peers', this.peers)
+    if (this.peers !== undefined && via !== undefined) args.push('--peer-via', via)
     const child = spawn(process.execPath, [command, ...args], { stdio: ['ignore', 'ignore', 'pipe'] })
     let said = ''
     child.stderr.on('data', (part: Buffer) => (said = (said + part.toString()).slice(-4000)))

@@ -33,6 +33,13 @@ describe('nine up with --node and --peers', () => {
     expect(await refusal('--node', 'n1', '--peers', peers, '--peer-tls-ca', 'x')).toMatch(
       /--peer-tls-ca, --peer-tls-cert and --peer-tls-key go together/,
     )
+    const via = (list: string) => refusal('--node', 'n1', '--peers', peers, '--peer-via', list)
+    expect(await via('n4=127.0.0.1:7001')).toMatch(/--peer-via names n4, which is not among --peers: n1, n2, n3/)
+    expect(await via('n1=127.0.0.1:7001')).toMatch(/--peer-via names this node, n1/)
+    expect(await via('n2=127.0.0.1:7001,n2=127.0.0.1:7002')).toMatch(/--peer-via has the name n2 twice/)
+    expect(await via('n2=127.0.0.1:0')).toMatch(/127.0.0.1:0 has no port/)
+    expect(await via('n2=10.0.0.1:7002')).toMatch(/10.0.0.1 is not loopback.*--peer-tls-ca/)
+    expect(await refusal('--peer-via', 'n2=127.0.0.1:7002')).toMatch(/--node and --peers go together/)
     const many = Array.from({ length: 16 }, (_, i) => `n${i + 1}=127.0.0.1:${7001 + i}`).join(',')
     expect(await refusal('--node', 'n1', '--peers', many)).toMatch(/at most 15 nodes, not 16/)
   })

@@ -35,15 +35,8 @@ export class Processes {
     for (const [index, name] of names.entries()) {
       const own = join(folder, name)
       await mkdir(own)
-      const node = new NodeProcess({
-        name,
-        folder: own,
-        grpc: `127.0.0.1:${ports[size + index]!}`,
-        tokenFile,
-        listen: `127.0.0.1:${ports[index]!}`,
-      })
-      if (size > 1) node.peers = peers
-      nodes.push(node)
+      const grpc = `127.0.0.1:${ports[size + index]!}`
+      nodes.push(new NodeProcess({ name, folder: own, grpc, tokenFile, peers: size === 1 ? undefined : peers }))
     }
     const started = new Processes(folder, nodes, token)
     try {

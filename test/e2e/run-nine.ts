@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 /** The compiled command. */
-export const ninePath = join(import.meta.dirname, '..', '..', 'dist', 'cli', 'nine.js')
+export const ninePath = process.env['NINE_COMMAND'] ?? join(import.meta.dirname, '..', '..', 'dist', 'cli', 'nine.js')
 
 export interface Ready {
   readonly http: string
