@@ -84,6 +84,11 @@ export class Machine {
     return this.#restores.incarnation
   }
 
+  /** It goes on in another cluster: what only others had is lost, so it is another incarnation. */
+  renew(incarnation: string): void {
+    if (this.incarnation !== undefined) this.#restores = this.#restores.renewed(incarnation)
+  }
+
   /** What was restored, or given up. */
   get restores(): Pick<Restores, 'find'> {
     return this.#restores

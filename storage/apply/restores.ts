@@ -47,6 +47,10 @@ export class Restores {
     return new Restores(incarnation, [...this.#known, restore].slice(-limits.restores_known_max))
   }
 
+  renewed(incarnation: string): Restores {
+    return new Restores(incarnation, this.#known)
+  }
+
   /** Why a restore that this entry does not make is an error. E1 */
   refusal({ actor }: Entry, { id, backup }: RestoreCommand, owner: string): NineError | undefined {
     if (actor !== owner) return refusal('denied', op, rootPath, 'a store is restored by its owner')

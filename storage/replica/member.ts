@@ -35,6 +35,7 @@ import type { PendingCommand } from './pending.ts'
 import { Place } from './place.ts'
 import { Replica } from './replica.ts'
 import { makeRestore } from './restoring.ts'
+import { lone, withoutConfigurations } from './survivor.ts'
 import { Transfers } from './transfers.ts'
 
 export interface MemberOptions {
@@ -43,6 +44,8 @@ export interface MemberOptions {
   /** Differs at each start of the node. */
   readonly life: number
   readonly peers: Peers
+  /** The other members are lost: it votes alone, from what it has. Then `outlive` once, before anybody else is let in. */
+  readonly isSurvivor?: boolean | undefined
   /** For tests. */
   readonly tickMs?: number | undefined
   readonly keptEntriesMax?: number | undefined
@@ -204,6 +207,7 @@ export class Member implements Writer {
   opened(lane: Lane, row: StoreRow, meta: Iterable<readonly [string, Uint8Array]>): void {
     const place = new Place(lane.appliedIndex, row.voters ?? [])
     place.import(meta, row.name)
+    if (this.#options.isSurvivor === true) lane.machine.renew(row.incarnation)
     lane.rows = place
     this.#lanes.set(lane.group, lane)
     this.#places.set(lane.group, place)
@@ -261,10 +265,13 @@ export class Member implements Writer {
       restore: (entry, command) => this.#restore(lane, entry, command),
       progressed: this.#progressed,
     })
+    const { isSurvivor = false, id } = this.#options
+    if (isSurvivor) place.configuration = lone(id) // S2 of survivor.ts
+    const entries = recovered?.entries ?? []
     const restored = {
       hard: recovered?.hard ?? place.hard,
       snapshot: place.meta(lane.appliedIndex),
-      entries: recovered?.entries ?? [],
+      entries: isSurvivor ? withoutConfigurations(entries) : entries,
       applied: lane.appliedIndex,
     }
     replica.hold(this.#isBusy)
@@ -300,6 +307,14 @@ export class Member implements Writer {
     this.transfers.saved(group, entry.index)
     this.#replicas.get(group)!.group.forget(entry.index) // R3 of restoring.ts
     return outcome
+  }
+
+  /** Of a survivor: all of its log is applied, and is not given to anybody once `save` is done. S1, S2 of survivor.ts */
+  async outlive(save: () => Promise<void>): Promise<void> {
+    await this.linearizeAll('replica.outlive')
+    for (const lane of this.#lanes.values()) this.#places.get(lane.group)!.forgotten = lane.appliedIndex
+    await save()
+    for (const [group, { forgotten }] of this.#places) this.#replicas.get(group)!.group.forget(forgotten)
   }
 
   proposerFor(lane: Lane): Replica {
