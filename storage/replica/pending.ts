@@ -170,3 +170,8 @@ export class PendingRead extends Wait {
     this.#reject(new NineError({ kind, op: this.op, path: this.path, message, cause }))
   }
 }
+
+/** The identity of a command that has one. */
+export function keyOf({ client, seq }: Readonly<OpenEntry>): string {
+  return `${client!.id}:${seq!}`
+}

@@ -28,7 +28,7 @@ import type { Peers } from './peers.ts'
 import type { Place } from './place.ts'
 import { asError, lastingOf, notLeader, textOf, tooMany } from './refusals.ts'
 import { spreadChunks } from './spread.ts'
-import { deadlineOf, OpenCommands, PendingCommand, PendingRead, type OpenEntry, type PendingKind } from './pending.ts'
+import { deadlineOf, keyOf, OpenCommands, PendingCommand, PendingRead, type OpenEntry, type PendingKind } from './pending.ts'
 
 export interface ReplicaParts {
   readonly self: string
@@ -214,8 +214,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     const { machine } = this.lane
     let data: Uint8Array
     try {
-      const { seen } = pending
-      entry.time = seen === 0 ? machine.nextTime(this.#parts.nodeClock.now()) : machine.nextTime(this.#clock.now(), seen)
+      entry.time = pending.seen === 0 ? machine.nextTime(this.#parts.nodeClock.now()) : machine.nextTime(this.#clock.now(), pending.seen)
       data = encodeData(entry)
     } catch (error) {
       this.#end(pending, () => pending.refuse(asError(error)))
@@ -494,8 +493,4 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     const message = `store ${this.lane.name} has stopped on this node: ${this.#failure?.message ?? ''}`
     return new NineError({ kind: 'unavailable', op, path, message, cause: this.#failure })
   }
-}
-
-function keyOf({ client, seq }: Readonly<OpenEntry>): string {
-  return `${client!.id}:${seq!}`
 }
