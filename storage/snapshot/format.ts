@@ -25,6 +25,7 @@
 import { NineError } from '../../namespace/errors.ts'
 import type { Micros } from '../../namespace/stat.ts'
 import { ByteReader, ByteWriter, checksum, DamagedBytes } from '../tree/bytes.ts'
+import { bare_fallen_bytes } from '../tree/fallen.ts'
 
 export const format_version = 1
 export const preamble_bytes = 16
@@ -38,9 +39,9 @@ export type BlockType = (typeof blockTypes)[number]
 export const tableNames = ['meta', 'nodes', 'contents', 'entries', 'tombs', 'fallen'] as const
 export type TableName = (typeof tableNames)[number]
 
-/** Whether its values end with a checksum: rows of `fallen` are keys only, and what they say is checked against other rows. */
-export function isSealedTable(name: TableName): boolean {
-  return name !== 'fallen'
+/** Bytes of values of a table that have no checksum: those of `fallen` had none once. -1: there are no such. */
+export function bareBytesOf(name: TableName): number {
+  return name === 'fallen' ? bare_fallen_bytes : -1
 }
 
 export interface SnapshotHeader {

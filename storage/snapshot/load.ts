@@ -20,7 +20,7 @@ import { asBuffer, checkRow, checksum_bytes, partOf } from '../tree/rows.ts'
 import type { Staged } from '../tree/staged.ts'
 import { BlockReader, type Block, type SnapshotSource } from './block-reader.ts'
 import { fileError } from './files.ts'
-import { damagedSnapshot, isSealedTable, tableNames, type SnapshotHeader } from './format.ts'
+import { damagedSnapshot, bareBytesOf, tableNames, type SnapshotHeader } from './format.ts'
 import { RowDecoder } from './row-blocks.ts'
 
 export interface LoadOptions {
@@ -192,7 +192,7 @@ class Loading {
         for (const { payload } of blocks) {
           const name = tableNames[payload[0]!]!
           const table = this.#staged.tables[name]
-          this.#decoder.rows(payload, 1, isSealedTable(name), (key, from, to) => table.put(key, partOf(payload, from, to)))
+          this.#decoder.rows(payload, 1, bareBytesOf(name), (key, from, to) => table.put(key, partOf(payload, from, to)))
         }
       } catch (error) {
         // What a batch throws is lost on some ways.
@@ -213,7 +213,7 @@ class Loading {
     const { payload } = block
     const { isLeftOut } = this.#options
     this.#decode(block, () =>
-      this.#decoder.rows(payload, 1, true, (key, from, to) => {
+      this.#decoder.rows(payload, 1, -1, (key, from, to) => {
         const isKept = isLeftOut?.(asBuffer(key).toString('utf8', group_bytes + machinePrefix.length)) !== true
         if (isKept) rows.push([new Uint8Array(key), payload.subarray(from, to)])
       }),

@@ -68,9 +68,9 @@ export class RowDecoder {
 
   /**
    * Calls `found` with every row behind `at`: a key that is good until it returns, a value that is payload[from, to), where its
-   * checksum, where the table has them, was made to hold under the new slot. Once for each payload. W1 @throws DamagedBytes
+   * checksum was made to hold under the new slot; values of `bare_bytes` have none. Once for each payload. W1 @throws DamagedBytes
    */
-  rows(payload: Buffer, at: number, isSealed: boolean, found: (key: Uint8Array, from: number, to: number) => void): void {
+  rows(payload: Buffer, at: number, bare_bytes: number, found: (key: Uint8Array, from: number, to: number) => void): void {
     const reader = new ByteReader(payload, at)
     const key = this.#key
     while (reader.at < reader.end) {
@@ -82,7 +82,7 @@ export class RowDecoder {
       for (let i = 0; i < suffixBytes; i++) key[shared + i] = payload[suffix + i]!
       const bytes = reader.varint()
       const from = reader.skip(bytes)
-      if (isSealed) this.#reseal(payload, from, from + bytes, length)
+      if (bytes !== bare_bytes) this.#reseal(payload, from, from + bytes, length)
       found((this.#keys[length] ??= key.subarray(0, length)), from, from + bytes)
     }
   }

@@ -26,7 +26,7 @@ import { asBuffer, checkRow, checksum_bytes, damagedRow, rowKey } from '../tree/
 import type { Tree, TreeReading } from '../tree/tree.ts'
 import { BlockWriter, type SnapshotTarget } from './block-writer.ts'
 import { fileError, writeFileWhole } from './files.ts'
-import { encodeHeader, isSealedTable, tableNames, type SnapshotHeader, type TableName } from './format.ts'
+import { encodeHeader, bareBytesOf, tableNames, type SnapshotHeader, type TableName } from './format.ts'
 import { isRowWhole, RowEncoder } from './row-blocks.ts'
 
 /** Whose state it is. */
@@ -188,7 +188,7 @@ class StateWriter {
     const { slot } = this.#reading
     const writer = this.#writer
     const encoder = new RowEncoder()
-    const isSealed = isSealedTable(name)
+    const bare_bytes = bareBytesOf(name)
     const end = rowKey(slot + 1)
     let last: Buffer | undefined
     for (let isMore = true; isMore;) {
@@ -197,7 +197,7 @@ class StateWriter {
       isMore = false
       const range = { start: last ?? rowKey(slot), end, exclusiveStart: last !== undefined }
       this.#rows += this.#reading.scan(name, range, (row) => {
-        if (isSealed && !isRowWhole(row)) throw damagedRow(`a row of ${name} of store ${slot}`) // W2
+        if (row.valueBytes !== bare_bytes && !isRowWhole(row)) throw damagedRow(`a row of ${name} of store ${slot}`) // W2
         if (name !== 'meta' || !this.#isLocalRow(row)) {
           if (name === 'nodes' && namesBlob(row.value, 0)) this.#noteBlob(row)
           if (writer.isEmpty) {

@@ -10,9 +10,9 @@
  *    is what is there when its puts are run.
  */
 import { rootIno, type Ino, type NodeRecord, type TreeView } from '../model.ts'
-import { fallenKey, fallenValue } from './flush.ts'
+import { fallenKey, putFallen, readFallen } from './fallen.ts'
 import type { Fallen } from './overlay.ts'
-import { decodeEntry, fallenOfKey, nameOfKey, rowKey, type RowKey, type Tables } from './rows.ts'
+import { decodeEntry, nameOfKey, rowKey, type RowKey, type Tables } from './rows.ts'
 
 export interface CollectParts {
   readonly tables: Tables
@@ -60,9 +60,9 @@ class Step {
     this.next = after
     const { tables, group, floor } = parts
     const end = rowKey(group, floor + 1)
-    for (const { key } of tables.fallen.getRange({ start: after, end, limit: step_rows, exclusiveStart: true })) {
+    for (const { key, value } of tables.fallen.getRange({ start: after, end, limit: step_rows, exclusiveStart: true })) {
       this.rows++
-      if (!this.#clear(fallenOfKey(key))) {
+      if (!this.#clear(readFallen(key, value))) {
         // A large directory takes several steps: come back to it.
         break
       }
@@ -117,7 +117,7 @@ class Step {
       this.puts.push(() => {
         tables.entries.remove(rowKey(group, parent, -1, name))
         this.#parts.forgetEntry(parent, name)
-        tables.fallen.put(fallenKey(group, child), fallenValue)
+        putFallen(tables.fallen, group, child)
       })
     }
     this.rows += children

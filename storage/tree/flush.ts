@@ -5,6 +5,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { contentSize, type DirectoryEntry, type Ino, type NodeRecord } from '../model.ts'
 import { ByteWriter } from './bytes.ts'
+import { fallenKey } from './fallen.ts'
 import { encodeTreeMeta, machinePrefix, treeMetaText, type TreeMeta } from './meta.ts'
 import type { Fallen, Generation, Slot } from './overlay.ts'
 import { encodeNode, isApart } from './record.ts'
@@ -21,9 +22,8 @@ const slice_rows = 1_000
 const slice_bytes = 1024 * 1024
 const slab_bytes = 1024 * 1024
 const number_bytes = 6
-/** LMDB takes no empty values. */
-export const fallenValue = Buffer.from([1])
 const scratch = new ByteWriter(64 * 1024)
+const nothing = new Uint8Array(0)
 
 /** `frozen` does not change any more. */
 export async function encodeFlush(
@@ -46,16 +46,12 @@ export async function encodeFlush(
     }
   }
   for (const { ino, since } of frozen.stale) encoder.remove(tables.contents, rowKey(group, ino, since))
-  for (const fallen of frozen.fallen) encoder.put(tables.fallen, fallenKey(group, fallen), fallenValue)
+  for (const fallen of frozen.fallen) encoder.fallen(fallen)
   for (const [key, value] of machine) encoder.meta(machinePrefix + key, value)
   scratch.at = 0
   encodeTreeMeta(scratch, meta)
   encoder.meta(treeMetaText, scratch.written())
   return { run: () => encoder.run(), hasTombs: encoder.hasTombs }
-}
-
-export function fallenKey(group: number, { since, ino, parent, name }: Fallen): RowKey {
-  return rowKey(group, since, ino, name, parent)
 }
 
 interface Operation {
@@ -131,6 +127,11 @@ class FlushEncoder {
     this.hasTombs = true
     this.put(tombs, rowKey(this.#group, entry.parent, -1, entry.name), value)
     if (base === 'entry') this.remove(entries, rowKey(this.#group, entry.parent, -1, entry.name))
+  }
+
+  fallen(fallen: Fallen): void {
+    const key = fallenKey(this.#group, fallen)
+    this.put(this.#tables.fallen, key, this.#sealed(key, nothing))
   }
 
   meta(text: string, value: Uint8Array | undefined): void {

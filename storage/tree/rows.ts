@@ -8,7 +8,7 @@
  *   contents   group ino since             a value kept apart from its record
  *   entries    group parent name           u48 ino, u48 since
  *   tombs      group parent name           u48 0, u48 since: an entry taken away that history still shows
- *   fallen     group since ino parent name one 0: a tomb to clear and, unless 0, a node to collect, once history has passed `since`
+ *   fallen     group since ino parent name one 0: a tomb to clear and, unless 0, a node to collect, once history has passed `since`; no bytes (fallen.ts)
  *   meta       group text                  small state; '' holds the tree's own
  *
  * R1 A value whose checksum does not hold under its key is `corrupt`, whatever it says.

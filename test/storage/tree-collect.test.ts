@@ -4,7 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { rootIno, type BlobRef, type Ino, type TreeTransaction } from '../../storage/model.ts'
+import { loadSnapshot } from '../../storage/snapshot/load.ts'
+import { openSource } from '../../storage/snapshot/files.ts'
+import { writeSnapshotFile } from '../../storage/snapshot/write.ts'
 import { openEnvironment, type Environment } from '../../storage/tree/environment.ts'
+import { rowKey } from '../../storage/tree/rows.ts'
 import type { Tree } from '../../storage/tree/tree.ts'
 import { inline, record, revisionOf } from './tree-model.ts'
 
@@ -152,4 +156,63 @@ it('every large value that stands throughout is among the references, also one t
     await save()
   }
   expect(found).toContain(1)
+})
+
+describe('what is written down of something taken away', () => {
+  const fallenRows = (): { readonly key: Uint8Array; readonly value: Buffer }[] => {
+    const slot = environment.slotOf(7)
+    return environment.tables.fallen.getRange({ start: rowKey(slot), end: rowKey(slot + 1), limit: 100 })
+  }
+
+  async function taken(): Promise<void> {
+    create('kept')
+    create('gone')
+    remove('gone')
+    create('later')
+    await save()
+    await forget(Infinity)
+  }
+
+  it('and is damaged takes nothing else away: that is corrupt', async () => {
+    await taken()
+    const kept = tree.newest.child(rootIno, 'later')!
+    const [row] = fallenRows()
+    const damaged = Buffer.from(row!.key)
+    // It names a node that lives, and that was not there yet at the oldest revision that is shown.
+    damaged.writeUIntBE(kept, 4 + 6, 6)
+    await environment.write(() => {
+      environment.tables.fallen.remove(row!.key)
+      environment.tables.fallen.put(damaged, row!.value)
+    })
+    await expect(tree.collect(1000)).rejects.toMatchObject({ kind: 'corrupt' })
+    expect(environment.tables.nodes.getBinary(rowKey(7, kept))).toBeDefined()
+  })
+
+  it('by an earlier version, without a checksum, counts', async () => {
+    await taken()
+    await environment.write(() => {
+      for (const { key } of fallenRows()) environment.tables.fallen.put(key, Buffer.from([1]))
+    })
+    expect(await tree.collect(1000)).toBeGreaterThan(0)
+    expect(fallenRows()).toEqual([])
+  })
+
+  it.each([false, true])('counts in a store that came from a snapshot, also from an earlier version: %s', async (isEarlier) => {
+    await taken()
+    if (isEarlier) {
+      await environment.write(() => {
+        for (const { key } of fallenRows()) environment.tables.fallen.put(key, Buffer.from([1]))
+      })
+    }
+    const path = join(dir, 'state.snap')
+    await writeSnapshotFile(tree, { store: 'x', incarnation: 'y', name: 'z', owner: 'ann', group: 7 }, path)
+    const source = await openSource(path)
+    const loaded = await loadSnapshot(environment, source)
+    await source.close()
+    await loaded.take()
+    expect(environment.slotOf(7)).not.toBe(7)
+    expect(fallenRows().length).toBe(1)
+    expect(await tree.collect(1000)).toBeGreaterThan(0)
+    expect(fallenRows()).toEqual([])
+  })
 })
