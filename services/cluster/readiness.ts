@@ -1,4 +1,7 @@
-/** When a node of a cluster may let clients in: most of the named nodes hold its stores. When it is ready: its stores are led, too. */
+/**
+ * When a node of a cluster may let clients in: most of the named nodes hold its stores. When it is ready: its stores are led, too, and it votes
+ * on them where it is to. So no disk is counted on that has not got everything yet: with all nodes ready, any one of them may be lost.
+ */
 import type { PeerService } from '../peer/ports.ts'
 import { nameOfMember } from './cluster-file.ts'
 import { pause } from './founding.ts'
@@ -48,7 +51,14 @@ function notReady(parts: ReadinessParts): string | undefined {
   const { member, stores, names, peer, peers } = parts
   const leaderless = names.find((name) => stores.standing(name).leader === null)
   if (leaderless !== undefined) return `waiting for a leader of ${leaderless}: ${reachable(member, peers(), peer)}`
-  return notOpen(parts, votersOf(parts.view))
+  const voters = votersOf(parts.view)
+  return notOpen(parts, voters) ?? notVoting(parts, voters)
+}
+
+function notVoting({ member, stores, names }: ReadinessParts, voters: readonly string[]): string | undefined {
+  if (!voters.includes(nameOfMember(member))) return undefined
+  const filling = names.find((name) => !stores.group(name).status().configuration.voters.includes(member))
+  return filling === undefined ? undefined : `waiting until it has all of ${filling}, to vote on it`
 }
 
 /** Why the node may not let clients in yet, whoever leads. */
