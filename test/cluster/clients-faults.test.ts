@@ -9,6 +9,7 @@ import type { NineError } from '../../namespace/errors.ts'
 import type { WatchEvent } from '../../namespace/file-server.ts'
 import { limits } from '../../namespace/limits.ts'
 import { parsePath } from '../../namespace/path.ts'
+import { allRights } from '../../namespace/rights.ts'
 import { serve } from '../../sdk/serve.ts'
 import { defineService } from '../../sdk/service.ts'
 import { computed } from '../../namespace/serve/entries.ts'
@@ -213,6 +214,49 @@ describe('a session whose home is lost', () => {
     })
     await served.close()
   })
+
+  it('keeps its leases and its lock, and its watches go on, whichever principal it is', async () => {
+    cluster = await Processes.start(3)
+    const owner = await cluster.connect()
+    const { token } = (await owner.control('token.create', { name: 'ann' })) as { token: string }
+    await owner.client.mkdir('/data/ann')
+    await owner.client.setRights('/data/ann', [{ who: 'ann', rights: allRights }])
+    const ann = await cluster.connect({ token })
+    const lease = await ann.client.lease(3_000, { path: '/data/ann' })
+    await ann.client.write('/data/ann/leased', 'x', { lease: lease.id })
+    const lock = await ann.client.lock('/data/ann/lock', { ttlMs: 3_000 })
+    const seen: string[] = []
+    const stop = new AbortController()
+    const watching = (async () => {
+      for await (const { path } of ann.client.watch('/data/ann', { from: lock.token + 1, signal: stop.signal })) seen.push(path)
+    })()
+    let isLost = false
+    void Promise.race([lock.lost, lease.ended]).then(() => (isLost = true))
+    await until('it knows the leader', 5_000, () => leaderOf(ann) !== undefined)
+    for (const turn of ['home', 'leader']) {
+      const killed = cluster.node(turn === 'home' ? homeOf(ann) : leaderOf(ann)!)
+      await killed.kill()
+      await ann.client.write(`/data/ann/${turn}`, 'x')
+      // Longer than either lasts without being renewed.
+      await new Promise((resolve) => setTimeout(resolve, 4_000))
+      expect(isLost).toBe(false)
+      await failure(owner.client.lock('/data/ann/lock', { timeoutMs: 500 }), 'deadline')
+      const { stat } = await owner.client.server.stat(owner.client.context(), parsePath('/data/ann/lock'))
+      expect(stat.createdRevision).toBe(lock.token)
+      expect(await owner.client.readText('/data/ann/leased')).toBe('x')
+      await cluster.start(killed)
+      await until('the leader is known', 10_000, () => leaderOf(ann) !== undefined)
+    }
+    await lease.revoke()
+    await lock.release()
+    const next = await owner.client.lock('/data/ann/lock', { timeoutMs: 10_000 })
+    expect(next.token).toBeGreaterThan(lock.token)
+    const changes = ['home', 'leader', 'leased', 'lock', 'lock'].map((name) => `/data/ann/${name}`)
+    await until('the watch has seen all', 10_000, () => seen.length >= changes.length)
+    expect(seen).toEqual(changes)
+    stop.abort()
+    await watching
+  }, 90_000)
 
   it('goes on when its home, or the leader, stands still', async () => {
     cluster = await Processes.start(3)
