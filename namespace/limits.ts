@@ -229,6 +229,14 @@ export const limits = {
   restores_known_max: 64,
   /** A restore that a node cannot make, since its disk is full or chunks are out of reach, is tried again after this. */
   restore_again_ms: 1_000,
+  /** A restore of a store that serves is agreed on and made here within this time, or its outcome is unknown to who asked. */
+  restore_made_ms_max: 60_000,
+  /** A backup that was claimed, and is not restored, is given up when nobody goes on with it for so long: longer than `restore_made_ms_max`. */
+  restore_idle_ms_max: 90_000,
+  /** How often backups are looked for that no node needs any more. */
+  restore_sweep_ms: 500,
+  /** A backup that was uploaded and never restored is removed after this. */
+  restore_upload_ms_max: 24 * 3_600_000,
   /** Backups that one node makes at once; more: `overloaded`. */
   backups_max: 4,
   /** A node that ends waits this long at most for others to take over what it leads. */

@@ -3,13 +3,14 @@ import { Option } from 'commander'
 import type { Command } from 'commander'
 import { NineError } from '../../namespace/errors.ts'
 import { parseName } from '../../namespace/path.ts'
-import { defaultDataDir } from '../../services/node/defaults.ts'
 import { printable } from '../render/long.ts'
 import { formatBytes, terminalProgress, type Progress } from '../transfer/progress.ts'
 import { backup, restore } from './backup.ts'
 import type { BackupFlags } from './backup.ts'
 import { action } from './command.ts'
 import type { Run } from './command.ts'
+import { restoreRunning } from './restore.ts'
+import type { RestoreRunningFlags } from './restore.ts'
 
 interface StoreFlag {
   /** Two names of one thing: each store is a group. */
@@ -80,18 +81,24 @@ export function raftCommands(program: Command): void {
         file === undefined ? tell(run, storeOf(flags), ['snapshot']) : backup(run, storeOf(flags), file, flags),
       ),
     )
-  raft
-    .command('restore')
-    .description('make a store of a data folder what a backup says; no node may have the folder open')
+  command('restore', 'make a store what a backup says while its nodes serve, or, with --data, one of a folder that no node has open')
     .argument('<file>', 'what nine raft snapshot or nine backup wrote')
-    .option('--data <dir>', 'the data folder; made when missing (or NINE_DATA)', defaultDataDir())
-    .option('--store <name>', 'name of the store; default the one it had')
-    .option('--force', 'replace a store that has changes of its own')
+    .option('--yes', 'do not ask')
+    .option('--data <dir>', 'of this data folder, which is made when missing; it founds a cluster afterwards')
+    .option('--force', 'also a backup of a store with another identity; of a folder: replace a store that has changes of its own')
     .addHelpText(
       'after',
-      '\nThe folder then founds a cluster: start it as one node, and the others with empty folders.\n\nExample:\n  nine raft restore data-monday.backup --data ./n1-new',
+      `
+All of the file is checked before anything changes. Then every node becomes what it says, at one place among the changes of the store;
+positions and watches from before end with compacted, and what a client asks again is not done twice. The store sys is restored with --data
+only. With --data the store has the name it had, unless --store says otherwise; start the folder as one node, the others with empty folders.
+
+Examples:
+  nine raft restore data-monday.backup
+  nine raft restore usr.backup --store usr --yes
+  nine raft restore data-monday.backup --data ./n1-new`,
     )
-    .action(restore)
+    .action(restoreEither)
   command('defrag', 'take away on this node what nothing shows any more, and give room on the disk back, now')
     .addHelpText(
       'after',
@@ -120,6 +127,17 @@ Examples:
   nine raft status
   nine raft status --store usr --json
   nine cat /raft/data/status`
+
+interface RestoreEitherFlags extends StoreFlag {
+  readonly data?: string
+}
+
+async function restoreEither(this: Command, ...args: unknown[]): Promise<void> {
+  const { data, store, group } = this.opts<RestoreEitherFlags>()
+  if (data !== undefined) return restore.call(this, args[0] as string)
+  const running = action((run, file: string, flags: RestoreRunningFlags) => restoreRunning(run, file, { ...flags, store: group ?? store }))
+  await running.call(this, ...args)
+}
 
 /** A line to the store's ctl file: an error comes back as it is. */
 async function tell({ session }: Run, store: string, words: readonly string[]): Promise<void> {

@@ -10,7 +10,7 @@
 import { checkDeadline } from '../context.ts'
 import type { Context } from '../context.ts'
 import { silence } from '../empty-server.ts'
-import { NineError } from '../errors.ts'
+import { isNineError, NineError } from '../errors.ts'
 import type { ErrorKind } from '../errors.ts'
 import type {
   FileServer,
@@ -34,7 +34,7 @@ import type {
 } from '../file-server.ts'
 import { limits } from '../limits.ts'
 import { OnceTable } from '../once.ts'
-import { baseName, rootPath } from '../path.ts'
+import { baseName, parentPath, rootPath } from '../path.ts'
 import type { Path } from '../path.ts'
 import { noPosition } from '../position.ts'
 import { qidTypeOf } from '../stat.ts'
@@ -134,7 +134,7 @@ class TableServer implements ServedTable {
     const isLeased = options.lease !== undefined || options.ttlMs !== undefined
     if (isLeased) throw failure('unsupported', verb, path, 'files of a service have no leases')
     return this.#once.run(context, 'serve.write', path, async () => {
-      const found = await findEntry(context, this.#table, path, verb).catch(asReadOnly)
+      const found = await this.#findOrMake(context, path, verb)
       const { entry } = found
       if (entry.kind === 'call') throw failure('invalid', verb, path, 'write a request and read the answer on one open handle')
       if (!isWritable(entry))
@@ -184,9 +184,7 @@ class TableServer implements ServedTable {
 
   async open(context: Context, path: Path, flags: OpenFlags): Promise<OpenResult> {
     checkDeadline(context, 'serve.open', path)
-    const found = await findEntry(context, this.#table, path, 'open').catch((error: unknown) => {
-      throw flags.create === true ? readOnlyOf(error) : error
-    })
+    const found = await (flags.create === true ? this.#findOrMake(context, path, 'open') : findEntry(context, this.#table, path, 'open'))
     if (flags.create === true && flags.exclusive === true) throw failure('exists', 'open', path, 'it exists')
     if (isDirectory(found)) throw failure('is_directory', 'open', path, 'it is a directory')
     if (flags.write === true && !isWritable(found.entry)) throw failure('read_only', 'open', path, `a ${found.entry.kind} takes no writes`)
@@ -303,8 +301,27 @@ class TableServer implements ServedTable {
   }
 
   async #refuseNew(context: Context, path: Path, verb: string): Promise<never> {
-    await findEntry(context, this.#table, path, verb).catch(asReadOnly)
+    await this.#findOrMake(context, path, verb)
     throw failure('exists', verb, path, 'it exists')
+  }
+
+  /** A missing file cannot be made here; below what is no directory there is none to be made. */
+  async #findOrMake(context: Context, path: Path, verb: string): Promise<Found> {
+    try {
+      return await findEntry(context, this.#table, path, verb)
+    } catch (error) {
+      if (!isNineError(error, 'not_found')) throw error
+      await findEntry(context, this.#table, parentPath(path), verb).catch((missing: unknown) => {
+        throw isNineError(missing, 'not_found') ? error : missing
+      })
+      throw new NineError({
+        kind: 'read_only',
+        op: error.op,
+        path: error.path,
+        message: 'a service decides what its files are',
+        cause: error,
+      })
+    }
   }
 
   async #refuseChange(context: Context, path: Path, verb: string): Promise<never> {
@@ -330,17 +347,6 @@ function checkMatch(found: Found, ifMatch: IfMatch | undefined, verb: string): v
 
 function isWritable(entry: Entry): boolean {
   return entry.kind === 'ctl' || entry.kind === 'call' || (entry.kind === 'file' && entry.write !== undefined)
-}
-
-/** A missing file cannot be made here. */
-function asReadOnly(error: unknown): never {
-  throw readOnlyOf(error)
-}
-
-function readOnlyOf(error: unknown): unknown {
-  return error instanceof NineError && error.kind === 'not_found'
-    ? new NineError({ kind: 'read_only', op: error.op, path: error.path, message: 'a service decides what its files are', cause: error })
-    : error
 }
 
 function failure(kind: ErrorKind, verb: string, path: string, message: string): NineError {

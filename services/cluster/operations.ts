@@ -15,6 +15,7 @@ import { removalRefusal } from './guard.ts'
 import type { Peer } from './peer-list.ts'
 import type { Role } from './plan.ts'
 import type { ClusterStores, GroupControl } from './ports.ts'
+import { restoreVerbs } from './restores.ts'
 import type { Roster } from './roster.ts'
 import type { RosterView } from './roster-view.ts'
 
@@ -174,6 +175,7 @@ export class Operations {
   async answer(group: number, verb: string, body: Uint8Array): Promise<Uint8Array> {
     const { stores, version } = this.#parts
     if (verb === verbs.node) return encode({ version })
+    if (verb === verbs.restores) return encode({})
     const store = [...stores.names()].find((known) => stores.group(known).id === group)
     if (store === undefined)
       throw new NineError({ kind: 'unavailable', op: 'cluster.answer', message: `this node has no group ${group} yet` })
@@ -273,7 +275,7 @@ export class Operations {
 }
 
 /** What members ask each other for their operators. */
-const verbs = { status: 'raft.status', node: 'raft.node', transfer: 'raft.transfer' } as const
+const verbs = { status: restoreVerbs.status, node: 'raft.node', transfer: 'raft.transfer', restores: restoreVerbs.able } as const
 
 /** Whether a request is one of these. */
 export function isOperation(verb: string): boolean {

@@ -3,12 +3,15 @@
  *
  *   status     how its group stands on this node, as JSON
  *   members    who is in it, one JSON object a line
- *   ctl        add NAME=HOST:PORT [learner] · remove NAME [force] · promote NAME · transfer NAME · snapshot · defrag
+ *   ctl        add NAME=HOST:PORT [learner] · remove NAME [force] · promote NAME · transfer NAME · snapshot · defrag ·
+ *              restore BACKUP [force]
  *   snapshot   a backup of the store, as it is read
+ *   restores   what it was restored from, one JSON object a line
  *   defrag     does it as it is read, one JSON object a line: what it is at, and at last the bytes of the database before and after
  *
  * `snapshot` as a command brings what is applied to stable storage, so that the log may be cut; `defrag` takes away what nothing shows any more,
  * and gives room on the disk back. Both are about this node alone, the latter about all its stores.
+ * `restore` makes the store what a backup says that was written to /sys/restore/BACKUP; the nodes serve on.
  */
 import { NineError } from '../../namespace/errors.ts'
 import type { Channel } from '../../namespace/mount-table.ts'
@@ -20,6 +23,7 @@ import { serveTable } from '../../namespace/serve/table-server.ts'
 import { operationError } from './operations.ts'
 import type { MemberRow, Operations } from './operations.ts'
 import { parsePeer } from './peer-list.ts'
+import type { Restores } from './restores.ts'
 
 export interface RaftTreeParts {
   readonly owner: Principal
@@ -35,6 +39,7 @@ export interface RaftTreeParts {
   readonly save: () => Promise<unknown>
   /** @returns what it did */
   readonly defrag: (progress: (step: object) => void) => Promise<object>
+  readonly restores: Pick<Restores, 'restore' | 'list'>
   /** The bytes of a backup. */
   readonly backup: (store: string, call: Call) => AsyncIterable<Uint8Array>
 }
@@ -60,6 +65,7 @@ function groupTable(parts: RaftTreeParts, store: string): Table {
     status: computed(owned(() => withFailure(parts, withTrouble(parts, store, operations?.status(store) ?? aloneStatus(parts, store))))),
     members: computed(owned(async () => lines((await operations?.members(store)) ?? [aloneMember(parts)]))),
     ctl: ctl(Object.fromEntries(Object.entries(verbsOf(parts, store)).map(([verb, run]) => [verb, owned(run)]))),
+    restores: computed(owned(async () => lines(await parts.restores.list(store)))),
     snapshot: stream(owned((call) => parts.backup(store, call))),
     defrag: stream(owned(() => defragSteps(parts))),
   }
@@ -92,6 +98,11 @@ function verbsOf(parts: RaftTreeParts, store: string): Record<string, CtlVerb> {
     }),
     promote: member((operations, { context }, words) => operations.promote(context, wordsOf('promote NAME', words, 1, 1)[0]!)),
     transfer: member((operations, { context }, words) => operations.transfer(context, store, wordsOf('transfer NAME', words, 1, 1)[0]!)),
+    restore: async ({ context }, words) => {
+      const [name, force] = wordsOf('restore BACKUP [force]', words, 1, 2)
+      if (force !== undefined && force !== 'force') throw usage('restore BACKUP [force]')
+      await parts.restores.restore(context, store, name!, { force: force !== undefined })
+    },
     snapshot: async (_call, words) => {
       wordsOf('snapshot', words, 0, 0)
       await parts.save()

@@ -6,6 +6,7 @@
  *   /cluster/removed/<id>       {name}: lives that are members no more, so that they can be told
  *   /cluster/stores/<store>     {group, id, incarnation, owner, voters}: the stores, each a group of its own
  *   /cluster/groups/<number>    {store}: numbers that are taken
+ *   /cluster/uploads, restores  backups on their way into stores: see restores.ts
  *
  * R1 A node has one member at most; a new life moves the old one to `removed` in the same change.
  * R2 A number of a group is given once.
@@ -39,6 +40,9 @@ export const folders = {
   removed: joinName(clusterFolder, 'removed'),
   stores: joinName(clusterFolder, 'stores'),
   groups: joinName(clusterFolder, 'groups'),
+  clients: joinName(clusterFolder, 'clients'),
+  uploads: joinName(clusterFolder, 'uploads'),
+  restores: joinName(clusterFolder, 'restores'),
 } as const satisfies Record<string, Path>
 
 /** What a file holds, and its state for compare-and-set. */

@@ -10,6 +10,7 @@ import { isNineError, NineError } from '../../namespace/errors.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
 import { limits } from '../../namespace/limits.ts'
 import { joinName, parseName } from '../../namespace/path.ts'
+import type { Path } from '../../namespace/path.ts'
 import type { Position } from '../../namespace/position.ts'
 import { pause } from './founding.ts'
 import type { ClusterStores, StoreRow } from './ports.ts'
@@ -47,9 +48,11 @@ export class StoreRegistry {
   }
 
   /**
-   * Note the stores with which a cluster begins, and nothing else: a restored store may hold those of a cluster before. Done already: fine.
+   * Note the stores with which a cluster begins, and nothing else: a restored store may hold those of a cluster before, where its nodes
+   * listened for clients, and backups that were on their way. Done already: fine.
    */
   async found(rows: readonly StoreRow[]): Promise<void> {
+    for (const folder of [folders.clients, folders.uploads, folders.restores]) await this.#clear(folder)
     for (const known of await this.rows()) {
       if (!rows.some((row) => isSame(row, known))) await this.#forget(known)
     }
@@ -132,6 +135,15 @@ export class StoreRegistry {
     })
     if (branch === 'then') return
     throw new NineError({ kind: 'exists', op: 'cluster.createStore', message: `there is a store ${name}, or group ${record.group}` })
+  }
+
+  async #clear(folder: Path): Promise<void> {
+    const { sys, context } = this.#parts
+    try {
+      await sys.remove(context(), folder, { recursive: true })
+    } catch (error) {
+      if (!isNineError(error, 'not_found')) throw error
+    }
   }
 
   async #forget({ name, group }: StoreRow): Promise<void> {

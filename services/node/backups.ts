@@ -17,6 +17,7 @@ import { verifySnapshot } from '../../storage/snapshot/verify.ts'
 import type { VerifiedSnapshot } from '../../storage/snapshot/verify.ts'
 
 export { restoreBackup } from '../../storage/snapshot/restore.ts'
+export { verifySnapshot } from '../../storage/snapshot/verify.ts'
 
 const prefix = 'out-backup-'
 

@@ -23,6 +23,8 @@ import { ClientAddresses } from '../cluster/client-addresses.ts'
 import { nameOfMember } from '../cluster/cluster-file.ts'
 import { ownPeer } from '../cluster/peer-list.ts'
 import { raftTree } from '../cluster/raft-tree.ts'
+import { folders } from '../cluster/records.ts'
+import { Restores } from '../cluster/restores.ts'
 import { Identity, principalNameOf } from '../identity/identity.ts'
 import { Catalog } from '../svc/catalog.ts'
 import { Services } from '../svc/services.ts'
@@ -46,6 +48,7 @@ import { ObservedServer } from './observed.ts'
 import { SharedSessions } from './shared-sessions.ts'
 import type { SharedParts } from './shared-sessions.ts'
 import { readPeerToken, Sources } from './sources.ts'
+import { restorableStore } from './restorable.ts'
 import { blobTree, sysTree } from './sys-tree.ts'
 import { openTracing } from './tracing.ts'
 
@@ -208,6 +211,18 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     let lastSession = 0
     const upSince = new Date(systemClock.now() / 1000).toISOString()
     const backups = new Backups(engine)
+    const restores = new Restores({
+      sys,
+      owner,
+      chunks: engine.blobs,
+      store: (store) => restorableStore(engine, store),
+      peers: cluster === undefined ? undefined : { member: cluster.member, request: (...asked) => cluster.peer.request(...asked) },
+      id: () => systemRandom.id(),
+      clock: systemClock,
+      warn,
+    })
+    restores.start()
+    closers.push(() => restores.close())
     const template = await composeRoot(contextFor(owner), name, {
       data,
       usr,
@@ -223,8 +238,10 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         save: () => engine.save(),
         defrag: (progress) => engine.defrag(progress),
         backup: (store, call) => backups.stream(store, call),
+        restores,
       }),
       sys: sysTree({ version, name, engine, services, identity, metrics, backups, upSince, sessions: () => sessions.size }),
+      'sys/restore': { server: sys, path: folders.uploads },
     })
     const homes = new Homes(usr, owner, name)
     const endSessionsOf = (principal: string): void => {

@@ -90,7 +90,7 @@ export class Machine {
   }
 
   /** What was restored, or given up. */
-  get restores(): Pick<Restores, 'find'> {
+  get restores(): Pick<Restores, 'find' | 'all'> {
     return this.#restores
   }
 

@@ -39,6 +39,11 @@ export class Restores {
     return this.#known.length === 0
   }
 
+  /** The oldest first. */
+  get all(): readonly KnownRestore[] {
+    return this.#known
+  }
+
   find(id: string): KnownRestore | undefined {
     return this.#known.find((known) => known.id === id)
   }

@@ -10,6 +10,7 @@ import type { Collected } from '../blob/collect.ts'
 import { openFileBlobs } from '../blob/files.ts'
 import { BlobPins } from '../blob/pins.ts'
 import type { BlobStore } from '../blob/store.ts'
+import type { Context } from '../../namespace/context.ts'
 import { systemClock, type Clock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
 import { failpointValue } from '../../namespace/failpoint.ts'
@@ -18,7 +19,7 @@ import { parseName } from '../../namespace/path.ts'
 import { systemRandom, type Random } from '../../namespace/random.ts'
 import type { Micros } from '../../namespace/stat.ts'
 import { Machine } from '../apply/machine.ts'
-import type { Ino } from '../model.ts'
+import type { Ino, Outcome, RestoreCommand } from '../model.ts'
 import { Member, type MemberOptions } from '../replica/member.ts'
 import type { BackupParts } from '../snapshot/backup.ts'
 import { Store } from '../store/store.ts'
@@ -274,6 +275,21 @@ export class Engine {
     return { tree: lane.tree, blobs: this.#blobs, identity: { store, incarnation, name, owner, group } }
   }
 
+  /**
+   * Put the state of a backup in the place of a store's while it serves: one change, made once for each id (apply/restores.ts). The chunks
+   * that the command names are there, and stay until every member has made it.
+   * @throws NineError `not_found`, as a change
+   */
+  restore(context: Context, name: string, command: RestoreCommand): Promise<Outcome> {
+    const lane = this.#lanes.get(this.store(name).group)!
+    return this.#writer.restore(lane, context, command, { environment: this.#environment, blobs: this.#blobs })
+  }
+
+  /** Restores of a store that this node has made or seen given up. @throws NineError `not_found` */
+  restores(name: string): Machine['restores'] {
+    return this.#lanes.get(this.store(name).group)!.machine.restores
+  }
+
   /** Chunks of large values of all stores. */
   get blobs(): BlobStore {
     return this.#blobs
@@ -430,7 +446,7 @@ export class Engine {
       failure = error // The log still has it: opening again replays it.
     }
     for (const store of this.stores()) store.close()
-    await this.member?.ended()
+    await this.#writer.ended()
     await this.#environment.close()
     await this.#blobs.close()
     await this.#lock.release()

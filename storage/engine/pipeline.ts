@@ -10,6 +10,8 @@
  * P4 A log that has failed takes nothing any more; what was under way has `outcome: unknown`.
  * P5 When everybody waits for the same write, half of them are answered first: what they ask next is written while the other
  *    half is applied. Otherwise disk and processor would take turns in being idle.
+ * P7 A restore waits until nothing is under way, and what comes meanwhile waits for it: it has an index of its own and no record, since the
+ *    checkpoint that it makes holds it.
  * P6 While what was applied cannot be saved and memory for more is used up, proposals fail, surely not done.
  */
 import type { Context } from '../../namespace/context.ts'
@@ -18,11 +20,12 @@ import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Micros } from '../../namespace/stat.ts'
 import { decodeEntry, encodeEntry } from '../apply/entry.ts'
-import type { Command, Entry, Outcome } from '../model.ts'
+import type { Command, Entry, Outcome, RestoreCommand } from '../model.ts'
+import { loadBackup, replaceState, restoredOutcome } from '../snapshot/replace.ts'
 import type { Proposer } from '../store/core.ts'
 import type { Wal } from '../wal/wal.ts'
 import type { Lane } from './lane.ts'
-import type { Writer, WriterStatus } from './writer.ts'
+import type { RestoreParts, Writer, WriterStatus } from './writer.ts'
 
 interface Pending {
   readonly lane: Lane
@@ -40,6 +43,7 @@ type Held = () => void
 
 /** Longest time that setTimeout takes; nobody waits for that long. */
 const timer_ms_max = 2 ** 31 - 1
+const restoreOp = 'storage.restore'
 /** Fewer entries are applied at once. */
 const split_min = 32
 
@@ -57,6 +61,12 @@ export class Pipeline implements Writer {
   #applyTo = 0
   readonly #held = new Set<Held>()
   #isHolding = false
+  #restoring: Promise<Outcome> | undefined
+  readonly #stop = new AbortController()
+  /** P7 */
+  #isReplacing = false
+  /** Called when nothing is under way. */
+  #idle: (() => void) | undefined
   #failure: NineError | undefined
   /** Why nothing is taken for now. */
   #refused: NineError | undefined
@@ -116,7 +126,9 @@ export class Pipeline implements Writer {
   proposerFor(lane: Lane): Proposer {
     return {
       propose: (context, op, path, command, applied) =>
-        this.#isHolding ? this.#hold(lane, context, op, path, command, applied) : this.#propose(lane, context, op, path, command, applied),
+        this.#isHolding || this.#isReplacing
+          ? this.#hold(lane, context, op, path, command, applied)
+          : this.#propose(lane, context, op, path, command, applied),
     }
   }
 
@@ -188,7 +200,42 @@ export class Pipeline implements Writer {
   /** Let proposals wait, or go on, in their order. */
   hold(isHolding: boolean): void {
     this.#isHolding = isHolding
-    if (!isHolding) for (const go of [...this.#held]) go()
+    if (!isHolding && !this.#isReplacing) for (const go of [...this.#held]) go()
+  }
+
+  restore(lane: Lane, context: Context, command: RestoreCommand, parts: RestoreParts): Promise<Outcome> {
+    if (lane.machine.restores.find(command.id) !== undefined) return Promise.resolve(restoredOutcome(lane))
+    if (this.#restoring !== undefined) {
+      return Promise.reject(new NineError({ kind: 'overloaded', op: restoreOp, message: 'this node restores a store already' }))
+    }
+    this.#restoring = this.#restore(lane, context, command, parts).finally(() => {
+      this.#restoring = undefined
+      this.#isReplacing = false
+      this.hold(this.#isHolding)
+    })
+    return this.#restoring
+  }
+
+  async #restore(lane: Lane, context: Context, command: RestoreCommand, { environment, blobs }: RestoreParts): Promise<Outcome> {
+    const loaded = await loadBackup(lane, environment, blobs, command, this.#stop.signal)
+    this.#isReplacing = true // P7
+    while (this.#head < this.#pending.length) await new Promise<void>((resolve) => (this.#idle = resolve))
+    if (this.#failure !== undefined || this.#isClosed) {
+      await loaded.drop()
+      throw this.#refusal(restoreOp, '')
+    }
+    const { name: actor, groups } = context.principal
+    const none = { client: undefined, seq: undefined, digest: undefined, cause: context.cause, trace: context.trace }
+    const time = lane.machine.nextTime(this.#latest(), context.time)
+    const entry: Entry = { group: lane.group, term: 1, index: lane.appliedIndex + 1, time, actor, groups, ...none, command }
+    const isMade = await replaceState(lane, loaded, entry, { rows: () => [], replaced: () => undefined })
+    if (isMade) return restoredOutcome(lane)
+    throw new NineError({ kind: 'invalid', op: restoreOp, message: 'the backup is of a later time than the store is at' })
+  }
+
+  /** Nothing is restored any more. */
+  async ended(): Promise<void> {
+    await this.#restoring?.catch(() => undefined)
   }
 
   /** Take nothing while there is a reason. P6 */
@@ -224,6 +271,7 @@ export class Pipeline implements Writer {
     if (this.#head === pending.length) {
       this.#pending = []
       this.#head = 0
+      this.#idle?.()
     } else if (this.#head > 4096) {
       this.#pending = pending.slice(this.#head)
       this.#head = 0
@@ -269,6 +317,7 @@ export class Pipeline implements Writer {
     }
     this.#pending = kept
     this.#head = 0
+    if (kept.length === 0) this.#idle?.()
     if (error.outcome === 'unknown') this.fail(error)
   }
 
@@ -280,6 +329,7 @@ export class Pipeline implements Writer {
 
   close(): void {
     this.#isClosed = true
+    this.#stop.abort()
     this.hold(false)
   }
 

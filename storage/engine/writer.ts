@@ -2,9 +2,13 @@
  * How changes get into the node's log and are applied. Alone: pipeline.ts, which appends and applies. As a member of a cluster:
  * replica/member.ts, which has them agreed on first.
  */
+import type { Context } from '../../namespace/context.ts'
 import type { NineError } from '../../namespace/errors.ts'
+import type { BlobStore } from '../blob/store.ts'
+import type { Outcome, RestoreCommand } from '../model.ts'
 import type { Proposer } from '../store/core.ts'
 import type { Replication } from '../store/replication.ts'
+import type { Environment } from '../tree/environment.ts'
 import type { Wal } from '../wal/wal.ts'
 import type { StoreRow } from './folder.ts'
 import type { Lane } from './lane.ts'
@@ -16,6 +20,11 @@ export interface WriterStatus {
   readonly failure: NineError | undefined
   /** Why none are taken for now. */
   readonly refused: NineError | undefined
+}
+
+export interface RestoreParts {
+  readonly environment: Environment
+  readonly blobs: BlobStore
 }
 
 export interface Writer {
@@ -34,6 +43,8 @@ export interface Writer {
   add(lane: Lane): Promise<void>
   proposerFor(lane: Lane): Proposer
   replicationFor(lane: Lane): Replication | undefined
+  /** Put the state of a backup, whose chunks are there, in the place of the lane's. What it could not make is its outcome. @throws NineError as propose */
+  restore(lane: Lane, context: Context, command: RestoreCommand, parts: RestoreParts): Promise<Outcome>
   /** The log is about to be cut: see to it that, next time, what is needed of it is near its end. */
   beforeCut(): void
   /** Number in the log of the first record that is needed yet, given what is saved of the lanes. */
@@ -46,4 +57,6 @@ export interface Writer {
   close(): void
   /** Apply all that is durable and may be applied; the log is closed. */
   settleAll(): void
+  /** Resolves when nothing of it uses the folder any more. */
+  ended(): Promise<void>
 }

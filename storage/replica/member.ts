@@ -10,6 +10,7 @@
  *    then no more entries, and the leader sees a slow follower.
  */
 import type { Clock } from '../../namespace/clock.ts'
+import type { Context } from '../../namespace/context.ts'
 import { isNineError, NineError } from '../../namespace/errors.ts'
 import { failpointValue, hasFailpoints } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
@@ -319,6 +320,10 @@ export class Member implements Writer {
 
   proposerFor(lane: Lane): Replica {
     return this.#replicas.get(lane.group)!
+  }
+
+  restore(lane: Lane, context: Context, command: RestoreCommand): Promise<Outcome> {
+    return this.proposerFor(lane).propose(context, 'storage.restore', '', command)
   }
 
   replicationFor(lane: Lane): Replica {

@@ -62,6 +62,8 @@ export interface StoreParts extends CoreParts {
 
 export class Store implements FileServer {
   readonly name: string
+  /** Its number on this node. */
+  readonly group: number
   readonly #core: StoreCore
   readonly #shared: SharedFiles
   readonly #reads: Reads
@@ -74,6 +76,7 @@ export class Store implements FileServer {
   /** `revision`: newest applied one of the tree. */
   constructor(parts: StoreParts, revision: number) {
     this.name = parts.name
+    this.group = parts.group
     this.#core = new StoreCore(parts, revision)
     this.#shared = new SharedFiles(this.#core)
     this.#reads = new Reads(this.#core, this.#shared)

@@ -419,6 +419,9 @@ describe('what a table cannot do', () => {
 
   it('changes of the tree are read_only, or exist', async () => {
     await fails(server.write(context(), at('/new'), Buffer.from('x')), 'read_only', '/new')
+    await fails(server.write(context(), at('/nowhere/new'), Buffer.from('x')), 'not_found')
+    await fails(server.create(context(), at('/nowhere/new')), 'not_found')
+    await fails(server.open(context(), at('/nowhere/new'), { write: true, create: true }), 'not_found')
     await fails(server.create(context(), at('/new')), 'read_only')
     await fails(server.create(context(), at('/f')), 'exists')
     await fails(server.mkdir(context(), at('/new')), 'read_only')

@@ -1,0 +1,87 @@
+/**
+ * Putting the state of a backup in the place of a lane's while its store serves, by an entry (apply/restores.ts).
+ *
+ * B1 Nothing of the lane changes before all of the backup was read, its hash held, and its chunks are on stable storage. Then one
+ *    transaction makes it the lane's state, as of the entry: whatever crashes when, the lane has the one or the other.
+ * B2 The clients stay the store's own, and so do its numbers of files: none is given twice.
+ */
+import { failpoint } from '../../namespace/failpoint.ts'
+import { isClientKey } from '../apply/clients.ts'
+import { restoresKey } from '../apply/restores.ts'
+import type { BlobStore } from '../blob/store.ts'
+import type { Lane } from '../engine/lane.ts'
+import type { Entry, Outcome, RestoreCommand } from '../model.ts'
+import type { Environment } from '../tree/environment.ts'
+import { loadSnapshot, type LoadedSnapshot } from './load.ts'
+import { putChunks } from './restore.ts'
+import { ValueSource } from './value-source.ts'
+
+/** Load the backup beside the lane's state. @throws NineError as loadSnapshot, and for its chunks; the signal's reason */
+export async function loadBackup(
+  lane: Lane,
+  environment: Environment,
+  blobs: BlobStore,
+  { id, backup }: RestoreCommand,
+  signal?: AbortSignal,
+): Promise<LoadedSnapshot> {
+  const source = new ValueSource(blobs, backup!, `backup ${id}`)
+  failpoint('restore.load')
+  const { group, machine } = lane
+  const loaded = await loadSnapshot(environment, source, { group, owner: machine.owner, isLeftOut, signal })
+  try {
+    await putChunks(source.path, loaded.reader, blobs, signal)
+    return loaded
+  } catch (error) {
+    await loaded.drop()
+    throw error
+  }
+}
+
+/** B2 */
+function isLeftOut(key: string): boolean {
+  return isClientKey(key) || key === restoresKey
+}
+
+export interface ReplaceOptions {
+  /** Rows of the checkpoint, about this node; asked for when all else is ready. */
+  readonly rows: () => Iterable<readonly [string, Uint8Array]>
+  /** Called in the turn in which the lane has become the backup. */
+  readonly replaced: () => void
+}
+
+/**
+ * Make it the lane's state; nothing may be applied meanwhile. False: the state machine does not take it, and the lane is as it was.
+ * @throws NineError as LoadedSnapshot.take: then, too, and `loaded` is given up
+ */
+export async function replaceState(lane: Lane, loaded: LoadedSnapshot, entry: Entry, options: ReplaceOptions): Promise<boolean> {
+  const { machine, header } = loaded
+  const { index } = entry
+  if (!machine.replaces(lane.machine, entry)) {
+    await loaded.drop()
+    return false
+  }
+  failpoint('restore.take')
+  try {
+    await lane.replace(async () => {
+      const meta = [...machine.exportChanged(), ...options.rows()]
+      await loaded.take({ meta, index, nextIno: Math.max(lane.tree.nextIno, loaded.nextIno) })
+      machine.exportSaved()
+      lane.machine.adopt(machine)
+      lane.appliedIndex = index
+      lane.nextIndex = index + 1
+      lane.revision = header.revision
+      options.replaced()
+      lane.store?.replaced(lane.tree, lane.machine.leases, lane.revision, lane.machine.incarnation)
+    })
+  } catch (error) {
+    await loaded.drop()
+    throw error
+  }
+  failpoint('restore.taken')
+  return true
+}
+
+/** What who asked for it is answered. */
+export function restoredOutcome({ revision }: Lane): Outcome {
+  return { kind: 'txn', result: { branch: 'then', results: [], revision } }
+}

@@ -1,0 +1,127 @@
+/** A store of a cluster of processes is put back from a backup while the cluster serves. */
+import { join } from 'node:path'
+import { afterEach, describe, expect, it } from 'vitest'
+import { exitCodeOf } from '../../cli/exit-codes.ts'
+import { isNineError } from '../../namespace/errors.ts'
+import { connect } from '../../sdk/connect.ts'
+import { until } from './processes.ts'
+import { TestCluster } from './nodes.ts'
+
+const clusters: TestCluster[] = []
+
+afterEach(async () => {
+  for (const cluster of clusters.splice(0)) await cluster.end()
+})
+
+const names = ['n1', 'n2', 'n3']
+
+async function three(): Promise<TestCluster> {
+  const cluster = await TestCluster.make(names)
+  clusters.push(cluster)
+  await cluster.up(...names)
+  return cluster
+}
+
+type Client = Awaited<ReturnType<typeof connect>>['client']
+
+async function withClient<T>(cluster: TestCluster, name: string, run: (client: Client) => Promise<T>): Promise<T> {
+  const session = await connect({ address: cluster.ready(name).grpc, tokenFile: cluster.tokenFile })
+  try {
+    return await run(session.client)
+  } finally {
+    await session.close()
+  }
+}
+
+interface RestoreRow {
+  readonly state: string
+  readonly isKept: boolean
+}
+
+async function restoresAt(cluster: TestCluster, name: string): Promise<RestoreRow[]> {
+  const text = await cluster.ok(name, 'cat', '/raft/data/restores')
+  return text.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as RestoreRow) // prettier-ignore
+}
+
+/** Nothing is kept of any backup. */
+async function isClean(cluster: TestCluster, name = 'n1'): Promise<boolean> {
+  const { stdout } = await cluster.nine(name, 'ls', '/sys/restore')
+  return stdout === '' && (await restoresAt(cluster, name)).every(({ state, isKept }) => state !== 'under way' && !isKept)
+}
+
+async function filesOf(cluster: TestCluster, name: string): Promise<Record<string, string>> {
+  return withClient(cluster, name, async (client) => {
+    const found: Record<string, string> = {}
+    for await (const { name: file, size } of client.list('/data'))
+      found[file] = (size ?? 0) > 1_000 ? `${size} bytes` : await client.readText(`/data/${file}`)
+    return found
+  })
+}
+
+/** A backup of /data with a small file, a large one, and one that is removed afterwards. */
+async function prepared(cluster: TestCluster): Promise<string> {
+  const file = join(cluster.folder, 'data.backup')
+  const large = Buffer.alloc(1_500_000, 'a large value ')
+  await cluster.ok('n1', 'write', '/data/plan', 'first')
+  await cluster.ok('n1', 'write', '/data/removed', 'x')
+  await cluster.ok('n2', 'cp', '/data/plan', '/data/copy')
+  await withClient(cluster, 'n3', (client) => client.write('/data/large', large))
+  await cluster.ok('n2', 'raft', 'snapshot', file)
+  await cluster.ok('n1', 'write', '/data/plan', 'second')
+  await cluster.ok('n1', 'write', '/data/since', 'x')
+  await cluster.ok('n1', 'rm', '/data/removed')
+  await cluster.ok('n1', 'rm', '/data/large')
+  return file
+}
+
+const before = { plan: 'first', removed: 'x', copy: 'first', large: '1500000 bytes' }
+export const after = { plan: 'second', copy: 'first', since: 'x' }
+
+describe('a store of a running cluster', () => {
+  it('becomes what a backup says at every node, for clients that write and watch meanwhile too', { timeout: 240_000 }, async () => {
+    const cluster = await three()
+    const file = await prepared(cluster)
+    const session = await connect({ addresses: names.map((name) => cluster.ready(name).grpc), tokenFile: cluster.tokenFile })
+    const { client } = session
+    const ended = (async () => {
+      for await (const batch of client.watch('/data')) void batch
+    })()
+    ended.catch(() => undefined)
+    const position = (await client.write('/data/since', 'y')).position
+    let isStopped = false
+    const written = new Set<number>()
+    const writing = (async () => {
+      for (let i = 0; !isStopped; i++) {
+        try {
+          await client.write('/data/counter', String(i))
+          written.add(i)
+        } catch (error) {
+          if (!isNineError(error) || !(error.kind === 'unavailable' || error.kind === 'deadline')) throw error
+        }
+      }
+    })()
+    const asked = await cluster.nine('n2', 'raft', 'restore', file)
+    expect(asked.code).toBe(exitCodeOf('invalid'))
+    expect(asked.stderr).toContain('--yes')
+    const told = JSON.parse(await cluster.ok('n3', 'raft', 'restore', file, '--yes', '--json')) as { store: string; incarnation: string }
+    expect(told.store).toBe('data')
+    const writtenBefore = written.size
+    await until('writes go on', 20_000, () => written.size > writtenBefore + 10)
+    isStopped = true
+    await writing
+    for (const name of names) {
+      const { counter, ...others } = await filesOf(cluster, name)
+      expect(others).toEqual(before)
+      expect(Number(counter)).toBe(Math.max(...written))
+      expect(JSON.parse(await cluster.ok(name, 'cat', '/sys/stores/data'))).toMatchObject({ incarnation: told.incarnation })
+    }
+    await expect(ended).rejects.toMatchObject({ kind: 'compacted' })
+    await expect(client.readText('/data/plan', { minPosition: position })).rejects.toMatchObject({ kind: 'compacted' })
+    await session.close()
+    await until('nothing is left of the backup', 20_000, () => isClean(cluster))
+    // It stays so.
+    for (const name of names) await cluster.kill(name)
+    await cluster.up(...names)
+    for (const name of names) expect(await filesOf(cluster, name)).toMatchObject(before)
+  })
+})
