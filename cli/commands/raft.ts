@@ -9,6 +9,7 @@ import { backup, restore } from './backup.ts'
 import type { BackupFlags } from './backup.ts'
 import { action } from './command.ts'
 import type { Run } from './command.ts'
+import { recoverCommand } from './raft-recover.ts'
 import { restoreRunning } from './restore.ts'
 import type { RestoreRunningFlags } from './restore.ts'
 
@@ -99,6 +100,7 @@ Examples:
   nine raft restore data-monday.backup --data ./n1-new`,
     )
     .action(restoreEither)
+  recoverCommand(raft)
   command('defrag', 'take away on this node what nothing shows any more, and give room on the disk back, now')
     .addHelpText(
       'after',

@@ -13,10 +13,10 @@ import type { Random } from '../../namespace/random.ts'
 import { folderError, writeDurably } from '../../storage/engine/folder.ts'
 
 /**
- * How far the folder is: `founding`, it has founded a cluster and not yet noted in it what belongs to it; `joining`, it may have asked to be
- * taken in and holds no store yet; `member`.
+ * How far the folder is: `recovering`, it is to found a cluster with what it has of the one before (recovery.ts); `founding`, it has
+ * founded a cluster and not yet noted in it what belongs to it; `joining`, it may have asked to be taken in and holds no store yet; `member`.
  */
-export type Stage = 'founding' | 'joining' | 'member'
+export type Stage = 'recovering' | 'founding' | 'joining' | 'member'
 
 export interface ClusterFile {
   readonly format: 1
@@ -36,7 +36,7 @@ const shape = z.object({
   cluster: text,
   member: text,
   name: text,
-  stage: z.enum(['founding', 'joining', 'member']),
+  stage: z.enum(['recovering', 'founding', 'joining', 'member']),
   peers: z.array(z.object({ name: text, address: text })),
 })
 
@@ -77,6 +77,10 @@ export function writeClusterFile(dir: string, file: ClusterFile): void {
   } catch (error) {
     throw folderError(error, dir)
   }
+}
+
+export function newClusterId(random: Random): string {
+  return random.id().slice(0, 12)
 }
 
 /** C2 */

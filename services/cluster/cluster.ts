@@ -41,6 +41,7 @@ import type { ClusterStores } from './ports.ts'
 import { awaitOpen, awaitReady } from './readiness.ts'
 import { Reconciler } from './reconciler.ts'
 import { removedMessage } from './formation.ts'
+import { makeRecovered } from './recovery.ts'
 import { watchRemoval } from './removal.ts'
 import { Roster, wantedOf } from './roster.ts'
 import { RosterView } from './roster-view.ts'
@@ -180,7 +181,7 @@ export class Cluster {
 
   /** With what the engine opens the folder. */
   get engineMember(): MemberOptions {
-    return { id: this.member, life: this.#life, peers: this.peer }
+    return { id: this.member, life: this.#life, peers: this.peer, isSurvivor: this.#joined?.file.stage === 'recovering' }
   }
 
   /** Where what peers say goes once the stores are open. */
@@ -224,6 +225,7 @@ export class Cluster {
    */
   async open(engine: Engine, signal?: AbortSignal): Promise<{ readonly ready: Promise<void> }> {
     const { data, clock, random } = this.#options
+    await this.#outlive(engine)
     const { file, rows } = this.#joined!
     const isBack = file.stage === 'member'
     const stores = engineStores(engine)
@@ -327,7 +329,18 @@ export class Cluster {
     const { address } = ownPeer(peers, name)
     const options = { data, name, owner: this.#owner.name, peers, member: this.member, address, random, caller: this.peer, waiting }
     this.#joined = await belong(options, signal)
-    if (this.#joined.file.stage === 'founding') makeGroups(data, this.#joined.file)
+    const { file } = this.#joined
+    if (file.stage === 'founding') makeGroups(data, file)
+    else if (file.stage === 'recovering') makeRecovered(data, file, random)
+  }
+
+  /** V2 of recovery.ts */
+  async #outlive(engine: Engine): Promise<void> {
+    const { file } = this.#joined!
+    if (file.stage !== 'recovering') return
+    await engine.member!.outlive(() => engine.save())
+    this.#note({ ...file, stage: 'founding' })
+    this.#options.logger.info({ cluster: file.cluster }, 'goes on as the first node of a new cluster, with what it had of the one before')
   }
 
   #note(file: ClusterFile): void {

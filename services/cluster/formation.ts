@@ -20,7 +20,7 @@ export type FolderState =
   | { readonly kind: 'empty' }
   /** Stores of a node that was alone. */
   | { readonly kind: 'data' }
-  | { readonly kind: 'member'; readonly cluster: string; readonly member: string; readonly stage: Stage }
+  | { readonly kind: 'member'; readonly cluster: string; readonly member: string; readonly stage: Exclude<Stage, 'recovering'> }
 
 export interface Own {
   readonly name: string

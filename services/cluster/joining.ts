@@ -9,7 +9,7 @@ import type { Random } from '../../namespace/random.ts'
 import { readStores, writeStores } from '../../storage/engine/folder.ts'
 import { ask, joinAnswer, joinVerb, whoAnswer, whoVerb } from './calls.ts'
 import type { Caller } from './calls.ts'
-import { readClusterFile, writeClusterFile } from './cluster-file.ts'
+import { newClusterId, readClusterFile, writeClusterFile } from './cluster-file.ts'
 import type { ClusterFile } from './cluster-file.ts'
 import type { FolderState } from './formation.ts'
 import { decide, pause } from './founding.ts'
@@ -68,7 +68,8 @@ export function folderState(data: string): FolderState {
   const file = readClusterFile(data)
   if (file !== undefined) {
     const { cluster, member, stage } = file
-    return { kind: 'member', cluster, member, stage }
+    // To others it is a founder like any.
+    return { kind: 'member', cluster, member, stage: stage === 'recovering' ? 'founding' : stage }
   }
   return { kind: readStores(data).length > 0 ? 'data' : 'empty' }
 }
@@ -87,7 +88,7 @@ export function checkFolder(data: string, name: string | undefined): ClusterFile
 
 /** The groups of a folder that was alone begin with its founder as their one voter. J1: first the file, which says that they are to. */
 function found({ data, name, member, peers, random }: JoiningOptions): ClusterFile {
-  const file: ClusterFile = { format: 1, cluster: random.id().slice(0, 12), member, name, stage: 'founding', peers }
+  const file: ClusterFile = { format: 1, cluster: newClusterId(random), member, name, stage: 'founding', peers }
   writeClusterFile(data, file)
   return file
 }

@@ -229,7 +229,7 @@ export class Member implements Writer {
       const message = `the log has entries of store ${group}, which stores.json does not list`
       throw new NineError({ kind: 'corrupt', op: 'storage.open', path: this.#parts.dir, message })
     }
-    for (const lane of lanes.values()) await this.#open(lane, recovered.get(lane.group))
+    for (const lane of lanes.values()) await this.#open(lane, recovered.get(lane.group), this.#options.isSurvivor === true)
     await this.transfers.opened()
     this.#fill!.scan()
     this.#timer = setInterval(this.#tick, this.#options.tickMs ?? limits.raft_tick_ms)
@@ -237,10 +237,10 @@ export class Member implements Writer {
   }
 
   async add(lane: Lane): Promise<void> {
-    await this.#open(lane, undefined)
+    await this.#open(lane, undefined, false)
   }
 
-  async #open(lane: Lane, recovered: RecoveredGroup | undefined): Promise<void> {
+  async #open(lane: Lane, recovered: RecoveredGroup | undefined, isSurvivor: boolean): Promise<void> {
     const { group } = lane
     const place = this.#places.get(group)!
     const { clock, nodeClock } = this.#parts
@@ -266,8 +266,7 @@ export class Member implements Writer {
       restore: (entry, command) => this.#restore(lane, entry, command),
       progressed: this.#progressed,
     })
-    const { isSurvivor = false, id } = this.#options
-    if (isSurvivor) place.configuration = lone(id) // S2 of survivor.ts
+    if (isSurvivor) place.configuration = lone(this.#options.id) // S2 of survivor.ts
     const entries = recovered?.entries ?? []
     const restored = {
       hard: recovered?.hard ?? place.hard,

@@ -65,6 +65,12 @@ it('keeps all of its log, changes alone from then on, and needs to be told so on
   expect(await read('old')).toBe('agreed on')
   expect(await read('last')).toBe('in the log')
   await engine!.store('data').write(context, at('new'), Buffer.from('alone'))
+  // Stores that are made from now on are those of all.
+  await engine!.openStore({ ...row!, group: 7, name: 'svc.later', voters: ['n1.new', 'n2.new', 'n3.new'] })
+  expect(engine!.member!.replica(7)!.group.status()).toMatchObject({
+    role: 'follower',
+    configuration: { voters: ['n1.new', 'n2.new', 'n3.new'] },
+  })
   await engine!.close()
 
   await open(left.dir, false)
