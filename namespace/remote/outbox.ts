@@ -1,5 +1,6 @@
 /**
- * Frames on their way out: all that are written in one turn of the event loop leave in one write.
+ * Frames on their way out: all that are written before the work at hand ends, with all its promises, leave in one write. That work is what one
+ * chunk of the connection brought, or one write of the log: the next would only make it wait.
  */
 import { FrameWriter } from '../../proto/frames.ts'
 import type { Channel } from './channel.ts'
@@ -26,7 +27,7 @@ export class Outbox {
     if (this.writer.length > flush_bytes) return this.flush()
     if (this.#isDue) return
     this.#isDue = true
-    setImmediate(this.#flushDue)
+    process.nextTick(this.#flushDue)
   }
 
   /** A frame without payload. */

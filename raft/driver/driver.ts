@@ -59,8 +59,9 @@ export class Driver<P> implements Inbound {
   readonly #waiting = new Set<Member<P>>()
   readonly #room = { entries: 0, bytes: 0 }
   #isScheduled = false
-  /** Something left in this turn, or went to the disk. */
-  #hasLeft = false
+  /** Something was sent in this turn; or went to the disk. */
+  #hasSent = false
+  #hasWritten = false
   /** What there is to apply has waited for a turn. */
   #hasWaited = false
   #isWaiting = false
@@ -72,7 +73,7 @@ export class Driver<P> implements Inbound {
     const { election_ticks, heartbeat_ticks } = options.options
     const send = (to: NodeId, item: PeerItem): void => {
       if (!this.#isRunning) return
-      this.#hasLeft = true
+      this.#hasSent = true
       options.transport.send(to, item)
     }
     this.#rest = new Rest({ life, election_ticks, heartbeat_ticks }, send, () => host.random())
@@ -159,10 +160,10 @@ export class Driver<P> implements Inbound {
   }
 
   readonly #turn = (): void => {
-    this.#hasLeft = false
+    this.#hasSent = this.#hasWritten = false
     this.#takeTurns()
     if (this.#queue.length > 0) this.#takeTurns()
-    this.#hasWaited = this.#hasLeft && !this.#hasWaited && this.#applyQueue.length > 0
+    this.#hasWaited = (this.#hasSent || this.#hasWritten) && !this.#hasWaited && this.#applyQueue.length > 0
     if (!this.#hasWaited) this.#apply()
     this.#isScheduled = false
     if (this.#queue.length + this.#applyQueue.length > 0) this.#schedule()
@@ -179,7 +180,7 @@ export class Driver<P> implements Inbound {
     turns.length = 0
     if (!this.#isRunning) return // D1
     this.#options.transport.flush?.()
-    this.#options.storage.flush?.()
+    this.#options.storage.flush?.(this.#hasSent)
   }
 
   /** D2: what does not fit stays in the queue, behind the others. */
@@ -200,7 +201,7 @@ export class Driver<P> implements Inbound {
   }
 
   #write(member: Member<P>, persist: Persist): void {
-    this.#hasLeft = true
+    this.#hasWritten = true
     try {
       this.#options.storage.write(member.id, persist, (error) => {
         if (error === undefined || error === null) member.persisted(persist.ticket)

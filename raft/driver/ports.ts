@@ -28,8 +28,11 @@ export interface LogStorage {
    * known to be and nothing will be any more.
    */
   write(group: GroupId, persist: Persist, done: (error?: unknown) => void): void
-  /** The writes of a turn are given: begin with them now, not in a later turn. Those that are durable at once may be `done` within. */
-  flush?(): void
+  /**
+   * The writes of a turn are given: begin with them now, not in a later turn. Those that are durable at once may be `done` within.
+   * `hasSent`: messages were sent in this turn, and leave when the turn of the event loop is over: what would hold that up comes after it.
+   */
+  flush?(hasSent: boolean): void
 }
 
 /** One thing that one node tells another. */

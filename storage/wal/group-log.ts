@@ -105,8 +105,8 @@ export class GroupLog implements LogStorage {
     this.#put(this.#needsOf(group), hard, install, entries, false, done)
   }
 
-  flush(): void {
-    this.#wal!.flush()
+  flush(hasSent: boolean): void {
+    this.#wal!.flush(!hasSent)
   }
 
   /** Why writes wait for room on the disk, or in the log's queue since then; undefined when they do not. */

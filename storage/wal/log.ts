@@ -156,8 +156,8 @@ export class WalLog implements Wal {
     })
   }
 
-  flush(): void {
-    this.#flush()
+  flush(mayBlock: boolean): void {
+    if (mayBlock || !this.#pace.mayBlock(this.#open.count)) this.#flush()
   }
 
   replay(fromLsn: number): Iterable<WalRecord> {

@@ -41,8 +41,11 @@ export interface Wal {
    * @throws NineError `overloaded` (W5), `too_large` (over `append_bytes_max`), `unavailable` (closed, or failed: W3)
    */
   enqueue(bytes: Uint8Array): number
-  /** Write what waits now, unless a write is under way; `onDurable` may be called within. */
-  flush(): void
+  /**
+   * Write what waits now, unless a write is under way; `onDurable` may be called within. A write that would block the event loop (pace.ts)
+   * is made now only with `mayBlock`, else in the next turn.
+   */
+  flush(mayBlock: boolean): void
   /**
    * Give records, all or none; resolves with the lsn of the last one when they are durable. Each record is whole after a
    * crash or not there at all, a list of them can be cut short.

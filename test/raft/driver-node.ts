@@ -224,7 +224,7 @@ export class SimNode {
 
   #watched(log: GroupLog, isAlive: () => boolean): LogStorage {
     return {
-      flush: () => log.flush(),
+      flush: (hasSent) => log.flush(hasSent),
       write: (group, persist, done) => {
         this.watcher.wrote(this, this.running!.machines.get(group)!.raft, group, persist)
         log.write(group, persist, (error) => {

@@ -26,9 +26,9 @@ function watched(watchedId: string): { nodes: Nodes; events: string[]; sentIn: n
           events.push('write')
           waiting.push(done)
         },
-        flush: () => {
+        flush: (hasSent) => {
           if (waiting.length > 0) {
-            events.push('durable')
+            events.push(hasSent ? 'durable, once they have left' : 'durable')
             durableIn.push(nodes.turns)
           }
           for (const done of waiting.splice(0)) done()
@@ -48,7 +48,7 @@ describe('a turn of a driver', () => {
     events.length = 0
     nodes.machine('n1').group.propose(data('x'), 'x')
     nodes.run()
-    expect(events.slice(0, 5)).toEqual(['write', 'append to n2', 'append to n3', 'they leave', 'durable'])
+    expect(events.slice(0, 5)).toEqual(['write', 'append to n2', 'append to n3', 'they leave', 'durable, once they have left'])
     expect(events).toContain('apply 2')
   })
 

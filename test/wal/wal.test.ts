@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
+import { nodeFiles } from '../../storage/wal/files.ts'
 import { openWal, type Wal, type WalOptions } from '../../storage/wal/wal.ts'
 import { SimDisk } from './disk.ts'
 
@@ -85,14 +86,40 @@ describe('wal on a real disk', () => {
   it('writes at once what it is told to, and gathers what is given meanwhile', async () => {
     const wal = await openWal({ dir: fresh(), sealMs: Infinity })
     for (const name of ['a', 'b']) wal.enqueue(text(name))
-    wal.flush()
+    wal.flush(true)
     for (const name of ['c', 'd']) wal.enqueue(text(name))
-    wal.flush()
+    wal.flush(true)
     await wal.append([text('e')])
     expect(wal.report.frames).toBe(2)
     expect([...wal.replay(1)].map(({ bytes }) => Buffer.from(bytes).toString())).toEqual(['a', 'b', 'c', 'd', 'e'])
-    wal.flush()
+    wal.flush(true)
     expect(wal.report.frames).toBe(2)
+    await wal.close()
+  })
+
+  it('blocks the event loop in the turn itself only where it may', async () => {
+    const files = { ...nodeFiles }
+    const order: string[] = []
+    files.open = (path, mode) => {
+      const file = nodeFiles.open(path, mode)
+      const sync = file.writeDurableSync.bind(file)
+      file.writeDurableSync = (bytes, position) => {
+        order.push('blocked')
+        sync(bytes, position)
+      }
+      return file
+    }
+    const wal = await openWal({ dir: fresh(), sealMs: Infinity, files, clock: { now: () => 0, monotonic: () => 0 } })
+    // One after the other, on a disk that is quick: it comes to blocking writes.
+    while (order.length < 2) await wal.append([text('a')])
+    for (const mayBlock of [true, false]) {
+      order.length = 0
+      wal.enqueue(text('b'))
+      wal.flush(mayBlock)
+      order.push('turn')
+      await new Promise(setImmediate)
+      expect(order).toEqual(mayBlock ? ['blocked', 'turn'] : ['turn', 'blocked'])
+    }
     await wal.close()
   })
 
