@@ -28,9 +28,10 @@ export class Members {
     this.#folder = folder
   }
 
-  static async start(): Promise<Members> {
+  /** @param size 1: a node alone */
+  static async start(size = 3): Promise<Members> {
     const folder = await mkdtemp(join(tmpdir(), 'ninefold-failpoints-'))
-    const cluster = await ChaosCluster.start(folder, 3)
+    const cluster = await ChaosCluster.start(folder, size)
     const members = new Members(cluster, folder)
     for (const node of cluster.nodes) await members.ready(node)
     return members
