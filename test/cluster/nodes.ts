@@ -1,11 +1,10 @@
 /** Clusters of real processes: each node on a folder of its own and on ports of this machine. */
-import { spawn } from 'node:child_process'
-import type { ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { finish, ninePath, readyOf, runNine, temporaryFolder } from '../e2e/run-nine.ts'
-import type { Finished } from '../e2e/run-nine.ts'
+import { runNine, temporaryFolder } from '../e2e/run-nine.ts'
+import { Up } from '../e2e/up.ts'
+import type { Finished } from '../e2e/up.ts'
 import { freePort } from '../faults/free-ports.ts'
 
 export interface Ready {
@@ -15,18 +14,7 @@ export interface Ready {
   readonly cluster: { readonly id: string; readonly member: string }
 }
 
-export interface TestNode {
-  readonly name: string
-  readonly process: ChildProcess
-  /** What it said and exited with, once it has. */
-  readonly ended: Promise<Finished>
-  /** Resolves when it serves; rejects when it ends before. */
-  readonly ready: Promise<Ready>
-  /** Everything on standard error so far. */
-  said(): string
-  /** Resolves when standard error matches. */
-  says(pattern: RegExp): Promise<string>
-}
+export type TestNode = Up<Ready>
 
 export class TestCluster {
   readonly folder: string
@@ -72,43 +60,14 @@ export class TestCluster {
     rmSync(readyFile, { force: true })
     const before = this.#nodes.get(name)
     const addresses = before === undefined ? ['--http', '127.0.0.1:0', '--grpc', '127.0.0.1:0'] : this.#places.get(name)
-    const args = ['up', '--data', this.data(name), '--ready-file', readyFile, ...(addresses ?? []), ...flags]
-    const child = spawn(process.execPath, [ninePath, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
-    let text = ''
-    const listeners = new Set<() => void>()
-    child.stderr.on('data', (part: Buffer) => {
-      text += part.toString()
-      listeners.forEach((look) => look())
-    })
-    const ended = finish(child)
-    const failed = ended.then(({ code, stderr }): never => {
-      throw new Error(`${name} exited with ${code}: ${stderr}`)
-    })
-    const ready = Promise.race([readyOf<Ready>(readyFile), failed]).then((found) => {
-      this.#places.set(name, ['--http', found.http, '--grpc', found.grpc])
-      this.#ready.set(name, found)
-      return found
-    })
-    ready.catch(() => undefined)
-    failed.catch(() => undefined)
-    const node: TestNode = {
-      name,
-      process: child,
-      ended,
-      ready,
-      said: () => text,
-      says: (pattern) =>
-        new Promise((resolve, reject) => {
-          const look = (): void => {
-            if (!pattern.test(text)) return
-            listeners.delete(look)
-            resolve(text)
-          }
-          listeners.add(look)
-          void ended.then(() => (pattern.test(text) ? resolve(text) : reject(new Error(`${name} ended without ${pattern}: ${text}`))))
-          look()
-        }),
-    }
+    const node: TestNode = new Up(['--data', this.data(name), ...(addresses ?? []), ...flags], readyFile)
+    node.ready.then(
+      (found) => {
+        this.#places.set(name, ['--http', found.http, '--grpc', found.grpc])
+        this.#ready.set(name, found)
+      },
+      () => undefined,
+    )
     this.#nodes.set(name, node)
     return node
   }

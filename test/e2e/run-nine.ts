@@ -1,13 +1,15 @@
 /** Starts a real node from the compiled command and runs `nine` against it, each in a folder of its own. */
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import { existsSync, readFileSync, watch } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { finish, ninePath, Up } from './up.ts'
+import type { Finished } from './up.ts'
 
-/** The compiled command. */
-export const ninePath = process.env['NINE_COMMAND'] ?? join(import.meta.dirname, '..', '..', 'dist', 'cli', 'nine.js')
+export { finish, ninePath } from './up.ts'
+export type { Finished } from './up.ts'
 
 export interface Ready {
   readonly http: string
@@ -18,12 +20,6 @@ export interface Ready {
   readonly tokenFile: string
   readonly pid: number
   readonly data: string
-}
-
-export interface Finished {
-  readonly code: number | null
-  readonly stdout: string
-  readonly stderr: string
 }
 
 export interface NodeProcess {
@@ -56,15 +52,9 @@ export async function startNode(args: readonly string[] = [], data?: string): Pr
   const folder = await temporaryFolder()
   const readyFile = join(folder, 'ready.json')
   const addresses = ['--http', '127.0.0.1:0', '--grpc', '127.0.0.1:0']
-  const child = spawn(
-    process.execPath,
-    [ninePath, 'up', '--data', data ?? join(folder, 'data'), ...addresses, '--ready-file', readyFile, ...args],
-    {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    },
-  )
-  const ended = finish(child)
-  const ready = await Promise.race([readyOf<Ready>(readyFile), ended.then(failedToStart)])
+  const up = new Up<Ready>(['--data', data ?? join(folder, 'data'), ...addresses, ...args], readyFile)
+  const { process: child, ended } = up
+  const ready = await up.ready
   const environment = { NINE_ADDR: ready.grpc, NINE_TOKEN_FILE: ready.tokenFile }
   const run = (command: readonly string[], options?: RunOptions): Promise<Finished> =>
     runNine(command, { ...options, env: { ...environment, ...options?.env } })
@@ -99,34 +89,4 @@ export function runNine(args: readonly string[], { input, env }: RunOptions = {}
   child.stdin.on('error', () => undefined)
   child.stdin.end(input)
   return finish(child)
-}
-
-export function finish(child: ChildProcess): Promise<Finished> {
-  const parts = { stdout: [] as Buffer[], stderr: [] as Buffer[] }
-  child.stdout?.on('data', (part: Buffer) => parts.stdout.push(part))
-  child.stderr?.on('data', (part: Buffer) => parts.stderr.push(part))
-  return new Promise((resolve, reject) => {
-    child.once('error', reject)
-    child.once('close', (code) =>
-      resolve({ code, stdout: Buffer.concat(parts.stdout).toString(), stderr: Buffer.concat(parts.stderr).toString() }),
-    )
-  })
-}
-
-function failedToStart({ code, stdout, stderr }: Finished): never {
-  throw new Error(`nine up exited with ${code}: ${stdout}${stderr}`)
-}
-
-/** The ready file appears by rename, so one look after each change of the folder is enough. */
-export function readyOf<T>(file: string): Promise<T> {
-  return new Promise((resolve) => {
-    const look = (): void => {
-      if (!existsSync(file)) return
-      watcher.close()
-      resolve(JSON.parse(readFileSync(file, 'utf8')) as T)
-    }
-    const watcher = watch(join(file, '..'), look)
-    watcher.unref()
-    look()
-  })
 }
