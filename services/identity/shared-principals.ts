@@ -7,13 +7,14 @@
  *    heard of the others last.
  * P3 What it had when it started may be old; that nobody has a token is said by a node only when it has heard of the others since, and
  *    hears of them.
- * P4 What is seen of a principal never goes back: what a watch tells of before the state that was loaded is left out.
+ * P4 What is seen of a principal never goes back, unless the store was restored: what is loaded is this node's newest state, loads and what
+ *    a watch tells come one after the other, and what it tells of before the state that was loaded is left out.
  */
 import { z } from 'zod'
 import type { Context } from '../../namespace/context.ts'
 import { isNineError, NineError } from '../../namespace/errors.ts'
 import type { FileServer, WatchBatch, WatchEvent } from '../../namespace/file-server.ts'
-import { baseName, joinName, parentPath, parsePath } from '../../namespace/path.ts'
+import { baseName, joinName, parentPath, parsePath, rootPath } from '../../namespace/path.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { Position } from '../../namespace/position.ts'
 import { pause } from '../cluster/founding.ts'
@@ -57,6 +58,8 @@ export class SharedPrincipals {
   /** All changes up to and with this revision were heard of. */
   #seen = 0
   readonly #waiting = new Set<() => void>()
+  /** Ends with the last load or batch that was begun. */ // P4
+  #turn: Promise<unknown> = Promise.resolve()
 
   constructor(parts: SharedPrincipalsParts) {
     this.#parts = parts
@@ -85,9 +88,10 @@ export class SharedPrincipals {
   /** Load them, as new as can be had in time, and follow them until `close`. @throws NineError where not even this node's own can be read */
   async open(heard: Heard): Promise<void> {
     this.#heard = heard
-    const newest = await this.#newest()
-    const position = newest ?? (await this.#load('stale')) // P2
-    this.#running = Promise.all([this.#follow(position), newest === undefined ? this.#catchUp() : undefined])
+    const isNewest = await this.#isNewest()
+    const position = await this.#load() // P2
+    this.#isNew = isNewest
+    this.#running = Promise.all([this.#follow(position), isNewest ? undefined : this.#catchUp()])
   }
 
   /** P1 @returns the revision that made it */
@@ -123,15 +127,15 @@ export class SharedPrincipals {
     await this.#running
   }
 
-  /** All there is; undefined where it cannot be had in time. */
-  async #newest(): Promise<Position | undefined> {
+  /** Whether this node's state is, by now, the newest there was. */
+  async #isNewest(): Promise<boolean> {
+    const { sys, context } = this.#parts
     try {
-      const position = await this.#load('linearizable')
-      this.#isNew = true
-      return position
+      await sys.stat({ ...context(newest_ms), signal: this.#stop.signal }, rootPath)
+      return true
     } catch (error) {
       if (!isNineError(error) || !error.retryable) throw error
-      return undefined
+      return false
     }
   }
 
@@ -140,8 +144,21 @@ export class SharedPrincipals {
     const { signal } = this.#stop
     while (!signal.aborted && !this.#isNew) {
       await pause(follow_again_ms, signal)
-      if (!signal.aborted) await this.#newest().catch(this.#parts.warn)
+      try {
+        if (signal.aborted || !(await this.#isNewest())) continue
+        await this.#inTurn(() => this.#load())
+        this.#isNew = true
+      } catch (error) {
+        if (!signal.aborted) this.#parts.warn(error)
+      }
     }
+  }
+
+  /** P4 */
+  #inTurn<T>(run: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(run)
+    this.#turn = done.catch(() => undefined)
+    return done
   }
 
   async #follow(from: Position | undefined): Promise<void> {
@@ -151,9 +168,9 @@ export class SharedPrincipals {
     while (!signal.aborted) {
       try {
         const lasting: Context = { ...context(), deadline: Infinity, signal }
-        next ??= await this.#load('stale')
+        next ??= await this.#inTurn(() => this.#load())
         for await (const batch of sys.watch(lasting, folder, { from: next, recursive: true })) {
-          await this.#hear(batch)
+          await this.#inTurn(() => this.#hear(batch))
           next = batch.position
         }
       } catch (error) {
@@ -169,21 +186,20 @@ export class SharedPrincipals {
     for (const event of events) {
       if (event.position[0]!.revision <= this.#seen) continue // P4
       if (isOfOne(event)) this.#heard!.changed(baseName(event.path), event.type === 'remove' ? undefined : await this.#recordOf(event))
-      else if (event.subtree || event.type === 'rename') await this.#load('stale')
+      else if (event.subtree || event.type === 'rename') await this.#load()
     }
     this.#reached(position[0]!.revision - 1)
   }
 
-  async #load(consistency: 'linearizable' | 'stale'): Promise<Position | undefined> {
+  /** As this node has them. Gives where a watch goes on. */
+  async #load(): Promise<Position> {
     const { sys, context } = this.#parts
     const all: PrincipalRecord[] = []
     let cursor: string | undefined
-    let shown: Position | undefined
+    let shown: Position
     try {
       do {
-        const isNewest = consistency === 'linearizable'
-        const own = isNewest ? { ...context(newest_ms), signal: this.#stop.signal } : context()
-        const page = await sys.list(own, folder, { consistency, cursor })
+        const page = await sys.list(context(), folder, { consistency: 'stale', cursor })
         shown = page.position
         for (const { name } of page.entries) {
           const path = joinName(folder, name)
@@ -196,12 +212,13 @@ export class SharedPrincipals {
     } catch (error) {
       if (!isNineError(error, 'not_found')) throw error
       // Nobody has made one yet.
-      shown = (await sys.stat(context(), parsePath('/'), { consistency: 'stale' })).position
-      if (await this.#isThere()) return this.#load('stale')
+      shown = (await sys.stat(context(), rootPath, { consistency: 'stale' })).position
+      if (await this.#isThere()) return this.#load()
     }
     this.#heard!.loaded(all)
     const { revision } = shown[0]!
-    this.#reached(revision)
+    this.#seen = revision
+    this.#wake()
     return shown.map((one) => ({ ...one, revision: revision + 1, ordinal: 0 }))
   }
 
