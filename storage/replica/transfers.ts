@@ -69,6 +69,8 @@ export class Transfers {
   readonly #dir: string
   readonly #outgoing = new Map<number, Sending>()
   readonly #incoming = new Map<number, Receiving>()
+  /** What the life before this one had begun to receive. */
+  readonly #left = new Map<number, { readonly path: string; readonly index: number }>()
   /** The newest of each group. */
   readonly #ready = new Map<number, Ready>()
   /** Index as of which the snapshot is, or will be, that is being sent. */
@@ -83,11 +85,20 @@ export class Transfers {
 
   /** All groups are open: what was received before is the state of one, or nobody was told of it. */
   async opened(): Promise<void> {
-    for (const name of await readdir(this.#dir)) if (name.endsWith('.snap')) await rm(join(this.#dir, name))
+    for (const name of await readdir(this.#dir)) {
+      const [, group, index] = /^in-(\d+)-(\d+)-.*\.part$/.exec(name) ?? []
+      if (index !== undefined) this.#left.set(Number(group), { path: join(this.#dir, name), index: Number(index) })
+      else if (name.endsWith('.snap')) await rm(join(this.#dir, name))
+    }
   }
 
   /** A checkpoint of the group is at `index`: snapshots up to there are not installed any more. T2 */
   saved(group: number, index: number): void {
+    const left = this.#left.get(group)
+    if (left !== undefined && left.index <= index) {
+      this.#left.delete(group)
+      rm(left.path, { force: true }).catch(this.#parts.warn)
+    }
     const receiving = this.#incoming.get(group)
     // Nobody sends it any more.
     if (receiving?.isHeld === false && receiving.transfer.meta.index <= index) receiving.giveUp().catch(this.#parts.warn)
@@ -152,6 +163,7 @@ export class Transfers {
     const ready = this.#ready.get(group)
     if (ready?.id === id) return new PassedSink(ready.size)
     if (meta.index <= lane.appliedIndex) return new PassedSink(0)
+    this.#left.delete(group)
     const path = join(this.#dir, `in-${group}-${id}.part`)
     for (const name of await readdir(this.#dir)) {
       if (name.startsWith(`in-${group}-`) && name.endsWith('.part') && join(this.#dir, name) !== path) await rm(join(this.#dir, name))

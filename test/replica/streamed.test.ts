@@ -206,4 +206,18 @@ describe('a snapshot on its way', () => {
     expect(filesOf(apart)).toEqual([])
     await source.close()
   })
+
+  it('of which nothing more came after the node was closed goes when the store is further', async () => {
+    const source = await open()
+    const sink = await transfersOf(apart).receive(1, source)
+    await bring(source, sink, 2_000_000)
+    await source.close()
+    await cluster.stop(apart.id)
+    await cluster.start(apart.id)
+    expect(filesOf(apart)).toHaveLength(1)
+    cluster.heal()
+    await apart.store.write(contextFor(glenda), parsePath('/last'), Buffer.from('last'))
+    await apart.engine!.save()
+    while (filesOf(apart).length > 0) await turn()
+  })
 })
