@@ -6,7 +6,8 @@
  * goes first, then the disk, then, with the next turn, the state machine: peers and disk work while it does. A write that is durable at
  * once makes one more round of steps before that, so that nobody waits for the state machine to hear of it.
  *
- * D1 One failed write ends all groups: nothing is acknowledged or sent any more. A fault of one group ends that group only.
+ * D1 One failed write ends all groups: nothing is acknowledged or sent any more. A fault of one group, also a write of it that
+ *    cannot be, ends that group only.
  * D2 A turn applies at most `apply_entries_max` entries and `apply_bytes_max` bytes, or one entry; the rest has the next turn.
  *    Entries wait for one turn at most.
  * D3 Nothing of a peer reaches a core before its form was checked (validate.ts).
@@ -203,8 +204,9 @@ export class Driver<P> implements Inbound {
   #write(member: Member<P>, persist: Persist): void {
     this.#hasWritten = true
     try {
-      this.#options.storage.write(member.id, persist, (error) => {
+      this.#options.storage.write(member.id, persist, (error, scope) => {
         if (error === undefined || error === null) member.persisted(persist.ticket)
+        else if (scope === 'group') member.fail(error)
         else this.#failAll(error)
       })
     } catch (error) {

@@ -21,13 +21,15 @@ export interface Host {
   random(): number
 }
 
+export type WriteDone = (error?: unknown, scope?: 'group') => void
+
 export interface LogStorage {
   /**
    * Queue one write of one group. Writes are made durable in the order given; those given in one turn with one sync. `done` is
    * called once for each, in that order, never within the call: without an error when the write is durable, with one when it is not
-   * known to be and nothing will be any more.
+   * known to be and nothing will be any more; with `group` behind it where that is so of this group alone.
    */
-  write(group: GroupId, persist: Persist, done: (error?: unknown) => void): void
+  write(group: GroupId, persist: Persist, done: WriteDone): void
   /**
    * The writes of a turn are given: begin with them now, not in a later turn. Those that are durable at once may be `done` within.
    * `hasSent`: messages were sent in this turn, and leave when the turn of the event loop is over: what would hold that up comes after it.

@@ -9,14 +9,14 @@
  *    after `wal_no_space_retry_ms` or when the queue has drained. `blocked` says so meanwhile.
  * L3 After a write of which nobody knows whether it is on disk, every waiting and later write ends with an error.
  * L4 A write that cannot be (a gap, a hard state that goes back, a record too large) ends its group: of that one nothing is written any
- *    more, the others go on.
+ *    more, the others go on. Damage of the log itself is no such: it is refused at the start.
  * L5 The log may be cut up to `firstNeeded`, never further.
  */
 import { NineError, isNineError, toNineError } from '../../namespace/errors.ts'
 import { failpoint, hasFailpoints } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Entry, HardState, Persist, SnapshotMeta } from '../../raft/model.ts'
-import type { GroupId, LogStorage } from '../../raft/driver/ports.ts'
+import type { GroupId, LogStorage, WriteDone } from '../../raft/driver/ports.ts'
 import { GroupNeeds } from './group-needs.ts'
 import { encodeGroupEntry, encodeHard, encodeInstall } from './group-records.ts'
 import { recoverGroups, type AloneEntry, type GroupCheckpoint, type RecoveredGroup } from './group-recovery.ts'
@@ -47,7 +47,7 @@ interface Write {
   readonly entries: readonly Entry[]
   /** Of what is in the log already. */
   readonly again: boolean
-  readonly done: (error?: unknown) => void
+  readonly done: WriteDone
   /** Records given to the log; lsn of the first and of the last one. */
   given: number
   firstLsn: number
@@ -100,7 +100,7 @@ export class GroupLog implements LogStorage {
   }
 
   /** L1 */
-  write(group: GroupId, persist: Persist, done: (error?: unknown) => void): void {
+  write(group: GroupId, persist: Persist, done: WriteDone): void {
     const { hard, install, entries } = persist
     this.#put(this.#needsOf(group), hard, install, entries, false, done)
   }
@@ -224,7 +224,7 @@ export class GroupLog implements LogStorage {
     install: SnapshotMeta | null,
     entries: readonly Entry[],
     again: boolean,
-    done: (error?: unknown) => void,
+    done: WriteDone,
   ): void {
     const error = this.#failure ?? needs.refusal(hard, install, entries, again)
     if (hasFailpoints) passWrite(hard, entries, 'before')
@@ -301,6 +301,8 @@ export class GroupLog implements LogStorage {
       }
       this.#head++
       if (write.error === undefined) write.done()
+      else if (write.error === write.needs.failure)
+        write.done(write.error, 'group') // L4
       else write.done(write.error)
     }
     if (this.#head === this.#writes.length) {

@@ -18,6 +18,7 @@ import type {
   Status,
 } from '../../raft/index.ts'
 import type { Member } from '../../raft/driver/member.ts'
+import type { WriteDone } from '../../raft/driver/ports.ts'
 import { optionsOfTests } from './cluster.ts'
 
 export const ids = ['n1', 'n2', 'n3']
@@ -70,6 +71,8 @@ export class Nodes {
   timers: (() => void)[] = []
   turns = 0
   failDisk: Error | null = null
+  /** The group whose writes cannot be. */
+  impossible = 0
   holdDisk = false
   #work: (() => void)[] = []
   #disk: (() => void)[] = []
@@ -88,7 +91,7 @@ export class Nodes {
       const own: DriverOptions = {
         id,
         life: 1,
-        storage: { write: (_group, _persist: Persist, done) => this.#write(done) },
+        storage: { write: (group, _persist: Persist, done) => this.#write(group, done) },
         transport: {
           send: (to, item) => void this.sent.push({ from: id, to, item }),
           sendSnapshot: (_group: GroupId, _message: Install) => Promise.resolve(false),
@@ -159,9 +162,12 @@ export class Nodes {
     for (const [key, { group }] of this.machines) if (key.startsWith(`${id} `)) expect(group.isReady).toBe(true)
   }
 
-  #write(done: (error?: unknown) => void): void {
+  #write(group: number, done: WriteDone): void {
     this.writes++
-    this.#disk.push(() => (this.failDisk === null ? done() : done(this.failDisk)))
+    this.#disk.push(() => {
+      if (this.failDisk === null || (this.impossible !== 0 && group !== this.impossible)) done()
+      else done(this.failDisk, this.impossible === 0 ? undefined : 'group')
+    })
   }
 }
 

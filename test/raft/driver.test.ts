@@ -137,6 +137,24 @@ describe('faults', () => {
     expect(nodes.sent).toEqual([])
   })
 
+  it('a write that cannot be ends its group only', async () => {
+    const nodes = new Nodes()
+    nodes.open(1)
+    nodes.open(2)
+    nodes.elect('n1')
+    nodes.failDisk = new Error('a gap')
+    nodes.impossible = 1
+    nodes.machine('n1', 1).group.propose(data('x'), 'x')
+    nodes.machine('n1', 2).group.propose(data('y'), 'y')
+    nodes.run(['n2', 'n3'])
+    expect(nodes.machine('n1', 1).error).toBe(nodes.failDisk)
+    expect(nodes.machine('n1', 1).told).toEqual(['x: unknown'])
+    expect(nodes.machine('n1', 2).error).toBeNull()
+    nodes.run()
+    expect(nodes.machine('n1', 2).group.isRunning).toBe(true)
+    expect(nodes.machine('n1', 2).told).not.toContain('y: unknown')
+  })
+
   it('a fault of one state machine ends its group only, and its peers find another leader', () => {
     const nodes = new Nodes()
     nodes.open(1)

@@ -28,7 +28,9 @@ function noting({ log }: Opened): {
   return {
     ended,
     write: (name, group, parts) =>
-      log.write(group, persist(parts), (error) => ended.push(error === undefined ? name : `${name} ${(error as NineError).kind}`)),
+      log.write(group, persist(parts), (error, scope) =>
+        ended.push([name, (error as NineError | undefined)?.kind, scope].filter((word) => word !== undefined).join(' ')),
+      ),
   }
 }
 
@@ -139,7 +141,7 @@ describe('the log of groups', () => {
     expect([disk.durableWrites, ended.length]).toEqual([0, 0])
     for (const turn of turns.splice(0)) turn()
     await settled()
-    expect(ended).toEqual(['a', 'impossible internal'])
+    expect(ended).toEqual(['a', 'impossible internal group'])
   })
 })
 
@@ -300,11 +302,11 @@ describe('the log of groups on a failing disk', () => {
       '3',
       '4',
       '5',
-      'gap internal',
-      'back internal',
-      'vote internal',
-      'large too_large',
-      'after too_large',
+      'gap internal group',
+      'back internal group',
+      'vote internal group',
+      'large too_large group',
+      'after too_large group',
       'ok',
     ])
     expect(opened.log.failure).toBeUndefined()
