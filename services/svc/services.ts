@@ -232,7 +232,8 @@ export class Services {
       const found = [...live].find(([, candidate]) => candidate.names.includes(name))
       if (mounted.has(name) && mounted.get(name) === found?.[0]) continue
       const at = joinName(rootPath, name)
-      const server = found?.[1].server ?? unavailableServer(`no process of service ${record.service} is up`)
+      const missing = `no process of service ${record.service} is connected to node ${this.#options.node}`
+      const server = found?.[1].server ?? unavailableServer(missing)
       await tree.mount(this.#context(), { server, path: at }, at, { source: found?.[0] ?? 'unavailable' })
       mounted.set(name, found?.[0])
     }
