@@ -34,6 +34,19 @@ describe('exactly once', () => {
     expect(d.apply(append, as(1, 0, 'another'))).toMatchObject({ kind: 'mutation' })
   })
 
+  it('tells a client from one of the same id without a birth, and from others, in any order', () => {
+    const d = new Driven()
+    const unborn = Number.MAX_SAFE_INTEGER
+    const callers = [as(1), as(1, 0, 'c', unborn), as(1, 0, 'b'), as(1, 0, 'c'), as(1, 0, 'b', unborn)]
+    const answers = callers.map((caller) => d.apply(append, caller))
+    expect(d.text('/f')).toBe('xxxx')
+    expect(answers[3]).toEqual(answers[0])
+    restarted(d)
+    for (const [i, caller] of callers.entries()) expect(d.apply(append, caller)).toEqual(answers[i])
+    expect(d.text('/f')).toBe('xxxx')
+    expect(d.apply(append, as(2))).toMatchObject({ kind: 'mutation' })
+  })
+
   it('holds for transactions and leases, over a restart as well', () => {
     const d = new Driven()
     d.do(write('/f', 'value', { contentType: 'text/plain' }))
