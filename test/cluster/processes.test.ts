@@ -131,7 +131,9 @@ describe('a cluster of three nodes', () => {
       await untilShown(name, '/svc/notes/kept')
       expect(await cluster.ok(name, 'cat', '/svc/notes/kept')).toBe('stored')
       await untilListed(name, '/svc/notes', 'now')
-      expect((await cluster.nine(name, 'cat', '/svc/notes/now')).stderr).toContain(`no process of service notes is connected to node ${name}`)
+      expect((await cluster.nine(name, 'cat', '/svc/notes/now')).stderr).toContain(
+        `no process of service notes is connected to node ${name}`,
+      )
     }
     await first.close()
     // A process of it at another node finds the same store, and serves there.
