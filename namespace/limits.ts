@@ -322,7 +322,7 @@ export const limits = {
   peer_bulk_window: 8,
   /** A connection for snapshots and chunks that nobody used for this long is closed. */
   peer_bulk_idle_ms: 30_000,
-  /** A peer that cannot be reached, and to which nothing was sent for this long, is dialled again only when something is. */
+  /** A peer that left, cannot be reached, and to which nothing was sent for this long, is dialled again only when something is. */
   peer_unused_ms: 30_000,
   /** Attempts of one transfer that bring no byte further; then it has failed. */
   peer_transfer_attempts_max: 5,

@@ -1,8 +1,8 @@
 /**
  * The way to one member: one connection at a time, made again when it breaks.
  *
- * K1 Nothing is dialled before something is to be sent; from then on the link is kept up until it is closed. One that is down, and to
- *    which nothing is sent for limits.peer_unused_ms, is closed by its owner (`isUnused`): no member that left is dialled for ever.
+ * K1 Nothing is dialled before something is to be sent; from then on the link is kept up until it is closed. That of a member
+ *    that left is closed by its owner when it is down and nothing is sent for limits.peer_unused_ms (`isUnused`).
  * K2 The first attempt after a connection that held is made at once, further ones wait twice as long each, up to a bound, with jitter. A
  *    connection that did not hold counts as an attempt.
  * K3 Requests wait for the attempt under way and no longer: when it fails they have not happened.

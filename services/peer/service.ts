@@ -55,6 +55,8 @@ class Peers implements PeerService {
   /** Open streams of others, by kind and member. P1 */
   readonly #heard = new Map<string, Incoming>()
   readonly #gone = new Set<NodeId>()
+  /** Members that left: a link to one is kept up only while something is sent. */
+  readonly #forgotten = new Set<NodeId>()
   readonly #calls = new Set<Outgoing>()
   readonly #sender: SnapshotSender
   readonly #receiver: SnapshotReceiver
@@ -165,6 +167,7 @@ class Peers implements PeerService {
     }
     this.#gone.delete(member)
     this.#logged.delete(member)
+    this.#forgotten.add(member)
   }
 
   status(): PeersStatus {
@@ -199,7 +202,7 @@ class Peers implements PeerService {
     const now = this.#own.clock.monotonic()
     for (const link of this.#links.values()) {
       link.tick(now)
-      if (!link.isUnused(now)) continue
+      if (!this.#forgotten.has(link.member) || !link.isUnused(now)) continue
       this.#links.delete(link.member)
       link.close('nothing was sent to it')
     }
