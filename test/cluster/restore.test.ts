@@ -27,6 +27,8 @@ describe('stores of a cluster', () => {
     await old.ok('n1', 'write', '-p', '/data/team/plan', 'first')
     await old.ok('n2', 'write', '/data/team/plan', 'second')
     await old.ok('n1', 'rights', '/data/team', 'ann=read,list')
+    const annFile = join(old.folder, 'ann.token')
+    writeFileSync(annFile, await old.ok('n2', 'token', 'create', 'ann'), { mode: 0o600 })
     const files = join(old.folder, 'files')
     mkdirSync(files)
     writeFileSync(join(files, 'large'), Buffer.alloc(1_500_000, 'a large value '))
@@ -61,6 +63,7 @@ describe('stores of a cluster', () => {
       expect(await made.ok(name, 'cat', '/data/last')).toBe('acknowledged elsewhere')
       expect(Buffer.byteLength(await made.ok(name, 'cat', '/data/files/large'))).toBe(1_500_000)
       expect(await made.ok(name, 'rights', '/data/team')).toContain('ann')
+      expect(await made.ok(name, '--token-file', annFile, 'cat', '/data/team/plan')).toBe('second')
     }
     // Nobody of the cluster before is a member of this one.
     for (const store of ['data', 'usr', 'sys']) {
