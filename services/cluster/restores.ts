@@ -182,7 +182,8 @@ export class Restores {
         if (before?.isDone === true) return undefined
         throw missing(name)
       }
-      const backup = (await this.#backupAt(uploaded)) ?? fail('invalid', `${name} is no backup: it is empty`)
+      const backup = await this.#backupAt(uploaded)
+      if (backup === undefined) continue
       const header = await this.#verify(backup, name, true)
       this.#check(header, restorable, store, options)
       await this.#checkMembers(restorable)
@@ -205,7 +206,7 @@ export class Restores {
     if (header.store === id || force) return
     fail(
       'invalid',
-      `this is a backup of a store ${header.name} with another identity (${header.store}) than ${store} has (${id}): force takes it all the same`,
+      `this is a backup of a store ${header.name} with another identity (${header.store}) than ${store} has (${id}): --force takes it all the same`,
     )
   }
 

@@ -1,4 +1,5 @@
 /** A store of a cluster of processes is put back from a backup while the cluster serves. */
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { exitCodeOf } from '../../cli/exit-codes.ts'
@@ -75,7 +76,7 @@ async function prepared(cluster: TestCluster): Promise<string> {
 }
 
 const before = { plan: 'first', removed: 'x', copy: 'first', large: '1500000 bytes' }
-export const after = { plan: 'second', copy: 'first', since: 'x' }
+const after = { plan: 'second', copy: 'first', since: 'x' }
 
 describe('a store of a running cluster', () => {
   it('becomes what a backup says at every node, for clients that write and watch meanwhile too', { timeout: 240_000 }, async () => {
@@ -123,5 +124,116 @@ describe('a store of a running cluster', () => {
     for (const name of names) await cluster.kill(name)
     await cluster.up(...names)
     for (const name of names) expect(await filesOf(cluster, name)).toMatchObject(before)
+  })
+
+  it('is restored on a node that was down meanwhile, when it is back', { timeout: 240_000 }, async () => {
+    const cluster = await three()
+    const file = await prepared(cluster)
+    await cluster.kill('n3')
+    await cluster.ok('n1', 'raft', 'restore', file, '--yes')
+    await cluster.ok('n2', 'write', '/data/later', 'y')
+    // For a member that may need it, the backup is kept.
+    expect(await restoresAt(cluster, 'n1')).toMatchObject([{ state: 'made', isKept: true }])
+    await cluster.up('n3')
+    for (const name of names) expect(await filesOf(cluster, name)).toEqual({ ...before, later: 'y' })
+    await until('nothing is left of the backup', 20_000, () => isClean(cluster))
+  })
+
+  it('is as it was where the backup is damaged, none, of another cluster, or for the store sys', { timeout: 240_000 }, async () => {
+    const cluster = await three()
+    const file = await prepared(cluster)
+    const bytes = readFileSync(file)
+    const damaged = join(cluster.folder, 'damaged.backup')
+    writeFileSync(
+      damaged,
+      bytes.map((byte, at) => (at === bytes.length - 1_000 ? byte ^ 1 : byte)),
+    )
+    expect((await cluster.nine('n1', 'raft', 'restore', damaged, '--yes')).code).toBe(exitCodeOf('corrupt'))
+    // One that came some other way, past the check at home.
+    const restoreAt = (name: string, text: Uint8Array): Promise<unknown> =>
+      withClient(cluster, 'n2', async (client) => {
+        await client.write(`/sys/restore/${name}`, text, { parents: true })
+        await client.write('/raft/data/ctl', `restore ${name}\n`)
+      })
+    await expect(restoreAt('cut', bytes.subarray(0, bytes.length - 10))).rejects.toMatchObject({ kind: 'corrupt' })
+    await expect(restoreAt('flipped', readFileSync(damaged))).rejects.toMatchObject({ kind: 'corrupt' })
+    await expect(restoreAt('empty', new Uint8Array(0))).rejects.toMatchObject({ kind: 'corrupt' })
+    await expect(withClient(cluster, 'n1', (client) => client.write('/raft/data/ctl', 'restore nothing\n'))).rejects.toMatchObject({
+      kind: 'not_found',
+    })
+    const usr = join(cluster.folder, 'usr.backup')
+    await cluster.ok('n1', 'backup', 'usr', usr)
+    const other = await cluster.nine('n1', 'raft', 'restore', usr, '--yes')
+    expect(other.code).toBe(exitCodeOf('invalid'))
+    expect(other.stderr).toContain('--force')
+    const sys = await cluster.nine('n1', 'raft', 'restore', file, '--yes', '--store', 'sys')
+    expect(sys.code).toBe(exitCodeOf('invalid'))
+    expect(sys.stderr).toContain('--data')
+    expect((await cluster.nine('n1', 'raft', 'restore', file, '--yes', '--store', 'nope')).code).toBe(exitCodeOf('not_found'))
+    expect((await cluster.nine('n1', 'raft', 'transfer', 'n2', '--store', 'nope')).code).toBe(exitCodeOf('not_found'))
+    expect((await cluster.nine('n1', 'raft', 'defrag', '--store', 'nope')).code).toBe(exitCodeOf('not_found'))
+    for (const name of names) expect(await filesOf(cluster, name)).toEqual(after)
+    expect(await restoresAt(cluster, 'n1')).toEqual([])
+  })
+
+  it.each([
+    ['restore.checked', 'asked'],
+    ['restore.claimed', 'asked'],
+    ['restore.made', 'asked'],
+    ['restore.load', 'asked'],
+    ['restore.take', 'asked'],
+    ['restore.taken', 'asked'],
+    ['restore.load', 'all'],
+    ['restore.taken', 'all'],
+  ])('is the old or the new at all nodes where the process is killed at %s (%s)', { timeout: 240_000 }, async (point, who) => {
+    const cluster = await three()
+    const file = await prepared(cluster)
+    const killed = who === 'all' ? names : ['n1']
+    for (const name of killed) {
+      await cluster.kill(name, 'SIGTERM')
+      process.env['NINE_FAILPOINTS'] = `${point}=kill`
+      const { ready } = cluster.start(name)
+      delete process.env['NINE_FAILPOINTS']
+      await ready
+    }
+    const asked = cluster.nine('n1', 'raft', 'restore', file, '--yes', '--timeout', '8s')
+    await Promise.all(killed.map((name) => cluster.node(name).ended))
+    await asked
+    await cluster.up(...killed)
+    const states = await Promise.all(names.map((name) => filesOf(cluster, name)))
+    for (const state of states) expect(state).toEqual(states[0])
+    expect([before, after]).toContainEqual(states[0])
+    if (point === 'restore.checked') expect(states[0]).toEqual(after)
+    if (point !== 'restore.checked' && point !== 'restore.claimed') expect(states[0]).toEqual(before)
+    for (const name of names) await cluster.ok(name, 'write', `/data/by-${name}`, 'y')
+    // A restore that was not made can be asked for anew.
+    await cluster.ok('n2', 'raft', 'restore', file, '--yes')
+    for (const name of names) expect(await filesOf(cluster, name)).toEqual(before)
+  })
+})
+
+describe('a node alone', () => {
+  it('restores a store while it serves, too', { timeout: 120_000 }, async () => {
+    const cluster = await TestCluster.make(['n1'])
+    clusters.push(cluster)
+    await cluster.start('n1', ['--token-file', cluster.tokenFile]).ready
+    const file = join(cluster.folder, 'data.backup')
+    const large = Buffer.alloc(1_500_000, 'a large value ')
+    await withClient(cluster, 'n1', (client) => client.write('/data/large', large))
+    await cluster.ok('n1', 'write', '/data/plan', 'first')
+    await cluster.ok('n1', 'backup', 'data', file)
+    await cluster.ok('n1', 'write', '/data/plan', 'second')
+    const { position } = await withClient(cluster, 'n1', (client) => client.write('/data/since', 'x'))
+    await cluster.ok('n1', 'raft', 'restore', file, '--yes')
+    const all = { plan: 'first', large: '1500000 bytes' }
+    expect(await filesOf(cluster, 'n1')).toEqual(all)
+    await expect(withClient(cluster, 'n1', (client) => client.readText('/data/plan', { minPosition: position }))).rejects.toMatchObject({
+      kind: 'compacted',
+    })
+    await cluster.ok('n1', 'write', '/data/later', 'y')
+    await until('nothing is left of the backup', 20_000, () => isClean(cluster))
+    await cluster.kill('n1')
+    await cluster.start('n1', ['--token-file', cluster.tokenFile]).ready
+    expect(await filesOf(cluster, 'n1')).toEqual({ ...all, later: 'y' })
   })
 })
