@@ -24,6 +24,7 @@ export interface DriverOutcome {
   readonly elections: number
   readonly never: number
   readonly installs: number
+  readonly slow: number
   readonly changes: number
   readonly crashes: number
   readonly diskFailures: number
@@ -58,7 +59,14 @@ export class Checks {
   elections = 0
   never = 0
   installs = 0
+  /** Entries over which a machine took its time. */
+  slow = 0
   changes = 0
+
+  get counts(): Pick<DriverOutcome, 'acknowledged' | 'reads' | 'elections' | 'never' | 'installs' | 'slow' | 'changes'> {
+    const { acknowledged, reads, elections, never, installs, slow, changes } = this
+    return { acknowledged, reads, elections, never, installs, slow, changes }
+  }
 
   history(group: GroupId): History {
     let history = this.#histories.get(group)

@@ -50,6 +50,8 @@ export interface Watcher {
   snapshotSent(node: SimNode, group: GroupId, message: Install, state: State, arrived: (ok: boolean) => void): void
   applied(machine: SimMachine, entry: Entry, proposal: Proposal | undefined): void
   installed(machine: SimMachine): void
+  /** Over an entry. */
+  tookTime(): void
   ended(machine: SimMachine, proposal: Proposal, fate: Fate): void
   changed(machine: SimMachine, status: Status): void
   stopped(machine: SimMachine, error: unknown): void
@@ -269,7 +271,22 @@ export class SimMachine implements StateMachine<Proposal> {
     return (this.group as Member<Proposal>).raft
   }
 
-  apply(entry: Entry, proposal: Proposal | undefined): void {
+  apply(entry: Entry, proposal: Proposal | undefined): void | Promise<void> {
+    if (entry.data === null || (hashOf(this.state.hash, entry) & 31) !== 0) return this.#apply(entry, proposal)
+    // It takes its time over some.
+    this.isInstalling = true
+    return new Promise((resolve) => {
+      this.finishInstall = () => {
+        this.finishInstall = null
+        this.isInstalling = false
+        this.node.watcher.tookTime()
+        if (this.group.isRunning) this.#apply(entry, proposal)
+        resolve()
+      }
+    })
+  }
+
+  #apply(entry: Entry, proposal: Proposal | undefined): void {
     const configuration = entry.configuration ?? this.state.configuration
     const hash = hashOf(this.state.hash, entry)
     this.state = { index: entry.index, term: entry.term, configuration, hash, past: pastAfter(this.state.past, entry, hash) }

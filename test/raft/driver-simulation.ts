@@ -132,9 +132,8 @@ class Run implements Watcher {
       await this.#expectRest()
       await this.#expectSuccession()
     }
-    const { acknowledged, reads, elections, never, installs, changes } = this.#checks
     const { seen: watched, moves, skips } = this.#watches
-    return { applied: this.#applied(), acknowledged, reads, elections, never, installs, changes, ...this.#counts, watched, moves, skips }
+    return { applied: this.#applied(), ...this.#checks.counts, ...this.#counts, watched, moves, skips }
   }
 
   close(): void {
@@ -167,6 +166,9 @@ class Run implements Watcher {
     this.#checks.applied(machine, entry, proposal)
     this.#watches.applied(machine)
     if (!this.#calm && this.random() < 0.05) machine.isBusy = true
+  }
+  tookTime(): void {
+    this.#checks.slow++
   }
   installed(machine: SimMachine): void {
     this.#checks.installed(machine)
