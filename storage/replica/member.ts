@@ -20,6 +20,7 @@ import { Driver, type Inbound } from '../../raft/index.ts'
 import { aloneEntry } from '../apply/entry.ts'
 import { FetchingBlobs } from '../blob/fetching.ts'
 import { BlobFill } from '../blob/fill.ts'
+import type { BlobPins } from '../blob/pins.ts'
 import type { BlobStore, ChunkHash } from '../blob/store.ts'
 import type { StoreRow } from '../engine/folder.ts'
 import type { Lane } from '../engine/lane.ts'
@@ -59,6 +60,7 @@ export interface MemberParts {
   readonly clock: Clock
   readonly nodeClock: Clock
   readonly random: Random
+  readonly pins: BlobPins
   readonly environment: () => Environment
   readonly row: (group: number) => StoreRow | undefined
   /** Entries were applied. */
@@ -296,11 +298,11 @@ export class Member implements Writer {
 
   async #restore(lane: Lane, entry: Entry, command: RestoreCommand): Promise<Outcome> {
     const { group } = lane
-    const { environment, warn } = this.#parts
+    const { environment, pins, warn } = this.#parts
     const { signal } = this.#stop
     const place = this.#places.get(group)!
     const logEnd = (): number => this.#wal!.durableLsn
-    const making = makeRestore({ lane, place, environment, blobs: this.#blobs!, signal, logEnd, warn }, entry, command)
+    const making = makeRestore({ lane, place, environment, blobs: this.#blobs!, pins, signal, logEnd, warn }, entry, command)
     this.#making.set(group, making)
     const outcome = await making
     if (place.forgotten !== entry.index) return outcome
@@ -312,8 +314,11 @@ export class Member implements Writer {
   /** Of a survivor: all of its log is applied, and is not given to anybody once `save` is done. S1, S2 of survivor.ts */
   async outlive(save: () => Promise<void>): Promise<void> {
     await this.linearizeAll('replica.outlive')
+    const places = [...this.#places.values()]
     for (const lane of this.#lanes.values()) this.#places.get(lane.group)!.forgotten = lane.appliedIndex
-    await save()
+    // The first may have begun before this, and know nothing of it.
+    do await save()
+    while (places.some((place) => place.isDirty))
     for (const [group, { forgotten }] of this.#places) this.#replicas.get(group)!.group.forget(forgotten)
   }
 

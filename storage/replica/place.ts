@@ -56,9 +56,11 @@ export class Place implements LaneRows {
   /** Entries up to here, of which the last put another state in the place of the one before, are given to nobody: he gets a snapshot. */
   forgotten = 0
   parts: PlaceParts | undefined
-  #exported = 0
+  #exported = { lsn: 0, forgotten: 0 }
   /** A checkpoint has its row. */
   #isSaved = false
+  /** As the last checkpoint holds it. */
+  #savedForgotten = 0
 
   /** Where a group begins: at index 0, or where an alone node was, whose entries are all of term 1. */
   constructor(appliedIndex: number, voters: readonly string[]) {
@@ -78,7 +80,7 @@ export class Place implements LaneRows {
       this.configuration = saved.configuration
       this.hard = saved.hard
       this.hardLsn = saved.hardLsn
-      this.forgotten = saved.forgotten ?? 0
+      this.forgotten = this.#savedForgotten = saved.forgotten ?? 0
     }
   }
 
@@ -97,7 +99,9 @@ export class Place implements LaneRows {
   }
 
   get isDirty(): boolean {
-    return !this.#isSaved || (this.parts !== undefined && this.parts.hardState().lsn > this.hardLsn)
+    return (
+      !this.#isSaved || this.forgotten !== this.#savedForgotten || (this.parts !== undefined && this.parts.hardState().lsn > this.hardLsn)
+    )
   }
 
   export(): Iterable<readonly [string, Uint8Array]> {
@@ -106,14 +110,13 @@ export class Place implements LaneRows {
 
   #row({ term, configuration }: Pick<SavedPlace, 'term' | 'configuration'>, forgotten = this.forgotten): readonly [string, Uint8Array] {
     const { hard, lsn } = this.parts?.hardState() ?? { hard: this.hard, lsn: this.hardLsn }
-    this.#exported = lsn
+    this.#exported = { lsn, forgotten }
     const saved: SavedPlace & { format: number } = { format, term, configuration, hard, hardLsn: lsn, forgotten }
     return [placeKey, Buffer.from(JSON.stringify(saved))]
   }
 
   saved(appliedIndex: number): void {
-    this.#isSaved = true
-    this.hardLsn = this.#exported
+    this.#noteSaved()
     this.parts?.saved(appliedIndex, this.hardLsn)
   }
 
@@ -125,11 +128,16 @@ export class Place implements LaneRows {
 
   /** The checkpoint is that snapshot, with the rows that `replacing` gave. C1 */
   installed({ index, term, configuration }: SnapshotMeta): void {
-    this.#isSaved = true
+    this.#noteSaved()
     this.term = term
     this.configuration = configuration
-    this.hardLsn = this.#exported
     this.parts?.installed(index, this.hardLsn)
+  }
+
+  #noteSaved(): void {
+    this.#isSaved = true
+    this.hardLsn = this.#exported.lsn
+    this.#savedForgotten = this.#exported.forgotten
   }
 }
 

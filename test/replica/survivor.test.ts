@@ -1,4 +1,5 @@
 /** The one member that is left of three goes on as the first of a new cluster. */
+import { cpSync } from 'node:fs'
 import { afterEach, expect, it } from 'vitest'
 import { contextFor } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
@@ -61,7 +62,11 @@ it('keeps all of its log, changes alone from then on, and needs to be told so on
   const [row] = readStores(left.dir)
   writeStores(left.dir, [{ ...row!, voters: ['n1.new'], incarnation: 'second' }])
   await open(left.dir, true)
-  await engine!.member!.outlive(() => engine!.save())
+  // One that began before the log was applied is under way.
+  const begun = [engine!.save()]
+  await engine!.member!.outlive(() => begun.pop() ?? engine!.save())
+  const asDurable = `${left.dir}-killed`
+  cpSync(left.dir, asDurable, { recursive: true })
   expect(await read('old')).toBe('agreed on')
   expect(await read('last')).toBe('in the log')
   await engine!.store('data').write(context, at('new'), Buffer.from('alone'))
@@ -71,6 +76,12 @@ it('keeps all of its log, changes alone from then on, and needs to be told so on
     role: 'follower',
     configuration: { voters: ['n1.new', 'n2.new', 'n3.new'] },
   })
+  await engine!.close()
+
+  await open(asDurable, false)
+  expect(await read('last')).toBe('in the log')
+  expect(engine!.member!.replica(1)!.group.status()).toMatchObject({ role: 'leader', configuration: { voters: ['n1.new'] } })
+  expect(engine!.member!.replica(1)!.group.status().first).toBeGreaterThan(logged)
   await engine!.close()
 
   await open(left.dir, false)
