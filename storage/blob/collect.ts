@@ -11,6 +11,7 @@
  * C1 `roots` gives every reference that stands throughout its iteration, those that history keeps included. Iterate over a
  *    snapshot: a reference that moves from a place not yet visited to one already visited must not be missed.
  * C2 Nothing is deleted unless every root could be followed to its end: damage in an index chunk ends it with `corrupt`.
+ *    Also where what the roots gave does not hold any more, as when a whole state took another's place without pins: `check`.
  * C3 What is an index chunk is decided by how it was reached, never by its bytes or by having been marked (T4 of
  *    chunk-tree.ts): a file whose bytes equal an index chunk must not hide what that index chunk names.
  */
@@ -29,6 +30,8 @@ export interface CollectOptions {
   readonly olderThanMs?: number | undefined
   /** Chunks deleted at most; the next collection goes on. Default: no bound. */
   readonly deletesMax?: number | undefined
+  /** Throws once the roots are not those that were given: asked before each chunk is deleted, and ends the collection. C2 */
+  readonly check?: (() => void) | undefined
   /** Ends it early with the signal's reason; what was deleted until then was not needed. */
   readonly signal?: AbortSignal | undefined
 }
@@ -70,6 +73,7 @@ async function sweep(options: CollectOptions, marks: Marks): Promise<Collected> 
   let bytes = 0
   for await (const chunk of store.list()) {
     signal?.throwIfAborted()
+    options.check?.()
     if (deleted >= deletesMax) return { kept, deleted, bytes, more: true }
     // The pin is looked at in the same turn as delete is called: a put that comes later waits for the delete (B4 of store.ts).
     const needed = marks.has(chunk.hash) || chunk.idle_ms < olderThanMs || pins.has(chunk.hash)

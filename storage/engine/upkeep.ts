@@ -42,6 +42,7 @@ export interface UpkeepParts {
 export type DefragStep = { readonly step: 'save' | 'collect' } | { readonly step: 'copy'; readonly rows: number; readonly of: number }
 
 const save_again_ms = 1_000
+const replacedMeanwhile = 'a store got another state meanwhile, which may name values that were not looked at'
 
 export class Upkeep {
   readonly #parts: UpkeepParts
@@ -173,7 +174,7 @@ export class Upkeep {
   }
 
   async #collect(): Promise<Collected> {
-    const { clock, tuning, lanes, blobs, pins, linearizeAll } = this.#parts
+    const { clock, tuning, lanes, environment, blobs, pins, linearizeAll } = this.#parts
     const now = clock.now()
     for (const lane of lanes.values()) {
       if (lane.isReplaced) continue
@@ -184,11 +185,15 @@ export class Upkeep {
     }
     // What is agreed on and not applied here yet names chunks too: it is applied before roots are read.
     await linearizeAll?.('storage.collect')
+    const { taken } = environment
     return collectBlobs({
       store: blobs,
       pins,
       roots: blobRoots(lanes),
       olderThanMs: tuning.blobGraceMs,
+      check: () => {
+        if (environment.taken !== taken) throw new NineError({ kind: 'unavailable', op: 'storage.collect', message: replacedMeanwhile })
+      },
       signal: this.#stop.signal,
     })
   }

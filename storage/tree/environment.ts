@@ -74,6 +74,7 @@ export class Environment {
   readonly #loading = new Set<Promise<void>>()
   #sweeping: Promise<void> | undefined
   #sweepAgain = false
+  #taken = 0
   #isClosed = false
 
   /** Use openEnvironment. */
@@ -140,6 +141,11 @@ export class Environment {
     return this.#compacting
   }
 
+  /** How many states have taken the place of others since it was opened. */
+  get taken(): number {
+    return this.#taken
+  }
+
   /** Under which number the rows of a group stand. */
   slotOf(group: number): number {
     return this.#slots.of(group)
@@ -170,6 +176,7 @@ export class Environment {
       run()
     })
     done()
+    this.#taken++
     this.#staged.delete(slot)
     await this.#trees.get(group)?.reload()
     this.sweep()

@@ -23,9 +23,10 @@ import { encodeFlush } from './flush.ts'
 import { LookupCache } from './lookup-cache.ts'
 import { MergedEntries, OverlaySource, RowSource, type EntrySource } from './merge.ts'
 import { readMeta, readTreeMeta, type OpenedMeta, type TreeMeta } from './meta.ts'
+import { namingNodes } from './naming-nodes.ts'
 import { Generation } from './overlay.ts'
 import { nodeAt, PastView, type PresentState } from './past.ts'
-import { decodeNode, namesBlob, type ContentSource } from './record.ts'
+import { decodeNode, type ContentSource } from './record.ts'
 import { checkRow, damagedRow, decodeEntry, rowKey, type RowKey, type Tables } from './rows.ts'
 import { Transaction, type TransactionTree } from './transaction.ts'
 
@@ -67,8 +68,6 @@ const apart_over_bytes = 512
 const meta_key_bytes_max = 1024
 /** Rows read from a directory at a time. */
 const range_rows_max = 256
-/** Nodes looked at between two looks at the database's state, for blobRefs. */
-const scan_rows = 512
 
 export class Tree implements TransactionTree, PresentState, ContentSource {
   readonly group: number
@@ -242,36 +241,24 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
   /**
    * Every large value of a node that is there, or that a kept revision shows, or that is not collected yet. History comes
    * last: a value that is replaced meanwhile moves from the newest state into it, and is found in one or the other.
+   * @throws NineError `unavailable` where another state took the place of this one meanwhile
    */
   *blobRefs(): Iterable<BlobRef> {
+    const slot = this.#slot
     for (const generation of [this.active, this.#flushing]) {
       if (generation === undefined) continue
       for (const { content } of [...generation.nodes.values()]) if (content.kind === 'blob') yield content.blob
     }
-    const end = rowKey(this.#slot + 1)
-    for (let last: Uint8Array | undefined, isMore = true; isMore;) {
-      const found: BlobRef[] = []
-      let left = scan_rows
-      isMore = false
-      const reading = this.#environment.reading()
-      try {
-        const range = { start: last ?? rowKey(this.#slot), end, exclusiveStart: last !== undefined }
-        reading.scan('nodes', range, ({ key, keyBytes, value, valueBytes }) => {
-          isMore = --left === 0
-          if (!isMore && !namesBlob(value, 0)) return true
-          const rowKeyBytes = Buffer.from(key.subarray(0, keyBytes))
-          if (isMore) last = rowKeyBytes
-          if (!namesBlob(value, 0)) return !isMore
-          const { content } = this.#decode(rowKeyBytes, Buffer.from(value.subarray(0, valueBytes)), 'a node')
-          if (content.kind === 'blob') found.push(content.blob)
-          return !isMore
-        })
-      } finally {
-        reading.done()
-      }
-      yield* found
+    const nodes = namingNodes(this.#environment, slot, (key, value) => this.#decode(key, value, 'a node'))
+    for (const { content } of nodes) {
+      this.#checkSlot(slot)
+      if (content.kind === 'blob') yield content.blob
     }
-    yield* this.history.blobRefs()
+    this.#checkSlot(slot)
+    for (const blob of this.history.blobRefs()) {
+      yield blob
+      this.#checkSlot(slot)
+    }
   }
 
   /**
@@ -393,6 +380,15 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
     if (then?.since === since && then.content.kind === 'inline') return then.content.bytes
     const message = `node ${ino} has changed, and its value at revision ${since} is no longer kept`
     throw new NineError({ kind: 'compacted', op: 'tree.read', message })
+  }
+
+  #checkSlot(slot: number): void {
+    if (slot === this.#slot) return
+    throw new NineError({
+      kind: 'unavailable',
+      op: 'tree.values',
+      message: 'another state took the place of the one that was looked through',
+    })
   }
 
   #liveBelow(parent: Ino, name: string): DirectoryEntry | undefined {
