@@ -5,6 +5,7 @@
  * N2 While a collection runs nothing is unpinned: releases take effect when it ends. So whatever was pinned at any moment
  *    of a collection survives it.
  * N3 A pinned tree stands for every chunk below it; its index chunks are durable when it is pinned.
+ * N4 Who puts more chunks than can be remembered, all those of a store, keeps every chunk of the node meanwhile.
  */
 import type { BlobRef } from '../model.ts'
 import { hashAt, type ChunkHash } from './store.ts'
@@ -20,6 +21,7 @@ export class BlobPins {
   readonly #trees = new Set<TreePin>()
   readonly #released: (() => void)[] = []
   #collections = 0
+  #keepers = 0
 
   /** A set of pins that end together. */
   hold(): PinHold {
@@ -36,8 +38,21 @@ export class BlobPins {
     return hold
   }
 
+  /** Keep every chunk that there is or that is put, until the returned function is called. N2, N4 */
+  holdAll(): () => void {
+    this.#keepers++
+    let isHeld = true
+    return () => {
+      if (!isHeld) return
+      isHeld = false
+      const release = (): void => void this.#keepers--
+      if (this.#collections > 0) this.#released.push(release)
+      else release()
+    }
+  }
+
   has(hash: ChunkHash): boolean {
-    return this.#chunks.has(hash)
+    return this.#keepers > 0 || this.#chunks.has(hash)
   }
 
   get size(): number {

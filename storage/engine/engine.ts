@@ -145,6 +145,7 @@ export class Engine {
         clock: this.clock,
         nodeClock: this.#clock,
         random: this.#random,
+        pins: this.#pins,
         environment: () => this.#environment,
         row: (group) => this.#rows.find((row) => row.group === group),
         progressed,
@@ -282,7 +283,7 @@ export class Engine {
    */
   restore(context: Context, name: string, command: RestoreCommand): Promise<Outcome> {
     const lane = this.#lanes.get(this.store(name).group)!
-    return this.#writer.restore(lane, context, command, { environment: this.#environment, blobs: this.#blobs })
+    return this.#writer.restore(lane, context, command, { environment: this.#environment, blobs: this.#blobs, pins: this.#pins })
   }
 
   /** Restores of a store that this node has made or seen given up. @throws NineError `not_found` */

@@ -208,7 +208,9 @@ export class Pipeline implements Writer {
     if (this.#restoring !== undefined) {
       return Promise.reject(new NineError({ kind: 'overloaded', op: restoreOp, message: 'this node restores a store already' }))
     }
+    const release = parts.pins.holdAll() // B3 of snapshot/replace.ts
     this.#restoring = this.#restore(lane, context, command, parts).finally(() => {
+      release()
       this.#restoring = undefined
       this.#isReplacing = false
       this.hold(this.#isHolding)

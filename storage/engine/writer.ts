@@ -4,6 +4,7 @@
  */
 import type { Context } from '../../namespace/context.ts'
 import type { NineError } from '../../namespace/errors.ts'
+import type { BlobPins } from '../blob/pins.ts'
 import type { BlobStore } from '../blob/store.ts'
 import type { Outcome, RestoreCommand } from '../model.ts'
 import type { Proposer } from '../store/core.ts'
@@ -25,6 +26,7 @@ export interface WriterStatus {
 export interface RestoreParts {
   readonly environment: Environment
   readonly blobs: BlobStore
+  readonly pins: BlobPins
 }
 
 export interface Writer {

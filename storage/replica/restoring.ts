@@ -10,6 +10,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { limits } from '../../namespace/limits.ts'
+import type { BlobPins } from '../blob/pins.ts'
 import type { BlobStore } from '../blob/store.ts'
 import type { Lane } from '../engine/lane.ts'
 import type { Entry, Outcome, RestoreCommand } from '../model.ts'
@@ -24,6 +25,7 @@ export interface RestoringParts {
   readonly environment: () => Environment
   /** Fetches what this node lacks. */
   readonly blobs: BlobStore
+  readonly pins: BlobPins
   /** The node ends. */
   readonly signal: AbortSignal
   /** Number of the last durable record of the node's log. */
@@ -33,21 +35,27 @@ export interface RestoringParts {
 
 /** The state is that of the entry's backup when it resolves; nothing may be applied meanwhile. Never rejects but for a fault, or when the node ends. */
 export async function makeRestore(parts: RestoringParts, entry: Entry, command: RestoreCommand): Promise<Outcome> {
-  const { lane, environment, blobs, signal, warn } = parts
+  const { pins, signal } = parts
   for (;;) {
-    let loaded: LoadedSnapshot
-    try {
-      loaded = await loadBackup(lane, environment(), blobs, command, signal)
-    } catch (error) {
-      signal.throwIfAborted()
-      warn(error)
-      await sleep(limits.restore_again_ms, undefined, { signal }) // R1
-      continue
-    }
-    const outcome = await take(parts, loaded, entry)
+    const release = pins.holdAll() // B3 of snapshot/replace.ts
+    const outcome = await tryRestore(parts, entry, command).finally(release)
     if (outcome !== undefined) return outcome
-    await sleep(limits.restore_again_ms, undefined, { signal })
+    await sleep(limits.restore_again_ms, undefined, { signal }) // R1
   }
+}
+
+/** undefined: it failed, and may not the next time. */
+async function tryRestore(parts: RestoringParts, entry: Entry, command: RestoreCommand): Promise<Outcome | undefined> {
+  const { lane, environment, blobs, signal, warn } = parts
+  let loaded: LoadedSnapshot
+  try {
+    loaded = await loadBackup(lane, environment(), blobs, command, signal)
+  } catch (error) {
+    signal.throwIfAborted()
+    warn(error)
+    return undefined
+  }
+  return take(parts, loaded, entry)
 }
 
 /** undefined: it could not be written. */

@@ -4,6 +4,8 @@
  * B1 Nothing of the lane changes before all of the backup was read, its hash held, and its chunks are on stable storage. Then one
  *    transaction makes it the lane's state, as of the entry: whatever crashes when, the lane has the one or the other.
  * B2 The clients stay the store's own, and so do its numbers of files: none is given twice.
+ * B3 Whoever calls these keeps every chunk of the node from before loadBackup until replaceState has ended (N4 of blob/pins.ts): no state
+ *    names those of the backup before.
  */
 import { failpoint } from '../../namespace/failpoint.ts'
 import { isClientKey } from '../apply/clients.ts'

@@ -1,0 +1,62 @@
+/** A node alone puts the state of a backup in the place of a store's while it serves. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import type { Context } from '../../namespace/context.ts'
+import { isNineError } from '../../namespace/errors.ts'
+import { parsePath } from '../../namespace/path.ts'
+import { openEngine, type Engine, type EngineOptions } from '../../storage/engine/engine.ts'
+import { writeBackupFile } from '../../storage/snapshot/backup.ts'
+
+const owner: Context = { principal: { name: 'owner', groups: [] }, deadline: Infinity }
+
+let base: string
+const engines: Engine[] = []
+
+beforeEach(() => {
+  base = mkdtempSync(join(tmpdir(), 'nine-restoring-'))
+})
+
+afterEach(async () => {
+  for (const engine of engines.splice(0)) await engine.close()
+  rmSync(base, { recursive: true, force: true })
+})
+
+async function open(options: Partial<EngineOptions> = {}): Promise<Engine> {
+  const engine = await openEngine({ dir: join(base, 'data'), owner: 'owner', ...options })
+  engines.push(engine)
+  return engine
+}
+
+function valueOf(seed: number): Buffer {
+  return Buffer.from(Uint32Array.from({ length: 200_000 }, (_, i) => Math.imul(i + seed * 7919, 2654435761)).buffer)
+}
+
+it('no chunk of the backup is collected before the store names it, however long that takes', async () => {
+  const count = 12
+  const source = await open({ dir: join(base, 'source') })
+  const from = await source.createStore('data')
+  for (let i = 0; i < count; i++) await from.write(owner, parsePath(`/v${i}`), valueOf(i))
+  const path = join(base, 'data.backup')
+  await writeBackupFile(await source.backupParts('data'), path)
+  const engine = await open({ tuning: { blobGraceMs: 0 } })
+  const store = await engine.createStore('data')
+  await store.write(owner, parsePath('/removed'), valueOf(count))
+  let isDone = false
+  const backup = { kind: 'inline', bytes: readFileSync(path) } as const
+  const restoring = engine
+    .restore(owner, 'data', { op: 'restore', id: 'one', incarnation: 'second', backup })
+    .finally(() => (isDone = true))
+  while (!isDone) {
+    await engine.collect().catch((error: unknown) => {
+      if (!isNineError(error, 'unavailable')) throw error // The store got another state meanwhile.
+    })
+  }
+  expect(await restoring).toMatchObject({ kind: 'txn' })
+  await engine.save()
+  await engine.collect()
+  for (let i = 0; i < count; i++) {
+    expect(Buffer.from((await store.read(owner, parsePath(`/v${i}`))).bytes).equals(valueOf(i))).toBe(true)
+  }
+})
