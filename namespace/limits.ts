@@ -265,8 +265,8 @@ export const limits = {
   raft_heartbeat_ticks: 1,
   /** A group that was idle for so many ticks stops its clock. */
   raft_quiesce_ticks: 50,
-  /** What one turn of the event loop applies at most. */
-  raft_apply_entries_max: 1024,
+  /** What one turn of the event loop applies at most: answers of the first leave, and are read, while the others are applied. */
+  raft_apply_entries_max: 100,
   raft_apply_bytes_max: 4 * 1024 * 1024,
   /** A leader whose disk wrote nothing of what waits for so many ticks hands over, one whose disk is full at once; */
   raft_disk_stuck_ticks: 20,
