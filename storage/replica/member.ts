@@ -4,6 +4,7 @@
  * M1 A lane is at what was agreed on: nothing of the log is applied when the folder is opened, the group's leader says how far it goes.
  * M2 What a checkpoint holds is told to the log, which may then be cut, and to the core, whose memory it frees.
  * M3 A node whose disk is full, or has stopped writing, of the log or of what was applied, does not lead, as long as another can: it hands over, and tries again while that lasts.
+ *    So does one that cannot make a restore, with that group.
  * M4 A group that cannot apply what it has (too few of its members reach each other) does not keep the log from being cut: what it
  *    needs is written again, behind what the others wrote since.
  * M5 While what was applied cannot be saved and memory for more is used up, nothing more is applied: the driver takes what it has room for,
@@ -90,6 +91,8 @@ export class Member implements Writer {
   readonly #stop = new AbortController()
   /** Restores under way, and the last ones. */
   readonly #making = new Map<number, Promise<unknown>>()
+  /** Groups whose restore has failed so far, and for how many ticks. */
+  readonly #failing = new Map<number, number>()
   #isHolding = false
   #isToldOfProgress = false
   /** Ticks for which the log has found no room, or has written nothing of what waits. */
@@ -298,13 +301,19 @@ export class Member implements Writer {
 
   async #restore(lane: Lane, entry: Entry, command: RestoreCommand): Promise<Outcome> {
     const { group } = lane
-    const { environment, pins, warn } = this.#parts
+    const { dir, environment, pins, warn } = this.#parts
     const { signal } = this.#stop
     const place = this.#places.get(group)!
     const logEnd = (): number => this.#wal!.durableLsn
-    const making = makeRestore({ lane, place, environment, blobs: this.#blobs!, pins, signal, logEnd, warn }, entry, command)
+    const failed = (): void => {
+      if (this.#failing.has(group)) return
+      this.#failing.set(group, 0)
+      this.#handOver(this.#replicas.get(group)!)
+    }
+    const parts = { dir, lane, place, environment, blobs: this.#blobs!, pins, signal, logEnd, failed, warn }
+    const making = makeRestore(parts, entry, command)
     this.#making.set(group, making)
-    const outcome = await making
+    const outcome = await making.finally(() => this.#failing.delete(group))
     if (place.forgotten !== entry.index) return outcome
     this.transfers.saved(group, entry.index)
     this.#replicas.get(group)!.group.forget(entry.index) // R3 of restoring.ts
@@ -411,6 +420,7 @@ export class Member implements Writer {
     const { blocked } = this.#log
     const reason = this.#refused ?? blocked
     this.#lookAtDisk(reason !== undefined)
+    this.#lookAtRestores()
     for (const replica of this.#replicas.values()) {
       replica.refuse(reason)
       replica.sweep()
@@ -424,17 +434,24 @@ export class Member implements Writer {
     this.#durableLsn = durableLsn
     this.#stuckTicks = isStuck ? this.#stuckTicks + 1 : 0
     const since = this.#stuckTicks - (isFull ? 1 : limits.raft_disk_stuck_ticks)
-    if (since >= 0 && since % limits.raft_hand_over_again_ticks === 0) this.#handOver()
+    if (since >= 0 && since % limits.raft_hand_over_again_ticks === 0)
+      for (const replica of this.#replicas.values()) this.#handOver(replica)
   }
 
-  #handOver(): void {
-    for (const { group } of this.#replicas.values()) {
-      if (!group.isLeader) continue
-      const { configuration, peers } = group.status()
-      const able = peers.filter(({ id, isActive, state }) => isActive && state === 'replicate' && configuration.voters.includes(id))
-      const best = able.sort((a, b) => b.match - a.match)[0]
-      if (best !== undefined) group.transfer(best.id).catch(this.#parts.warn)
+  /** M3 */
+  #lookAtRestores(): void {
+    for (const [group, ticks] of this.#failing) {
+      this.#failing.set(group, ticks + 1)
+      if ((ticks + 1) % limits.raft_hand_over_again_ticks === 0) this.#handOver(this.#replicas.get(group)!)
     }
+  }
+
+  #handOver({ group }: Replica): void {
+    if (!group.isLeader) return
+    const { configuration, peers } = group.status()
+    const able = peers.filter(({ id, isActive, state }) => isActive && state === 'replicate' && configuration.voters.includes(id))
+    const best = able.sort((a, b) => b.match - a.match)[0]
+    if (best !== undefined) group.transfer(best.id).catch(this.#parts.warn)
   }
 
   close(): void {

@@ -1,6 +1,6 @@
 /** A store of a cluster that is restored while it serves: everywhere at the same place among its changes, or not at all. */
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { contextFor, type Context } from '../../namespace/context.ts'
@@ -84,6 +84,16 @@ const same = (value: string): string[] => [...cluster.nodes].map(() => value)
 async function followerOf(leader: LocalNode): Promise<LocalNode> {
   return [...cluster.nodes.values()].find(({ id, engine }) => id !== leader.id && engine !== undefined)!
 }
+
+/** As a full disk does: no state can be begun beside the one that a store has, until the returned function is called. */
+function noSlots({ dir }: LocalNode): () => void {
+  const files = Array.from({ length: 200 }, (_, i) => join(dir, 'history', String(first_slot + i)))
+  const taken = files.filter((file) => !existsSync(file))
+  for (const file of taken) writeFileSync(file, '')
+  return () => taken.forEach((file) => rmSync(file))
+}
+
+const first_slot = 2 ** 31
 
 describe('a restore', () => {
   it('is made everywhere at once: what was there is there again, what came since is gone, and the store goes on', async () => {
@@ -247,6 +257,26 @@ describe('a restore', () => {
     cluster.chunkless.clear()
     expect(await everywhere('/since')).toEqual(same('none'))
     expect(await everywhere('/after')).toEqual(same('1'))
+  })
+
+  it('that its leader cannot make is made by the others, one of whom leads instead; it is told of, and made when it can be', async () => {
+    const leader = await cluster.leader()
+    await leader.store.write(contextFor(glenda), at('/kept'), Buffer.from('first'))
+    const saved = await backup(leader, 'b')
+    await leader.store.write(contextFor(glenda), at('/kept'), Buffer.from('second'))
+    const release = noSlots(leader)
+    const asked = restore(leader, { id: 'one', backup: saved })
+    const other = await cluster.leader(leader.id)
+    await other.store.write(contextFor(glenda), at('/after'), Buffer.from('1'))
+    expect(await read(other, '/kept')).toBe('first')
+    expect(other.store.incarnation).toBe('after one')
+    expect(leader.store.incarnation).toBe('first')
+    expect(leader.engine!.status().stores[0]!.trouble).toContain('could not be restored from the backup one')
+    release()
+    expect(await asked).toMatchObject({ kind: 'txn' })
+    expect(await everywhere('/kept')).toEqual(same('first'))
+    expect(await everywhere('/after')).toEqual(same('1'))
+    expect(leader.engine!.status().stores[0]!.trouble).toBe(undefined)
   })
 
   it('that is given up is never made; one of two comes after the other; strangers may not', async () => {
