@@ -250,7 +250,8 @@ export class Transfers {
     failpoint('install.before')
     try {
       failpoint('install.take')
-      await installSnapshot(lane, loaded, { meta: rows() })
+      const taken = (): void => lane.store?.replaced(lane.tree, lane.machine.leases, lane.revision, lane.machine.incarnation)
+      await installSnapshot(lane, loaded, { meta: rows(), taken })
     } catch (error) {
       // It may be taken yet, and needs no more room then.
       if (isReady && !this.#ready.has(group)) this.#ready.set(group, ready)
@@ -258,7 +259,6 @@ export class Transfers {
       throw error
     }
     failpoint('install.taken')
-    lane.store?.replaced(lane.tree, lane.machine.leases, lane.revision, lane.machine.incarnation)
     await this.#clear(group, meta.index)
     failpoint('install.done')
   }

@@ -19,16 +19,20 @@ export interface InstallLane {
 }
 
 /**
+ * `options.taken` is called in the turn in which all of the lane is where the snapshot is.
  * Nothing may be applied to the lane until this resolves; then it is where the snapshot is, durably. What its store has to be told (watchers,
  * leases, its own revision) is the caller's.
  * @throws NineError as LoadedSnapshot.take: then the lane is as it was
  */
 export async function installSnapshot(lane: InstallLane, loaded: LoadedSnapshot, options: TakeOptions = {}): Promise<void> {
   await lane.replace(async () => {
-    await loaded.take(options)
-    lane.machine.adopt(loaded.machine)
-    lane.appliedIndex = options.index ?? loaded.header.index
-    lane.nextIndex = lane.appliedIndex + 1
-    lane.revision = loaded.header.revision
+    const taken = (): void => {
+      lane.machine.adopt(loaded.machine)
+      lane.appliedIndex = options.index ?? loaded.header.index
+      lane.nextIndex = lane.appliedIndex + 1
+      lane.revision = loaded.header.revision
+      options.taken?.()
+    }
+    await loaded.take({ ...options, taken })
   })
 }

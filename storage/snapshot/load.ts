@@ -12,9 +12,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Machine } from '../apply/machine.ts'
 import { indexPath, segmentPath } from '../history/segment.ts'
 import type { BlobRef } from '../model.ts'
-import { ByteReader, ByteWriter, DamagedBytes } from '../tree/bytes.ts'
+import { ByteReader, DamagedBytes } from '../tree/bytes.ts'
 import type { Environment } from '../tree/environment.ts'
-import { decodeTreeMeta, encodeTreeMeta, machinePrefix, treeMetaText, type TreeMeta } from '../tree/meta.ts'
+import { decodeTreeMeta, machinePrefix, treeMetaText, type TreeMeta } from '../tree/meta.ts'
 import { decodeBlobRef } from '../tree/record.ts'
 import { asBuffer, checkRow, checksum_bytes, partOf } from '../tree/rows.ts'
 import type { Staged } from '../tree/staged.ts'
@@ -45,6 +45,8 @@ export interface TakeOptions {
   readonly index?: number | undefined
   /** The first number that new nodes get; default the snapshot's. */
   readonly nextIno?: number | undefined
+  /** Called in the turn in which the group's Tree has become this state: what goes with it changes there. */
+  readonly taken?: (() => void) | undefined
 }
 
 /**
@@ -96,10 +98,9 @@ export class LoadedSnapshot {
    * @throws NineError `no_space`, `internal`: then the old state stands, and this may be called again
    */
   async take(options: TakeOptions = {}): Promise<void> {
-    const { meta = [], index = this.#tree.appliedIndex, nextIno = this.#tree.nextIno } = options
-    const writer = new ByteWriter(64)
-    encodeTreeMeta(writer, { appliedIndex: index, revision: this.#tree.revision, nextIno })
-    await this.#staged.take(meta, writer.written())
+    const { meta = [], index = this.#tree.appliedIndex, nextIno = this.#tree.nextIno, taken } = options
+    const tree = { appliedIndex: index, revision: this.#tree.revision, nextIno }
+    await this.#staged.take(meta, { tree, taken })
   }
 
   /** Give it up. */

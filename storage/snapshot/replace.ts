@@ -66,14 +66,16 @@ export async function replaceState(lane: Lane, loaded: LoadedSnapshot, entry: En
   try {
     await lane.replace(async () => {
       const meta = [...machine.exportChanged(), ...options.rows()]
-      await loaded.take({ meta, index, nextIno: Math.max(lane.tree.nextIno, loaded.nextIno) })
-      machine.exportSaved()
-      lane.machine.adopt(machine)
-      lane.appliedIndex = index
-      lane.nextIndex = index + 1
-      lane.revision = header.revision
-      options.replaced()
-      lane.store?.replaced(lane.tree, lane.machine.leases, lane.revision, lane.machine.incarnation)
+      const taken = (): void => {
+        machine.exportSaved()
+        lane.machine.adopt(machine)
+        lane.appliedIndex = index
+        lane.nextIndex = index + 1
+        lane.revision = header.revision
+        options.replaced()
+        lane.store?.replaced(lane.tree, lane.machine.leases, lane.revision, lane.machine.incarnation)
+      }
+      await loaded.take({ meta, index, nextIno: Math.max(lane.tree.nextIno, loaded.nextIno), taken })
     })
   } catch (error) {
     await loaded.drop()

@@ -4,7 +4,9 @@
  * E1 One write transaction at a time, over all stores. What is put inside `write` becomes durable as a whole or not at all.
  * E2 Transactions are never awaited put by put: a batch goes to LMDB's own write thread, the event loop goes on. That it
  *    failed is told once, by `write`.
- * E3 The database is written anew (compaction.ts) while others read and write; which file is behind the tables then is nobody else's matter.
+ * E3 What may fail of going over to another state of a group comes before its commit, and the tree shows it in the turn in which that is
+ *    known: what a tree shows is never swept.
+ * E4 The database is written anew (compaction.ts) while others read and write; which file is behind the tables then is nobody else's matter.
  */
 import { mkdirSync, statfsSync } from 'node:fs'
 import { open } from 'node:fs/promises'
@@ -14,6 +16,7 @@ import { failpoint } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import { compact, removeUnfinished, type Compacted, type CompactProgress } from './compaction.ts'
 import { databaseError, openDatabase, tableNames, tablesOf, type Database, type Reading, type Table, type TableName } from './database.ts'
+import type { TreeMeta } from './meta.ts'
 import { Slots } from './slots.ts'
 import { dropSlot, Staged } from './staged.ts'
 import { openTree, type Tree, type TreeOptions } from './tree.ts'
@@ -24,6 +27,13 @@ export interface EnvironmentOptions {
   readonly historyDir?: string | undefined
   /** Address space reserved at first, bytes; it grows as needed. */
   readonly mapBytes?: number | undefined
+}
+
+export interface TakeSlotOptions {
+  /** The tree's own row, where it is to differ from what was put. */
+  readonly tree?: TreeMeta | undefined
+  /** Called in the turn in which the group's tree has become this state. */
+  readonly taken?: (() => void) | undefined
 }
 
 /**
@@ -132,7 +142,7 @@ export class Environment {
   }
 
   /**
-   * Write the database anew, so that its file is as large as what it holds. One at a time: who comes meanwhile gets what the first gets. E3
+   * Write the database anew, so that its file is as large as what it holds. One at a time: who comes meanwhile gets what the first gets. E4
    * Needs room on the disk for what it holds.
    * @throws NineError `no_space`, `overloaded` (much is written meanwhile), `unavailable`, `internal`: the database is as it was
    */
@@ -169,16 +179,26 @@ export class Environment {
   }
 
   /** For Staged only. */
-  async take({ group, slot }: Staged, puts: () => void): Promise<void> {
+  async take({ group, slot }: Staged, puts: () => void, { tree, taken }: TakeSlotOptions): Promise<void> {
+    const shown = this.#trees.get(group)
+    const next = shown?.prepare(slot, tree) // E3
     const { run, done } = this.#slots.take(group, slot)
-    await this.write(() => {
-      puts()
-      run()
-    })
+    try {
+      await this.write(() => {
+        puts()
+        run()
+      })
+    } catch (error) {
+      await next?.history.close()
+      throw error
+    }
     done()
     this.#taken++
     this.#staged.delete(slot)
-    await this.#trees.get(group)?.reload()
+    const before = next === undefined ? undefined : shown?.adopt(next)
+    taken?.()
+    // What it did not write nobody asks for any more.
+    await before?.close().catch(() => undefined)
     this.sweep()
   }
 
@@ -272,13 +292,19 @@ export class Environment {
     while (this.#sweepAgain && !this.#isClosed) {
       this.#sweepAgain = false
       for (const slot of this.#slots.dropped) {
-        if (this.#staged.has(slot)) continue
+        if (this.#staged.has(slot) || this.#isShown(slot)) continue
         if (!(await dropSlot(this, slot, this.historyDirOf(slot), () => this.#isClosed))) return
         const { run, done } = this.#slots.forget(slot)
         await this.write(run)
         done()
       }
     }
+  }
+
+  /** E3 */
+  #isShown(slot: number): boolean {
+    for (const tree of this.#trees.values()) if (tree.slot === slot) return true
+    return false
   }
 
   async #write(puts: () => void): Promise<void> {

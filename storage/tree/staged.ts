@@ -7,9 +7,10 @@
  */
 import { mkdirSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
-import type { Environment } from './environment.ts'
+import { ByteWriter } from './bytes.ts'
+import type { Environment, TakeSlotOptions } from './environment.ts'
 import { checksum_bytes, rowKey, sealRow, type Rows, type Tables } from './rows.ts'
-import { machinePrefix } from './meta.ts'
+import { encodeTreeMeta, machinePrefix, treeMetaText } from './meta.ts'
 import { folderError } from '../engine/folder.ts'
 
 /** Batches of one load that wait for LMDB's write thread, which takes those that wait together into one transaction. */
@@ -60,18 +61,22 @@ export class Staged {
   }
 
   /**
-   * Become the group's state. `meta`: rows of the state machine to set (undefined: take away) in the same transaction; `tree`:
-   * the tree's own row, where it is to differ from what was put. S1
+   * Become the group's state. `meta`: rows of the state machine to set (undefined: take away) in the same transaction. S1
    * The caller sees to it that nothing is applied to the group's tree, and no checkpoint of it is under way, until this resolves.
    * @throws NineError as Environment.write: then the old state stands
    */
-  async take(meta: Iterable<readonly [string, Uint8Array | undefined]>, tree?: Uint8Array): Promise<void> {
+  async take(meta: Iterable<readonly [string, Uint8Array | undefined]>, options: TakeSlotOptions = {}): Promise<void> {
     await this.settle() // S2
     const rows = [...meta].map(([text, value]) => [machinePrefix + text, value] as const)
-    if (tree !== undefined) rows.push(['', tree])
-    await this.#environment.take(this, () => {
+    if (options.tree !== undefined) {
+      const writer = new ByteWriter(64)
+      encodeTreeMeta(writer, options.tree)
+      rows.push([treeMetaText, writer.written()])
+    }
+    const puts = (): void => {
       for (const [text, value] of rows) this.#putMeta(text, value)
-    })
+    }
+    await this.#environment.take(this, puts, options)
     this.#isEnded = true
   }
 

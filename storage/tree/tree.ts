@@ -24,6 +24,7 @@ import { LookupCache } from './lookup-cache.ts'
 import { MergedEntries, OverlaySource, RowSource, type EntrySource } from './merge.ts'
 import { readMeta, readTreeMeta, type OpenedMeta, type TreeMeta } from './meta.ts'
 import { namingNodes } from './naming-nodes.ts'
+import { NewestView } from './newest.ts'
 import { Generation } from './overlay.ts'
 import { nodeAt, PastView, type PresentState } from './past.ts'
 import { decodeNode, type ContentSource } from './record.ts'
@@ -52,6 +53,14 @@ export interface CheckpointState {
 
 export interface TreeReading extends Reading {
   readonly slot: number
+}
+
+/** A state that a tree can go over to without anything that may fail. */
+export interface NextState {
+  readonly slot: number
+  readonly tree: TreeMeta
+  readonly hasTombs: boolean
+  readonly history: History
 }
 
 /** Use Environment.tree. @throws NineError `corrupt` */
@@ -288,13 +297,25 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
     if (!isSaved && this.#revision === 0 && this.#flushing === undefined) await this.checkpoint({ appliedIndex: 0, revision: 0, meta: [] })
   }
 
-  /** The group's rows and history are others by now (Environment.take): begin anew with them. Views made before show the new state. */
-  async reload(): Promise<void> {
-    if (this.#flushing !== undefined || this.#transaction?.isOpen === true) throw internal('tree.reload', 'the tree is being changed')
-    const slot = this.#environment.slotOf(this.group)
+  /** Number under which its rows stand. */
+  get slot(): number {
+    return this.#slot
+  }
+
+  /**
+   * Open what another slot holds, all of it on stable storage, to go over to it (Environment.take). Nothing may be applied or saved until then.
+   * `meta`: its row, where that is yet to be put. @throws NineError `corrupt`, `denied`, `no_space`, `internal`
+   */
+  prepare(slot: number, meta: TreeMeta | undefined): NextState {
+    if (this.#flushing !== undefined || this.#transaction?.isOpen === true) throw internal('tree.prepare', 'the tree is being changed')
     const { tree, hasTombs } = readTreeMeta(this.#tables, slot)
     const dir = this.#environment.historyDirOf(slot)
     const history = openHistory({ dir, revision: tree.revision, segmentBytes: this.#historySegmentBytes })
+    return { slot, tree: meta ?? tree, hasTombs, history }
+  }
+
+  /** Begin anew with that state, which is the group's by now. Views made before show it. @returns the history to close */
+  adopt({ slot, tree, hasTombs, history }: NextState): History {
     const before = this.#history
     this.#slot = slot
     this.#nodeKey.group = slot
@@ -309,7 +330,7 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
     this.#pendingMeta = new Map()
     this.#opened = undefined
     this.#cache.clear()
-    await before.close()
+    return before
   }
 
   newestNode(ino: Ino): NodeRecord | undefined {
@@ -434,35 +455,6 @@ export class Tree implements TransactionTree, PresentState, ContentSource {
     } catch (error) {
       throw error instanceof DamagedBytes ? damagedRow(what, error) : error
     }
-  }
-}
-
-/** R1 */
-class NewestView implements TreeView {
-  readonly #tree: Tree
-
-  constructor(tree: Tree) {
-    this.#tree = tree
-  }
-
-  node(ino: Ino): NodeRecord | undefined {
-    return this.#tree.newestNode(ino)
-  }
-
-  child(parent: Ino, name: string): Ino | undefined {
-    const ino = this.#tree.liveEntry(parent, name)?.ino
-    return ino === 0 ? undefined : ino
-  }
-
-  children(parent: Ino, after: string, limit: number): DirectoryEntry[] {
-    const found: DirectoryEntry[] = []
-    const entries = this.#tree.entriesOnly(parent, after, limit)
-    while (found.length < limit) {
-      const entry = entries.next()
-      if (entry === undefined) break
-      if (entry.ino !== 0) found.push(entry)
-    }
-    return found
   }
 }
 

@@ -1,5 +1,5 @@
 /** Loading snapshots: killed at every stage, damaged in every byte, cut short at every block, while writes go on. */
-import { cpSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { cpSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { NineError } from '../../namespace/errors.ts'
@@ -137,6 +137,53 @@ describe('installing', () => {
     expect(to.seen()).toEqual(before)
     to.environment.write = whole
     await installSnapshot(to.lane, loaded)
+    expect(to.seen()).toEqual(from.seen())
+  })
+
+  it('leaves the old state, and what it shows, where the new one cannot be opened', async () => {
+    const { from, path } = await snapshotOf(20)
+    const to = await oldStore()
+    const before = to.seen()
+    const loaded = await to.load(path)
+    const history = to.environment.historyDirOf(2 ** 31)
+    renameSync(history, `${history}.away`)
+    writeFileSync(history, '')
+    await expect(installSnapshot(to.lane, loaded)).rejects.toBeInstanceOf(NineError)
+    expect(to.seen()).toEqual(before)
+    rmSync(history)
+    renameSync(`${history}.away`, history)
+    await installSnapshot(to.lane, loaded)
+    expect(to.seen()).toEqual(from.seen())
+    // And where it is given up instead.
+    const other = await oldStore()
+    const next = await other.load(path)
+    rmSync(other.environment.historyDirOf(2 ** 31), { recursive: true })
+    writeFileSync(other.environment.historyDirOf(2 ** 31), '')
+    await expect(installSnapshot(other.lane, next)).rejects.toBeInstanceOf(NineError)
+    await next.drop()
+    await other.environment.swept()
+    expect(other.seen()).toEqual(before)
+    await expectNothingElse(other)
+    await other.reopen()
+    expect(other.seen()).toEqual(before)
+  })
+
+  it('shows the tree, the revision and the state machine of the snapshot from one turn on, whatever becomes of the old history', async () => {
+    const { from, path } = await snapshotOf(20)
+    const to = await oldStore()
+    const loaded = await to.load(path)
+    const seen: unknown[] = []
+    const look = (what: string): unknown => seen.push([what, to.lane.tree.revision, to.lane.revision, to.lane.machine.leases.list().length])
+    const { history } = to.lane.tree
+    const close = history.close.bind(history)
+    history.close = async () => {
+      look('closing')
+      await close()
+      throw new Error('EIO')
+    }
+    await installSnapshot(to.lane, loaded, { taken: () => look('taken') })
+    const { revision } = from.lane
+    expect(seen).toEqual(['taken', 'closing'].map((what) => [what, revision, revision, 1]))
     expect(to.seen()).toEqual(from.seen())
   })
 
