@@ -10,13 +10,13 @@
  * A2 Who claims a backup moves its file, so of several who restore it one does; its id is never given again. Who is asked for it again goes
  *    on with it: the entry is made once (apply/restores.ts).
  * A3 The file stays until every member has made the restore and gives nobody the entry any more, who would need it. A member that is away
- *    for long keeps it: it may have the entry already.
+ *    for long keeps it: it may have the entry already. So it does where the outcome is not known, and before many are kept no more are taken.
  * A4 What nobody goes on with, since the node that did has ended, is given up by an entry as well, and its file removed; from then on it
  *    cannot be made. So is what was uploaded and never claimed, by its age.
  */
 import type { Clock } from '../../namespace/clock.ts'
 import { contextFor, type Context } from '../../namespace/context.ts'
-import { isNineError, NineError } from '../../namespace/errors.ts'
+import { isNineError, NineError, type ErrorKind } from '../../namespace/errors.ts'
 import { failpoint } from '../../namespace/failpoint.ts'
 import type { FileServer, ListResult } from '../../namespace/file-server.ts'
 import { limits } from '../../namespace/limits.ts'
@@ -120,7 +120,8 @@ export class Restores {
    * Make `store` what the backup of this name says. Resolves when it is made; when the context's time is over it goes on, and who asks again
    * waits for the same.
    * @throws NineError `not_found` (store, backup), `corrupt`, `invalid` (no backup; of another store; store sys), `unsupported` (a member of an
-   *   older release), `conflict` (given up), `unavailable`, `deadline`
+   *   older release), `conflict` (given up), `overloaded` (many backups
+   *   are kept for members that are away), `unavailable`, `deadline`
    */
   async restore(context: Context, store: string, name: string, options: RestoreOptions = {}): Promise<void> {
     if (store === 'sys') {
@@ -165,7 +166,8 @@ export class Restores {
     const outcome = await restorable.restore(context, { op: 'restore', id: claimed.id, incarnation: this.#parts.id(), backup })
     failpoint('restore.made')
     if (outcome.kind !== 'error') return
-    await this.#remove(claimed.path)
+    // A3: of any other error it may have been made, or be yet; then the sweep sees to it.
+    if (refusals.has(outcome.error.kind)) await this.#remove(claimed.path)
     throw new NineError({ ...outcome.error, op })
   }
 
@@ -187,6 +189,7 @@ export class Restores {
       const header = await this.#verify(backup, name, true)
       this.#check(header, restorable, store, options)
       await this.#checkMembers(restorable)
+      await this.#checkKept(restorable, store)
       failpoint('restore.checked')
       const id = `${name}.${stat.path}`
       const path = joinName(joinName(folders.restores, store), id)
@@ -226,6 +229,20 @@ export class Restores {
         }
       }),
     )
+  }
+
+  /**
+   * A3: what members made is known of so many restores only. So the first whose backup is kept stays among them: half is for those that are
+   * asked for at the same time.
+   */
+  async #checkKept(restorable: RestorableStore, store: string): Promise<void> {
+    const kept = await this.#namesIn(joinName(folders.restores, store))
+    const known = restorable.restores()
+    const first = known.findIndex(({ id }) => kept.includes(id))
+    const unknown = kept.filter((id) => !known.some((one) => one.id === id)).length
+    if ((first < 0 ? 0 : known.length - first) + unknown < limits.restores_known_max / 2) return
+    const message = `${kept.length} backups of earlier restores are kept for members that have not made them: start these, or take them out of the cluster`
+    throw new NineError({ kind: 'overloaded', op, message })
   }
 
   /** Also gives what it is of. @param isWhole false: its beginning only */
@@ -369,6 +386,8 @@ export class Restores {
 }
 
 const nothing = new Uint8Array(0)
+/** What a restore is answered that was not made, and never will be. */
+const refusals: ReadonlySet<ErrorKind> = new Set(['conflict', 'denied', 'invalid'])
 
 /** As which the backup of an id was uploaded. */
 function nameOf(id: string): string {

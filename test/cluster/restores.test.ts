@@ -1,0 +1,115 @@
+/** What becomes of a backup that is given to a store: when its file goes, and which are refused. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { systemClock } from '../../namespace/clock.ts'
+import { contextFor } from '../../namespace/context.ts'
+import type { ErrorKind } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
+import { joinName, parsePath as at, type Path } from '../../namespace/path.ts'
+import { folders } from '../../services/cluster/records.ts'
+import { Restores, type RestorableStore } from '../../services/cluster/restores.ts'
+import { restorableStore } from '../../services/node/restorable.ts'
+import type { KnownRestore } from '../../storage/apply/restores.ts'
+import { openEngine, type Engine } from '../../storage/engine/engine.ts'
+import type { RestoreCommand } from '../../storage/model.ts'
+import { writeBackupFile } from '../../storage/snapshot/backup.ts'
+import type { Store } from '../../storage/store/store.ts'
+
+const owner = { name: 'owner', groups: [] }
+const context = contextFor(owner, Infinity)
+
+let base: string
+let engine: Engine
+let data: Store
+let sys: Store
+let bytes: Buffer
+/** In the place of the store's own. */
+let stead: Partial<RestorableStore>
+let restores: Restores
+
+beforeEach(async () => {
+  base = mkdtempSync(join(tmpdir(), 'nine-restores-'))
+  engine = await openEngine({ dir: join(base, 'data'), owner: owner.name })
+  data = await engine.createStore('data')
+  sys = await engine.createStore('sys')
+  await data.write(context, at('/kept'), Buffer.from('first'))
+  await writeBackupFile(await engine.backupParts('data'), join(base, 'backup'))
+  bytes = readFileSync(join(base, 'backup'))
+  await data.write(context, at('/kept'), Buffer.from('second'))
+  stead = {}
+  let ids = 0
+  restores = new Restores({
+    sys,
+    owner,
+    chunks: engine.blobs,
+    store: (name) => ({ ...restorableStore(engine, name), ...stead }),
+    peers: undefined,
+    id: () => `life ${++ids}`,
+    clock: systemClock,
+    warn: (error) => expect.fail(String(error)),
+  })
+})
+
+afterEach(async () => {
+  await restores.close()
+  await engine.close()
+  rmSync(base, { recursive: true, force: true })
+})
+
+const upload = (name: string, value = bytes): Promise<unknown> =>
+  sys.write(context, joinName(folders.uploads, name), value, { parents: true })
+const restore = (name: string): Promise<void> => restores.restore(context, 'data', name)
+const read = async (): Promise<string> => Buffer.from((await data.read(context, at('/kept'))).bytes).toString()
+
+async function namesIn(folder: Path): Promise<string[]> {
+  return (await sys.list(context, folder)).entries.map(({ name }) => name)
+}
+
+const claimed = (): Promise<string[]> => namesIn(joinName(folders.restores, 'data'))
+
+function answering(kind: ErrorKind): Pick<RestorableStore, 'restore'> {
+  return { restore: async () => ({ kind: 'error', error: { kind, op: 'apply.restore', path: '/', message: kind } }) }
+}
+
+describe('the file of a backup', () => {
+  it.each(['unavailable', 'deadline', 'overloaded'] as const)(
+    'stays where the answer, %s, does not say what became of it',
+    async (kind) => {
+      await upload('b')
+      stead = answering(kind)
+      await expect(restore('b')).rejects.toMatchObject({ kind })
+      expect(await claimed()).toHaveLength(1)
+      stead = {}
+      await restore('b')
+      expect(await read()).toBe('first')
+    },
+  )
+
+  it.each(['conflict', 'denied', 'invalid'] as const)('goes where the answer is %s: it is never made', async (kind) => {
+    await upload('b')
+    stead = answering(kind)
+    await expect(restore('b')).rejects.toMatchObject({ kind })
+    expect(await claimed()).toEqual([])
+  })
+
+  it('stays among those that are known of as long as a member may need it: more are refused before', async () => {
+    const made: KnownRestore[] = []
+    stead = {
+      restores: () => made.slice(-limits.restores_known_max),
+      restore: async (_context, { id }: RestoreCommand) => {
+        made.push({ id, index: made.length, isDone: true })
+        return { kind: 'txn', result: { branch: 'then', results: [], revision: 1 } }
+      },
+    }
+    let refused: unknown
+    for (let i = 0; refused === undefined && i < limits.restores_known_max; i++) {
+      await upload(`b${i}`)
+      await restore(`b${i}`).catch((error: unknown) => (refused = error))
+    }
+    expect(refused).toMatchObject({ kind: 'overloaded' })
+    expect(made.length).toBeGreaterThan(10)
+    expect(await claimed()).toHaveLength(made.length)
+  })
+})
