@@ -160,7 +160,7 @@ class History {
     this.#install = meta
     this.#installLsn = lsn
     this.#floor = meta.index
-    const base = Math.max(1, meta.index + 1 - this.#keptMax)
+    const base = Math.max(this.#base, meta.index + 1 - this.#keptMax)
     this.#slots.splice(0, base - this.#base)
     this.#lsns.splice(0, base - this.#base)
     this.#base = base
@@ -180,6 +180,7 @@ class History {
       if (entry === undefined) {
         throw damaged(this.#group, `entry ${index} is missing, later ones are there, and the store is at ${this.#floor}`)
       }
+      if (entry.index !== index) throw damaged(this.#group, `entry ${entry.index} stands in the place of entry ${index}`)
       if (entry.term < term) throw damaged(this.#group, `its terms fall from ${term} to ${entry.term} at entry ${index}`)
       term = entry.term
       entries.push(entry)
