@@ -6,7 +6,8 @@
  *
  * The file brings the backup's chunks to a majority's disks before it is there, and names them until it is removed.
  *
- * A1 All of a backup is read, every hash in it held, before it is claimed; until the entry is agreed on nothing of the store changes.
+ * A1 All of a backup is loaded on the node that is asked, and given up, before it is claimed: what a restore would stumble over for good is
+ *    told here. Until the entry is agreed on nothing of the store changes.
  * A2 Who claims a backup moves its file, so of several who restore it one does; its id is never given again. Who is asked for it again goes
  *    on with it: the entry is made once (apply/restores.ts).
  * A3 The file stays until every member has made the restore and gives nobody the entry any more, who would need it. A member that is away
@@ -30,7 +31,6 @@ import type { Outcome, RestoreCommand } from '../../storage/model.ts'
 import { BlockReader } from '../../storage/snapshot/block-reader.ts'
 import type { SnapshotHeader } from '../../storage/snapshot/format.ts'
 import { ValueSource } from '../../storage/snapshot/value-source.ts'
-import { verifySource } from '../../storage/snapshot/verify.ts'
 import { nameOfMember } from './cluster-file.ts'
 import { pause } from './founding.ts'
 import { folders } from './records.ts'
@@ -41,6 +41,8 @@ export interface RestorableStore {
   readonly owner: string
   /** What this node has made, or seen given up. */
   restores(): readonly KnownRestore[]
+  /** Read a backup as a restore does, its chunks too, and give it up. @throws NineError, the signal's reason */
+  tryBackup(backup: Backup, name: string, signal: AbortSignal): Promise<void>
   restore(context: Context, command: RestoreCommand): Promise<Outcome>
   /** undefined: the node is alone. */
   group(): GroupStatus | undefined
@@ -98,6 +100,8 @@ export class Restores {
   readonly #stop = new AbortController()
   /** Under way on this node, by store and name. */
   readonly #running = new Map<string, Promise<void>>()
+  /** Backups that are being loaded to see whether they can be. */
+  readonly #trying = new Set<Promise<void>>()
   /** Since when a backup has been seen that nobody here goes on with, monotonic milliseconds. */
   readonly #idleSince = new Map<string, number>()
   #sweeping: Promise<void> | undefined
@@ -114,6 +118,7 @@ export class Restores {
   async close(): Promise<void> {
     this.#stop.abort()
     await this.#sweeping
+    await Promise.allSettled(this.#trying)
   }
 
   /**
@@ -156,7 +161,7 @@ export class Restores {
     if (claimed === undefined) return // Made before.
     const backup = await this.#backupAt(claimed.path)
     if (backup === undefined) throw missing(name)
-    const { createdAt } = await this.#verify(backup, claimed.id, false)
+    const { createdAt } = await this.#headerOf(backup, claimed.id)
     const context: Context = {
       principal: { name: restorable.owner, groups: [] },
       deadline: performance.now() + limits.restore_made_ms_max,
@@ -186,10 +191,10 @@ export class Restores {
       }
       const backup = await this.#backupAt(uploaded)
       if (backup === undefined) continue
-      const header = await this.#verify(backup, name, true)
-      this.#check(header, restorable, store, options)
+      this.#check(await this.#headerOf(backup, name), restorable, store, options)
       await this.#checkMembers(restorable)
       await this.#checkKept(restorable, store)
+      await this.#try(restorable, backup, name)
       failpoint('restore.checked')
       const id = `${name}.${stat.path}`
       const path = joinName(joinName(folders.restores, store), id)
@@ -245,11 +250,15 @@ export class Restores {
     throw new NineError({ kind: 'overloaded', op, message })
   }
 
-  /** Also gives what it is of. @param isWhole false: its beginning only */
-  async #verify(backup: Backup, name: string, isWhole: boolean): Promise<SnapshotHeader> {
-    const source = new ValueSource(this.#parts.chunks, backup, name)
-    if (!isWhole) return new BlockReader(source).begin()
-    return (await verifySource(source, { signal: this.#stop.signal })).header
+  #headerOf(backup: Backup, name: string): Promise<SnapshotHeader> {
+    return new BlockReader(new ValueSource(this.#parts.chunks, backup, name)).begin()
+  }
+
+  /** A1 */
+  async #try(restorable: RestorableStore, backup: Backup, name: string): Promise<void> {
+    const trying = restorable.tryBackup(backup, name, this.#stop.signal)
+    this.#trying.add(trying)
+    await trying.finally(() => this.#trying.delete(trying))
   }
 
   // Files

@@ -11,6 +11,7 @@ export function restorableStore(engine: Engine, name: string): RestorableStore {
     id: row.id,
     owner: row.owner,
     restores: () => engine.restores(name).all,
+    tryBackup: (backup, source, signal) => engine.tryBackup(name, backup, source, signal),
     restore: (context, command) => engine.restore(context, name, command),
     group: () => engine.member?.replica(row.group)?.group.status(),
   }

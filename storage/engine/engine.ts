@@ -22,6 +22,7 @@ import { Machine } from '../apply/machine.ts'
 import type { Ino, Outcome, RestoreCommand } from '../model.ts'
 import { Member, type MemberOptions } from '../replica/member.ts'
 import type { BackupParts } from '../snapshot/backup.ts'
+import { tryBackup } from '../snapshot/replace.ts'
 import { Store } from '../store/store.ts'
 import type { Compacted } from '../tree/compaction.ts'
 import { openEnvironment, type Environment } from '../tree/environment.ts'
@@ -284,6 +285,16 @@ export class Engine {
   restore(context: Context, name: string, command: RestoreCommand): Promise<Outcome> {
     const lane = this.#lanes.get(this.store(name).group)!
     return this.#writer.restore(lane, context, command, { environment: this.#environment, blobs: this.#blobs, pins: this.#pins })
+  }
+
+  /**
+   * Read a backup as `restore` does, and give it up: what this rejects with would keep a cluster's store from going on, for good where it
+   * is `corrupt` or `unsupported`.
+   * @throws NineError `not_found`, `corrupt`, `unsupported`, `no_space`, `unavailable`, `internal`; the signal's reason
+   */
+  tryBackup(name: string, backup: NonNullable<RestoreCommand['backup']>, source: string, signal: AbortSignal): Promise<void> {
+    const lane = this.#lanes.get(this.store(name).group)!
+    return tryBackup(lane, this.#environment, this.#blobs, { name: source, backup }, signal)
   }
 
   /** Restores of a store that this node has made or seen given up. @throws NineError `not_found` */

@@ -10,6 +10,7 @@
 import { failpoint } from '../../namespace/failpoint.ts'
 import { isClientKey } from '../apply/clients.ts'
 import { restoresKey } from '../apply/restores.ts'
+import type { ChunkSource } from '../blob/chunk-tree.ts'
 import type { BlobStore } from '../blob/store.ts'
 import type { Lane } from '../engine/lane.ts'
 import type { Entry, Outcome, RestoreCommand } from '../model.ts'
@@ -18,26 +19,50 @@ import { loadSnapshot, type LoadedSnapshot } from './load.ts'
 import { putChunks } from './restore.ts'
 import { ValueSource } from './value-source.ts'
 
+type Backup = NonNullable<RestoreCommand['backup']>
+
 /** Load the backup beside the lane's state. @throws NineError as loadSnapshot, and for its chunks; the signal's reason */
-export async function loadBackup(
+export function loadBackup(
   lane: Lane,
   environment: Environment,
   blobs: BlobStore,
   { id, backup }: RestoreCommand,
   signal?: AbortSignal,
 ): Promise<LoadedSnapshot> {
-  const source = new ValueSource(blobs, backup!, `backup ${id}`)
   failpoint('restore.load')
-  const { group, machine } = lane
+  return load(lane, environment, new ValueSource(blobs, backup!, `backup ${id}`), blobs, signal)
+}
+
+/** As loadBackup, and give it up: whether an entry that names it could be made here. @throws NineError as loadBackup, but for its chunks `corrupt` only */
+export async function tryBackup(
+  lane: Lane,
+  environment: Environment,
+  chunks: ChunkSource,
+  { name, backup }: { readonly name: string; readonly backup: Backup },
+  signal?: AbortSignal,
+): Promise<void> {
+  const loaded = await load(lane, environment, new ValueSource(chunks, backup, `backup ${name}`), nowhere, signal)
+  await loaded.drop()
+}
+
+async function load(
+  { group, machine }: Lane,
+  environment: Environment,
+  source: ValueSource,
+  into: Pick<BlobStore, 'put'>,
+  signal?: AbortSignal,
+): Promise<LoadedSnapshot> {
   const loaded = await loadSnapshot(environment, source, { group, owner: machine.owner, isLeftOut, signal })
   try {
-    await putChunks(source.path, loaded.reader, blobs, signal)
+    await putChunks(source.path, loaded.reader, into, signal)
     return loaded
   } catch (error) {
     await loaded.drop()
     throw error
   }
 }
+
+const nowhere: Pick<BlobStore, 'put'> = { put: (_bytes, hash) => Promise.resolve(hash!) }
 
 /** B2 */
 function isLeftOut(key: string): boolean {

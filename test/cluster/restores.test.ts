@@ -1,5 +1,5 @@
 /** What becomes of a backup that is given to a store: when its file goes, and which are refused. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -15,6 +15,10 @@ import type { KnownRestore } from '../../storage/apply/restores.ts'
 import { openEngine, type Engine } from '../../storage/engine/engine.ts'
 import type { RestoreCommand } from '../../storage/model.ts'
 import { writeBackupFile } from '../../storage/snapshot/backup.ts'
+import { BlockReader } from '../../storage/snapshot/block-reader.ts'
+import { BlockWriter } from '../../storage/snapshot/block-writer.ts'
+import { encodeHeader } from '../../storage/snapshot/format.ts'
+import { verifySnapshot } from '../../storage/snapshot/verify.ts'
 import type { Store } from '../../storage/store/store.ts'
 
 const owner = { name: 'owner', groups: [] }
@@ -72,6 +76,49 @@ const claimed = (): Promise<string[]> => namesIn(joinName(folders.restores, 'dat
 function answering(kind: ErrorKind): Pick<RestorableStore, 'restore'> {
   return { restore: async () => ({ kind: 'error', error: { kind, op: 'apply.restore', path: '/', message: kind } }) }
 }
+
+/** One whose every hash holds, of a state that is not what its header says. */
+async function contradicting(): Promise<Buffer> {
+  let at = 0
+  const read = async (into: Uint8Array): Promise<number> => {
+    const part = bytes.subarray(at, at + into.length)
+    into.set(part)
+    at += part.length
+    return part.length
+  }
+  const reader = new BlockReader({ path: 'backup', read })
+  const parts: Buffer[] = []
+  const writer = new BlockWriter({ write: async (part) => void parts.push(Buffer.from(part)) }, 1 << 20)
+  const header = await reader.begin()
+  await writer.preamble()
+  await writer.block('header', encodeHeader({ ...header, revision: header.revision + 1 }))
+  for (;;) {
+    const { type, payload } = await reader.next()
+    await writer.block(type, type === 'end' || type === 'chunksEnd' ? writer.digest() : payload)
+    if (type === 'chunksEnd') break
+  }
+  await writer.settle()
+  return Buffer.concat(parts)
+}
+
+describe('a backup', () => {
+  it('that cannot be loaded is refused before anything is agreed on, although every hash in it holds', async () => {
+    const bad = await contradicting()
+    writeFileSync(join(base, 'bad'), bad)
+    await verifySnapshot(join(base, 'bad'))
+    await upload('bad', bad)
+    let asked = 0
+    stead = { restore: () => Promise.reject(new Error(`asked ${++asked} times`)) }
+    await expect(restore('bad')).rejects.toMatchObject({ kind: 'corrupt' })
+    expect(asked).toBe(0)
+    expect(await namesIn(folders.uploads)).toEqual(['bad'])
+    expect(await read()).toBe('second')
+    stead = {}
+    await upload('good')
+    await restore('good')
+    expect(await read()).toBe('first')
+  })
+})
 
 describe('the file of a backup', () => {
   it.each(['unavailable', 'deadline', 'overloaded'] as const)(
