@@ -2,6 +2,7 @@
  * A snapshot of a store that is made for other nodes: written to a file of this node, and read by one or more while it grows.
  *
  * O1 Its file is there as long as someone reads it. With the last of them it goes, and writing it ends.
+ * O2 Writing it ends with the node too, which does not wait for the rest; who reads it then is told.
  */
 import { rm } from 'node:fs/promises'
 import type { Clock } from '../../namespace/clock.ts'
@@ -72,9 +73,16 @@ export class Sending {
     }
   }
 
+  /** Write no more of it; resolves when nothing is written any more. O2 */
+  async end(): Promise<void> {
+    this.#stop.abort(new NineError({ kind: 'unavailable', op: 'replica.snapshot', message: 'the node that sends this snapshot is ending' }))
+    await this.#written
+  }
+
   async #write(begin: (begun: Begun) => void): Promise<void> {
     const { lane, row, path, clock, random, begun } = this.#parts
     await lane.save()
+    this.#stop.signal.throwIfAborted()
     failpoint('snapshot.write.before')
     const file = (this.#file = await GrowingFile.open(path, { isDurable: false })) // gone after a crash, as who reads it is
     const { id: store, incarnation, name, owner } = row

@@ -68,6 +68,8 @@ export class Transfers {
   readonly #parts: TransferParts
   readonly #dir: string
   readonly #outgoing = new Map<number, Sending>()
+  /** Those that are written, or may be read: older ones too. */
+  readonly #sendings = new Set<Sending>()
   readonly #incoming = new Map<number, Receiving>()
   /** What the life before this one had begun to receive. */
   readonly #left = new Map<number, { readonly path: string; readonly index: number }>()
@@ -130,6 +132,7 @@ export class Transfers {
 
   #send(group: number): Sending {
     const { lane, row } = this.#known(group)
+    if (this.#parts.signal.aborted) throw new NineError({ kind: 'unavailable', op, message: 'this node is ending' })
     if (lane.isReplaced) throw new NineError({ kind: 'unavailable', op, message: `store ${row.name} is being replaced` })
     const { clock, random } = this.#parts
     this.#sendingFrom.set(group, lane.appliedIndex) // T3
@@ -143,12 +146,14 @@ export class Transfers {
         if (this.#outgoing.get(group) === sending) this.#sendingFrom.set(group, index)
       },
       ended: () => {
+        this.#sendings.delete(sending)
         if (this.#outgoing.get(group) !== sending) return
         this.#outgoing.delete(group)
         this.#sendingFrom.delete(group)
       },
     })
     this.#outgoing.set(group, sending)
+    this.#sendings.add(sending)
     return sending
   }
 
@@ -264,6 +269,7 @@ export class Transfers {
   }
 
   async close(): Promise<void> {
+    await Promise.all([...this.#sendings].map((sending) => sending.end()))
     for (const receiving of this.#incoming.values()) await receiving.giveUp(true)
     for (const { loaded } of this.#ready.values()) await loaded.drop()
     this.#ready.clear()

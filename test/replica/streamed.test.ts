@@ -97,6 +97,15 @@ describe('a snapshot on its way', () => {
     await again.close()
   })
 
+  it('is written no further when the node ends, and who reads it is told', async () => {
+    const source = await open()
+    await cluster.stop(leader.id)
+    expect(source.size).toBeLessThan(values * value_bytes)
+    await expect(source.read(source.size, 1000)).rejects.toMatchObject({ kind: 'unavailable' })
+    await source.close()
+    expect(filesOf(leader)).toEqual([])
+  })
+
   it('is loaded while it comes, shows nothing of itself, and goes on behind what is there when it was cut', async () => {
     const source = await open()
     const { id, meta } = source
