@@ -13,7 +13,7 @@ import type { NodeProcess } from '../chaos/node-process.ts'
 import { ChaosRun } from '../chaos/run.ts'
 import { Killer, oftenFailpoints, setEnvironment } from './killer.ts'
 import { LargeValues } from './large-values.ts'
-import { elsewhere, ofRound, stepGroups } from './steps.ts'
+import { elsewhere, ofRestores, ofRound, stepGroups } from './steps.ts'
 import { positionNow, treeAt } from './trees.ts'
 
 const rounds = Number(process.env['NINE_FAILPOINT_ROUNDS'] ?? 1)
@@ -21,7 +21,7 @@ const seed = Number(process.env['NINE_CHAOS_SEED'] ?? 1)
 const step_ms_max = 60_000
 
 it('every failpoint is one at which a node is killed, or one for errors, or a number', () => {
-  const killedAt = new Set(stepGroups.flatMap(({ steps }) => steps.map(({ point }) => point)))
+  const killedAt = new Set([...ofRestores, ...stepGroups.flatMap(({ steps }) => steps.map(({ point }) => point))])
   const numbers = ['kept.entries', 'segment.bytes', 'checkpoint.ms', 'overlay.bytes', 'uncommitted.bytes']
   expect(failpointNames.filter((name) => !killedAt.has(name) && !elsewhere.includes(name) && !numbers.includes(name))).toEqual([])
 })

@@ -1,7 +1,7 @@
 /**
  * Every failpoint at which a node is killed, who is killed there, and what brings it there while clients go on. Load alone passes most.
  *
- * S1 Each point of `failpointNames` that is no number stands here or among those of `elsewhere`; the test looks.
+ * S1 Each point of `failpointNames` that is no number stands here, or among those of `ofRestores` or `elsewhere`; the test looks.
  */
 import type { Failpoint } from '../../namespace/failpoint.ts'
 
@@ -84,6 +84,19 @@ export const stepGroups: readonly { readonly name: string; readonly steps: reado
   { name: 'checkpoints and the cut of the log', steps: [...ofCheckpoints, ...ofCompaction, ...ofSegments] },
   { name: 'chunks of large values', steps: ofChunks },
   { name: 'snapshots and members', steps: [...ofSnapshots, ...ofMembers] },
+]
+
+/**
+ * Points of a restore, at which test/cluster/restore-running.test.ts kills nodes: here is nothing that restores a store, which would take back
+ * what clients were answered.
+ */
+export const ofRestores: readonly Failpoint[] = [
+  'restore.checked',
+  'restore.claimed',
+  'restore.load',
+  'restore.take',
+  'restore.taken',
+  'restore.made',
 ]
 
 /** Points at which no node is killed: these are for errors and delays, right beside others that are for killing. */
