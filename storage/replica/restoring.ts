@@ -6,6 +6,7 @@
  *    restore (services/cluster/restores.ts). Who lacks some fetches them from the others. So an entry that is committed can be made; what
  *    stands in the way, a full disk or nodes out of reach, passes, and it is tried again for as long as the node runs. Meanwhile the lane
  *    tells of it, and the node does not lead the group as long as another can (M3 of member.ts).
+ *    A backup that can never be loaded was refused before; one that this node's release cannot read yet waits for a later one.
  * R2 It is the state as of the entry's index from one transaction on: a node that crashed before it makes the entry again, else not.
  * R3 The entry needs its backup. It and those before are given to nobody any more once the restore is made: who lacks them gets a snapshot.
  */
