@@ -37,12 +37,12 @@ import { Leadership } from './leadership.ts'
 import { isOperation, Operations } from './operations.ts'
 import { ownPeer } from './peer-list.ts'
 import type { Peer } from './peer-list.ts'
-import type { ClusterStores } from './ports.ts'
+import type { ClusterStores, GroupControl } from './ports.ts'
 import { awaitOpen, awaitReady } from './readiness.ts'
 import { Reconciler } from './reconciler.ts'
 import { removedMessage } from './formation.ts'
 import { makeRecovered } from './recovery.ts'
-import { watchRemoval } from './removal.ts'
+import { isInAny, watchRemoval } from './removal.ts'
 import { Roster, wantedOf } from './roster.ts'
 import { RosterView } from './roster-view.ts'
 import { StoreRegistry } from './stores.ts'
@@ -237,11 +237,11 @@ export class Cluster {
     const context = (): Context => ({ ...contextFor(this.#owner, own_ms), signal: this.#stop.signal })
     const warn = (error: unknown): void => this.#log.retried('upkeep of the cluster failed', error)
     const roster = new Roster(sys, context, () => clock.now())
-    const view = new RosterView({ sys, roster, context, warn, changed: () => this.#lookRemoved() })
+    const view = new RosterView({ sys, roster, context, warn, changed: () => this.#forgetRemoved() })
     const voters = (): readonly string[] => stores.group('sys').status().configuration.voters
     const registry = new StoreRegistry({ sys, context, stores, id: () => random.id(), voters, warn })
     const reconciler = new Reconciler({
-      groups: () => [...stores.names()].map((name) => stores.group(name)),
+      groups: () => groupsOf(stores),
       generation: () => view.generation,
       wanted: async () => wantedOf(await roster.load()),
       isFilled: (group, id) => this.#isFilled(group, id),
@@ -265,10 +265,17 @@ export class Cluster {
     leadership.start()
     this.#isServing = true
     const self = { name: this.name, member: this.member, cluster: file.cluster }
-    void watchRemoval(
-      { ...self, caller: this.peer, group: stores.group('sys'), peers: () => this.#nodes(), removed: (by) => this.#removed(by) },
-      this.#stop.signal,
-    )
+    const removal = {
+      ...self,
+      caller: this.peer,
+      group: stores.group('sys'),
+      groups: () => groupsOf(stores),
+      isRecorded: () => view.members.removed.has(this.member),
+      peers: () => this.#nodes(),
+      removed: (by: string) => this.#removed(by),
+      looked: () => this.#forgetRemoved(),
+    }
+    void watchRemoval(removal, this.#stop.signal)
     const { waiting } = this.#options
     const readiness = { member: this.member, stores, names: baseStores, view, peer: this.peer, peers: () => this.#nodes(), waiting }
     const stop = AbortSignal.any([this.#stop.signal, ...(signal === undefined ? [] : [signal])])
@@ -384,7 +391,7 @@ export class Cluster {
       peers: peers.map((peer) => ({ ...peer })),
       folder: folderState(data),
       isServing: this.#isServing,
-      isRemoved: this.#opened?.view.members.removed.has(asker) === true,
+      isRemoved: this.#isGone(asker),
     }
   }
 
@@ -410,10 +417,14 @@ export class Cluster {
     return answer?.[0] === 1
   }
 
-  #lookRemoved(): void {
-    const { view } = this.#opened!
-    if (view.members.removed.has(this.member)) this.#removed('the cluster')
-    for (const id of view.members.removed) this.peer.forget(id)
+  /** Removed, and no group as this node knows it needs it any more. Q1 of removal.ts */
+  #isGone(member: string): boolean {
+    const { view, stores } = this.#opened ?? {}
+    return view?.members.removed.has(member) === true && !isInAny(groupsOf(stores!), member)
+  }
+
+  #forgetRemoved(): void {
+    for (const id of this.#opened!.view.members.removed) if (this.#isGone(id)) this.peer.forget(id)
   }
 
   /** As named to this node, then as the cluster knows them: one may stand there twice, at two addresses. */
@@ -464,4 +475,8 @@ function textOf(error: unknown): string {
 
 function unavailable(message: string): NineError {
   return new NineError({ kind: 'unavailable', op: 'cluster.answer', message })
+}
+
+function groupsOf(stores: ClusterStores): GroupControl[] {
+  return [...stores.names()].map((name) => stores.group(name))
 }

@@ -1,5 +1,12 @@
-/** Who was away while it was removed from its cluster has nobody to tell it: when it knows no leader, it asks. */
+/**
+ * Of a node that is removed from its cluster: when it ends. It hears of it by the record in the store sys; who was away meanwhile has
+ * nobody to tell it: when it knows no leader, it asks.
+ *
+ * Q1 The record is the beginning: until the groups have let the node go they may need its vote for that very change, and it may lead
+ *    them. So it goes on until no group of its own has it, or another node says that it is recorded and none of that one's has it.
+ */
 import { limits } from '../../namespace/limits.ts'
+import type { Configuration } from '../../raft/index.ts'
 import { ask, whoAnswer, whoVerb } from './calls.ts'
 import type { Caller } from './calls.ts'
 import { pause } from './founding.ts'
@@ -13,10 +20,16 @@ export interface RemovalParts {
   readonly caller: Caller
   /** Of the store sys. */
   readonly group: GroupControl
+  /** Of all stores of this node. */
+  groups(): readonly GroupControl[]
+  /** Whether it heard of its own removal. */
+  isRecorded(): boolean
   /** All nodes that may know, itself perhaps among them, and some twice. */
   peers(): readonly Peer[]
   /** Called with the name of who says so. */
   removed(by: string): void
+  /** Called with each look: others may have gone for good meanwhile, too. */
+  looked(): void
 }
 
 /** Looks until it was removed or the signal aborts. */
@@ -24,9 +37,13 @@ export async function watchRemoval(parts: RemovalParts, signal: AbortSignal): Pr
   const { group, member, name, cluster, caller } = parts
   let wasLed = true
   while (!signal.aborted) {
-    await pause(limits.cluster_removed_ask_ms, signal)
+    await pause(parts.isRecorded() ? limits.cluster_reconcile_ms : limits.cluster_removed_ask_ms, signal)
+    parts.looked()
+    const isRecorded = parts.isRecorded()
+    if (isRecorded && !isInAny(parts.groups(), member)) return parts.removed('the cluster') // Q1
     const isLed = group.leader !== null
-    const peers = isLed || wasLed ? [] : new Map(parts.peers().map((peer) => [peer.address, peer])).values()
+    const asks = isRecorded || !(isLed || wasLed)
+    const peers = asks ? new Map(parts.peers().map((peer) => [peer.address, peer])).values() : []
     wasLed = isLed
     for (const peer of peers) {
       if (peer.name === name || signal.aborted) continue
@@ -38,4 +55,13 @@ export async function watchRemoval(parts: RemovalParts, signal: AbortSignal): Pr
       }
     }
   }
+}
+
+/** Whether one of these groups has the member, be it on its way out. */
+export function isInAny(groups: readonly GroupControl[], member: string): boolean {
+  return groups.some((group) => has(group.status().configuration, member))
+}
+
+function has({ voters, outgoing, learners, demoted }: Configuration, member: string): boolean {
+  return [voters, outgoing, learners, demoted].some((ids) => ids.includes(member))
 }

@@ -95,6 +95,22 @@ describe('a cluster of three nodes', () => {
     expect((await cluster.start('n2').ended).stderr).toMatch(/nine raft add n2=/)
   })
 
+  it('shrinks to one node, also when the one that goes leads all', async () => {
+    await three()
+    for (const store of ['data', 'usr', 'sys']) await cluster.ok('n1', 'raft', 'transfer', 'n3', '--store', store)
+    for (const name of ['n1', 'n3']) {
+      await cluster.ok('n2', 'raft', 'remove', name, '--force')
+      expect((await cluster.node(name).ended).stderr).toMatch(/was removed from cluster/)
+    }
+    for (const store of ['data', 'usr', 'sys']) {
+      expect((await cluster.members('n2', store)).map(({ node, role, isLeader }) => `${node} ${role} ${isLeader}`)).toEqual([
+        'n2 voter true',
+      ])
+    }
+    await cluster.ok('n2', 'write', '/data/alone', 'goes on')
+    await cluster.ok('n2', 'token', 'create', 'ann')
+  })
+
   it('refuses a removal after which it could not go on', async () => {
     await three()
     await cluster.kill('n3')
