@@ -434,23 +434,25 @@ export class Member implements Writer {
     this.#durableLsn = durableLsn
     this.#stuckTicks = isStuck ? this.#stuckTicks + 1 : 0
     const since = this.#stuckTicks - (isFull ? 1 : limits.raft_disk_stuck_ticks)
-    if (since >= 0 && since % limits.raft_hand_over_again_ticks === 0)
-      for (const replica of this.#replicas.values()) this.#handOver(replica)
+    const turn = since / limits.raft_hand_over_again_ticks
+    if (since >= 0 && Number.isInteger(turn)) for (const replica of this.#replicas.values()) this.#handOver(replica, turn)
   }
 
   /** M3 */
   #lookAtRestores(): void {
     for (const [group, ticks] of this.#failing) {
       this.#failing.set(group, ticks + 1)
-      if ((ticks + 1) % limits.raft_hand_over_again_ticks === 0) this.#handOver(this.#replicas.get(group)!)
+      const turn = (ticks + 1) / limits.raft_hand_over_again_ticks
+      if (Number.isInteger(turn)) this.#handOver(this.#replicas.get(group)!, turn)
     }
   }
 
-  #handOver({ group }: Replica): void {
+  /** To the one that is furthest, and in later turns to the others too, whatever may keep that one from leading. */
+  #handOver({ group }: Replica, turn = 0): void {
     if (!group.isLeader) return
     const { configuration, peers } = group.status()
     const able = peers.filter(({ id, isActive, state }) => isActive && state === 'replicate' && configuration.voters.includes(id))
-    const best = able.sort((a, b) => b.match - a.match)[0]
+    const best = able.sort((a, b) => b.match - a.match)[turn % able.length]
     if (best !== undefined) group.transfer(best.id).catch(this.#parts.warn)
   }
 

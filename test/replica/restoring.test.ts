@@ -279,6 +279,25 @@ describe('a restore', () => {
     expect(leader.engine!.status().stores[0]!.trouble).toBe(undefined)
   })
 
+  it('that only one of three can make is made there, and that one comes to lead', async () => {
+    const leader = await cluster.leader()
+    await leader.store.write(contextFor(glenda), at('/kept'), Buffer.from('first'))
+    const saved = await backup(leader, 'b')
+    await leader.store.write(contextFor(glenda), at('/kept'), Buffer.from('second'))
+    const others = [...cluster.nodes.values()].filter(({ id }) => id !== leader.id)
+    // The leader asks the first of equals first.
+    const able = others.at(-1)!
+    const releases = [leader, others[0]!].map(noSlots)
+    const asked = restore(leader, { id: 'one', backup: saved })
+    expect((await cluster.leader(leader.id)).id).toBe(able.id)
+    await able.store.write(contextFor(glenda), at('/after'), Buffer.from('1'))
+    expect(await read(able, '/kept')).toBe('first')
+    for (const release of releases) release()
+    await asked
+    expect(await everywhere('/kept')).toEqual(same('first'))
+    expect(await everywhere('/after')).toEqual(same('1'))
+  })
+
   it('that is given up is never made; one of two comes after the other; strangers may not', async () => {
     const leader = await cluster.leader()
     await leader.store.write(contextFor(glenda), at('/kept'), Buffer.from('first'))
