@@ -81,6 +81,7 @@ export class Transfers {
   constructor(parts: TransferParts) {
     this.#parts = parts
     this.#dir = join(parts.dir, 'snapshots')
+    parts.signal.addEventListener('abort', () => this.#sendings.forEach((sending) => void sending.end()))
     mkdirSync(this.#dir, { recursive: true, mode: 0o700 })
     for (const name of readdirSync(this.#dir)) if (name.startsWith('out-')) rmSync(join(this.#dir, name))
   }
@@ -125,7 +126,7 @@ export class Transfers {
         throw error
       })
       if (known === undefined || source.meta.index >= message.meta.index) return source
-      if (this.#outgoing.get(group) === sending) this.#outgoing.delete(group)
+      this.#forget(group, sending)
       await source.close()
     }
   }
@@ -147,14 +148,19 @@ export class Transfers {
       },
       ended: () => {
         this.#sendings.delete(sending)
-        if (this.#outgoing.get(group) !== sending) return
-        this.#outgoing.delete(group)
-        this.#sendingFrom.delete(group)
+        this.#forget(group, sending)
       },
     })
     this.#outgoing.set(group, sending)
     this.#sendings.add(sending)
     return sending
+  }
+
+  /** It is given to nobody any more, and no log is kept for it. */
+  #forget(group: number, sending: Sending): void {
+    if (this.#outgoing.get(group) !== sending) return
+    this.#outgoing.delete(group)
+    this.#sendingFrom.delete(group)
   }
 
   /** Where a snapshot from another member goes. @throws NineError */

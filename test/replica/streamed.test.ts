@@ -40,8 +40,8 @@ async function has(node: LocalNode, path: string): Promise<boolean> {
   )
 }
 
-function open(): Promise<OutgoingSource> {
-  const meta = { index: 1, term: 1, configuration: { voters: [], outgoing: [], learners: [], demoted: [] } }
+function open(index = 1): Promise<OutgoingSource> {
+  const meta = { index, term: 1, configuration: { voters: [], outgoing: [], learners: [], demoted: [] } }
   return transfersOf(leader).open(1, { kind: 'install', from: leader.id, to: apart.id, term: 1, meta })
 }
 
@@ -100,10 +100,27 @@ describe('a snapshot on its way', () => {
   it('is written no further when the node ends, and who reads it is told', async () => {
     const source = await open()
     await cluster.stop(leader.id)
-    expect(source.size).toBeLessThan(values * value_bytes)
+    // Each value is there as it is and in history.
+    expect(source.size).toBeLessThan(2 * values * value_bytes)
     await expect(source.read(source.size, 1000)).rejects.toMatchObject({ kind: 'unavailable' })
     await source.close()
     expect(filesOf(leader)).toEqual([])
+  })
+
+  it('keeps no log behind it when it is too old, and no newer one can be made', async () => {
+    const source = await open()
+    const transfers = transfersOf(leader)
+    expect(transfers.sendingFrom(1)).toBe(source.meta.index)
+    let end!: () => void
+    const replacing = leader.engine!.member!.replica(1)!.lane.replace(() => new Promise((resolve) => (end = resolve)))
+    while (end === undefined) await turn()
+    const failure = await open(source.meta.index + 1).catch((error: unknown) => error)
+    const keptFrom = transfers.sendingFrom(1)
+    end()
+    await replacing
+    await source.close()
+    expect(failure).toMatchObject({ kind: 'unavailable' })
+    expect(keptFrom).toBe(Infinity)
   })
 
   it('is loaded while it comes, shows nothing of itself, and goes on behind what is there when it was cut', async () => {
