@@ -2,6 +2,7 @@
 import { createReadStream } from 'node:fs'
 import { resolve } from 'node:path'
 import { createInterface } from 'node:readline/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { NineError } from '../../namespace/errors.ts'
 import { formatTime } from '../../namespace/json.ts'
 import { limits } from '../../namespace/limits.ts'
@@ -19,6 +20,7 @@ export interface RestoreRunningFlags {
 
 /** Waits no longer for one answer; what is under way goes on, and is asked for again. */
 const ask_ms = 30_000
+const again_ms = 250
 const op = 'cli.restore'
 
 /** @throws NineError `not_found` and `corrupt` of the file, as the node answers */
@@ -49,10 +51,12 @@ export async function restoreRunning(
     await client.writeStream(uploaded, parts, { parents: true, timeoutMs: Infinity, onProgress: counted })
     const words = ['restore', name, ...(flags.force === true ? ['force'] : [])]
     try {
-      await until(timeoutMs, (ms) => client.write(`/raft/${store}/ctl`, `${words.join(' ')}\n`, { timeoutMs: ms }))
+      await until(timeoutMs, signal, (ms) => client.write(`/raft/${store}/ctl`, `${words.join(' ')}\n`, { timeoutMs: ms }))
     } catch (error) {
       // What was not begun with is of no use to anybody.
-      await client.remove(uploaded).catch(() => undefined)
+      if (!signal.aborted) await client.remove(uploaded).catch(() => undefined)
+      else
+        process.stderr.write(`nine: the restore was asked for and may be made all the same: nine cat /raft/${printable(store)}/restores\n`)
       throw error
     }
     progress.stop()
@@ -68,8 +72,8 @@ export async function restoreRunning(
   }
 }
 
-/** Until it is done or refused, or the time is over: an answer that is late, or was lost with its node, says nothing. */
-async function until(timeoutMs: number, ask: (ms: number) => Promise<unknown>): Promise<void> {
+/** Until it is done or refused, the time is over or nobody waits: an answer that is late, or was lost with its node, says nothing. */
+async function until(timeoutMs: number, signal: AbortSignal, ask: (ms: number) => Promise<unknown>): Promise<void> {
   const end = performance.now() + timeoutMs
   for (;;) {
     const left = end - performance.now()
@@ -79,8 +83,9 @@ async function until(timeoutMs: number, ask: (ms: number) => Promise<unknown>): 
     } catch (error) {
       const isOpen =
         error instanceof NineError && (error.kind === 'deadline' || (error.kind === 'unavailable' && error.outcome === 'unknown'))
-      if (!isOpen || performance.now() >= end) throw error
+      if (!isOpen || signal.aborted || performance.now() >= end) throw error
     }
+    await sleep(again_ms)
   }
 }
 

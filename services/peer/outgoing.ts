@@ -8,6 +8,7 @@
  * O4 A connection on which nothing comes is asked whether it lives (HTTP/2's ping, which waits behind nothing), and is over when it does
  *    not say so. Ticks are counted, not time: a process that was stopped hears what came meanwhile before it judges.
  */
+import { setMaxListeners } from 'node:events'
 import { WireError, Reader, bytesKey } from '../../proto/protobuf.ts'
 import { NineError } from '../../namespace/errors.ts'
 import { readError } from '../../namespace/wire/fields.ts'
@@ -112,7 +113,11 @@ export class Outgoing {
         signal === undefined ? undefined : () => this.#settle(id, failure('deadline', 'the request was cancelled', this.#outcomeOf(id)))
       this.#writer.request(id, group, deadline === Infinity ? 0 : Math.ceil(deadline - now), verb, body)
       this.#pending.set(id, { resolve, reject, deadline, signal, onAbort })
-      if (onAbort !== undefined) signal!.addEventListener('abort', onAbort, { once: true })
+      if (onAbort !== undefined) {
+        // Many requests may be of one cause: their number is bounded already.
+        setMaxListeners(0, signal!)
+        signal!.addEventListener('abort', onAbort, { once: true })
+      }
       this.#written()
     })
   }
