@@ -108,6 +108,8 @@ export interface RunningNode {
 }
 
 const grace_ms = 5_000
+/** Without which of its stores a node is not ready. */
+const ownStores = ['data', 'usr', 'sys'] as const
 /** For what the node itself asks. */
 const own_ms = 10_000
 /** Handles of HTTP requests belong to it; those of unary calls to the next; sessions count from 1. */
@@ -367,8 +369,8 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     /** Without paths of this machine: whoever reaches the port may ask. */
     const failure = (): string | undefined =>
       engine.status().failure?.replaceAll(options.data, 'DATA') ??
-      (state === 'starting' ? http.waiting : state === 'ending' ? 'the node is shutting down' : cluster?.trouble(['data', 'usr']))
-    const isReady = (): boolean => state === 'ready' && engine.status().isWritable && cluster?.trouble(['data', 'usr']) === undefined
+      (state === 'starting' ? http.waiting : state === 'ending' ? 'the node is shutting down' : cluster?.trouble(ownStores))
+    const isReady = (): boolean => state === 'ready' && engine.status().isWritable && cluster?.trouble(ownStores) === undefined
     http.serving = { authenticate, namespaceOf, isReady, failure }
     closers.push(async () => {
       state = 'ending'
