@@ -5,6 +5,7 @@
  * O2 Shared: what is written is in the file's SharedFile, which all handles and readers of this node see.
  * O3 A handle belongs to the session it was opened over: no other can use it, and it ends with it; also one whose opening
  *    was under way when the session ended.
+ * O4 It ends with `compacted` where the store is restored: in the state of a backup the number may be that of another file.
  */
 import { createBit, maskAt, readBit, seeBits, writeBit } from '../apply/rights.ts'
 import { deepestNode, nodeAt } from '../apply/walk.ts'
@@ -31,6 +32,7 @@ import { noContent, type Ino, type NodeRecord, type TreeCommand } from '../model
 import { denied, missing, notAFile } from './absent.ts'
 import { qidOf, sizeOf, unmadeStat } from './answers.ts'
 import type { StoreCore } from './core.ts'
+import { checkMatch, closed, restored, wrongMode } from './handle-errors.ts'
 import { sliceOf } from './reads.ts'
 import { ttlFields } from './commands.ts'
 import type { SharedFile, SharedFiles } from './shared-files.ts'
@@ -43,6 +45,8 @@ interface Handle {
   readonly flags: OpenFlags
   readonly principal: Principal
   readonly session: number
+  /** Of the store, when it was opened. O4 */
+  readonly incarnation: string
   /** 0: atomic, and its file is made when it is published. */
   ino: Ino
   readonly shared: SharedFile | undefined
@@ -121,6 +125,7 @@ export class Handles {
       flags,
       principal: context.principal,
       session,
+      incarnation: this.#core.positions.incarnation,
       ino: node?.ino ?? 0,
       shared: shared && node !== undefined ? this.#shared.acquire(node.ino, path) : undefined,
       staged: undefined,
@@ -198,6 +203,7 @@ export class Handles {
     if (!(Number.isSafeInteger(count) && count >= 0)) throw new NineError({ kind: 'invalid', op, path: handle.path, message: 'no length' })
     const current = this.#current(context, handle, op)
     if (current !== undefined) await current
+    this.#checkStands(handle, op)
     if (handle.shared !== undefined) {
       const bytes = await handle.shared.read(offset, count)
       return { bytes, end: offset + bytes.length >= handle.shared.size() }
@@ -260,9 +266,10 @@ export class Handles {
 
   async close(context: Context, id: HandleId, discard: boolean): Promise<MutationResult> {
     const op = 'store.closeHandle'
-    const handle = this.#get(context, id, op)
+    const handle = this.#own(context, id, op)
     this.#remove(handle)
     try {
+      this.#checkStands(handle, op)
       // What a shared handle wrote is everybody's: there is nothing private to discard.
       if (discard && handle.shared === undefined) return this.#unchanged(handle)
       return await this.#sync(context, handle, op)
@@ -308,6 +315,7 @@ export class Handles {
   /** O1 */
   async #publish(context: Context, handle: Handle, staged: StagedValue, op: string): Promise<MutationResult> {
     const built = await staged.finish()
+    this.#checkStands(handle, op)
     const result = this.#keep(handle, built, op) ?? (await this.#propose(context, handle, built, op))
     if (!isInline(built)) staged.committed(built)
     if (handle.ino === 0) {
@@ -372,6 +380,7 @@ export class Handles {
     return inTurn(handle, async () => {
       const current = this.#current(context, handle, op)
       if (current !== undefined) await current
+      this.#checkStands(handle, op)
       const staged = this.#stage(handle, op)
       const before = staged.memory
       try {
@@ -409,6 +418,7 @@ export class Handles {
   }
 
   #node(handle: Handle, op: string): NodeRecord {
+    this.#checkStands(handle, op)
     const node = this.#core.file(handle.ino)
     if (node !== undefined) return node
     throw new NineError({ kind: 'not_found', op, path: handle.path, message: `${handle.path} was removed and is no longer kept` })
@@ -423,8 +433,20 @@ export class Handles {
     return handle.ino === 0 || handle.staged !== undefined ? undefined : this.#core.current(context, op, handle.path)
   }
 
-  /** O3 */
   #get(context: Context, id: HandleId, op: string): Handle {
+    const handle = this.#own(context, id, op)
+    this.#checkStands(handle, op)
+    return handle
+  }
+
+  /** O4 */
+  #checkStands({ incarnation, path }: Handle, op: string): void {
+    if (incarnation === this.#core.positions.incarnation) return
+    throw restored(op, path)
+  }
+
+  /** O3 */
+  #own(context: Context, id: HandleId, op: string): Handle {
     const handle = this.#handles.get(id)
     if (handle !== undefined && handle.session === (context.session ?? 0) && handle.principal.name === context.principal.name) return handle
     throw new NineError({ kind: 'invalid', op, message: `${id} is no open handle` })
@@ -474,17 +496,4 @@ function inTurn<T>(handle: Handle, operation: () => Promise<T>): Promise<T> {
   const turn = handle.last.then(operation)
   handle.last = turn.catch(() => undefined)
   return turn
-}
-
-function checkMatch(node: NodeRecord, ifMatch: IfMatch, op: string, path: string): void {
-  if (ifMatch !== 'none' && ifMatch.path === node.ino && ifMatch.version === node.version) return
-  throw new NineError({ kind: 'conflict', op, path, message: `${path} is at version ${node.version} of file ${node.ino}` })
-}
-
-function closed(op: string, path: string): NineError {
-  return new NineError({ kind: 'unavailable', op, path, message: 'the session, or the store, was closed' })
-}
-
-function wrongMode(op: string, path: string, what: string): NineError {
-  return new NineError({ kind: 'invalid', op, path, message: `this handle was not opened for ${what}` })
 }

@@ -70,7 +70,13 @@ export class SharedFiles {
   release(file: SharedFile): void {
     if (--file.handles > 0) return
     file.drop()
-    this.#files.delete(file.ino)
+    if (this.#files.get(file.ino) === file) this.#files.delete(file.ino)
+  }
+
+  /** The store was restored: what is not published is of files that it may not have any more. */
+  restored(): void {
+    for (const file of this.#files.values()) file.drop()
+    this.#files.clear()
   }
 
   /** A change of a file by its path comes after what handles have written to it. */ // H4

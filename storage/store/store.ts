@@ -297,10 +297,12 @@ export class Store implements FileServer {
 
   /**
    * For whoever replicates this store: a snapshot took the place of the state, in one turn with this call. Watches go on from history
-   * where it reaches back far enough, else they end with `compacted`. So they all do where it is of another incarnation: it was restored.
+   * where it reaches back far enough, else they end with `compacted`. So they all do where it is of another incarnation: it was restored, and
+   * handles end with it.
    */
   replaced(tree: Tree, leaseTable: LeaseTable, revision: number, incarnation = this.incarnation): void {
     const next = this.#core.revision + 1
+    if (incarnation !== this.incarnation) this.#shared.restored()
     this.#core.replaced(tree, revision, incarnation)
     this.#watches.replaced(next)
     this.#leases.replaced(leaseTable)
