@@ -1,11 +1,12 @@
 /** Chunks of large values on several nodes: fetched when they are read, filled in the background, there before a command counts on them. */
 import { randomBytes } from 'node:crypto'
-import { rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import { systemClock } from '../../namespace/clock.ts'
 import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import { chunksBeyond, chunksOf, readRange } from '../../storage/blob/chunk-tree.ts'
@@ -239,14 +240,17 @@ describe('two nodes', () => {
   )
 
   it('a chunk that is touched is as young as one just put', async () => {
-    const hash = await here.put(randomBytes(10))
-    const other = await here.put(randomBytes(10))
-    const old = Date.now() / 1000 - 3600
-    for (const each of [hash, other]) utimesSync(fileOf(each), old, old)
-    expect(await here.touch(hash)).toBe(true)
-    expect(await here.touch(hashChunk(randomBytes(10)))).toBe(false)
-    await collect({ store: here, pins: new BlobPins(), roots: [], olderThanMs: 60_000 })
-    expect(await hashesIn(here)).toEqual([hash])
+    let passed_ms = 0
+    const clock = { now: () => systemClock.now() + passed_ms * 1000, monotonic: () => systemClock.monotonic() + passed_ms }
+    const aging = await openFileBlobs({ folder: join(dir, 'aging'), clock })
+    const hash = await aging.put(randomBytes(10))
+    await aging.put(randomBytes(10))
+    passed_ms = 3_600_000
+    expect(await aging.touch(hash)).toBe(true)
+    expect(await aging.touch(hashChunk(randomBytes(10)))).toBe(false)
+    await collect({ store: aging, pins: new BlobPins(), roots: [], olderThanMs: 60_000 })
+    expect(await hashesIn(aging)).toEqual([hash])
+    await aging.close()
   })
 })
 
