@@ -96,7 +96,9 @@ it('a save that fails is tried again after a while, not at once for ever', async
     Array.from({ length: 100 }, (_, i) => store.write(owner, parsePath(`/f${i}`), Buffer.alloc(1000))),
   )
   expect(writes.filter(({ status }) => status === 'fulfilled').length).toBe(100)
-  await vi.waitFor(() => expect(warnings.length).toBe(1))
+  // What failed, and what it means for who writes.
+  await vi.waitFor(() => expect(warnings.length).toBe(2))
+  expect(warnings.filter((text) => text.includes('no more changes are taken'))).toHaveLength(1)
   await expect(store.write(owner, path, Buffer.alloc(1000))).rejects.toMatchObject({ kind: 'no_space', outcome: 'none' })
   await wait(400)
   expect(disk.mock.calls.length).toBe(1)
