@@ -95,6 +95,8 @@ export class ChaosRun {
       return await this.#play(scenario, seed, recorder)
     } catch (error) {
       this.#isKept = true // R2
+      // What comes after it is not to fail for it.
+      await this.cluster.heal().catch(() => undefined)
       const file = join(this.#folder, `history-${this.#count}.jsonl`)
       await writeFile(file, toLines(recorder.end()))
       const again = `NINE_CHAOS_SEED=${seed}, history ${file}, logs beside it`
@@ -136,7 +138,9 @@ export class ChaosRun {
     )
     for (const [index, session] of this.#wandering.entries()) {
       const own = randomOf(seed + 2000 + index)
-      clients.push(new ChaosClient({ name: `all${index}`, session, node: undefined, recorder, random: own, folder, keys, seen }))
+      clients.push(
+        new ChaosClient({ name: `all${index}`, session, node: undefined, isLed: index === 0, recorder, random: own, folder, keys, seen }),
+      )
     }
     const lockers = [this.#sessions[0]!, this.#sessions.at(-1)!, ...this.#wandering].map(
       (session, index) => new ChaosLocker(`lock${index}`, session, recorder, randomOf(seed + 3000 + index), lockFolder, locks),
@@ -267,7 +271,8 @@ export class ChaosRun {
 /** @throws Error when these nodes did not answer so often in time */
 async function progress(clients: readonly ChaosClient[], nodes: readonly NodeProcess[], answers: number): Promise<void> {
   const own = clients.filter(({ parts }) => parts.node !== undefined && nodes.includes(parts.node))
-  const wandering = clients.filter(({ parts }) => parts.node === undefined)
+  // One that asks any node stays with its own while that answers, which may be one that hears a leader and is not heard: nothing is owed to it.
+  const wandering = clients.filter(({ parts }) => parts.node === undefined && parts.isLed === true)
   const wanted = new Map(wandering.map((client) => [client, client.answered + answers_wandering]))
   const count = (): number => own.reduce((sum, { answered }) => sum + answered, 0)
   const first = count()
