@@ -27,6 +27,8 @@ export type {
 export { Driver } from './driver/driver.ts'
 export type { DriverOptions } from './driver/driver.ts'
 export type { Group, GroupStatus, PeerStatus } from './driver/group.ts'
+export { heirsOf } from './driver/heirs.ts'
+export { membersOf } from './quorum.ts'
 export { Refused } from './driver/refused.ts'
 export type { Reason } from './driver/refused.ts'
 export type { Fate, GroupId, Host, Inbound, LogStorage, PeerItem, StateMachine, Transport } from './driver/ports.ts'

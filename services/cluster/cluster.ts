@@ -233,8 +233,7 @@ export class Cluster {
     for (const row of rows) await stores.adopt(row)
     if (file.stage === 'joining') this.#note({ ...file, stage: 'member' })
     const sys = stores.store('sys')
-    // With the signal: a close does not wait out what only a majority could answer.
-    const context = (): Context => ({ ...contextFor(this.#owner, own_ms), signal: this.#stop.signal })
+    const context = (): Context => this.#context()
     const warn = (error: unknown): void => this.#log.retried('upkeep of the cluster failed', error)
     const roster = new Roster(sys, context, () => clock.now())
     const view = new RosterView({ sys, roster, context, warn, changed: () => this.#forgetRemoved() })
@@ -319,7 +318,7 @@ export class Cluster {
   /** Let others lead what this node leads, as far as they can take it over in time; what comes meanwhile is served. */
   async handOver(): Promise<void> {
     const { stores } = this.#opened ?? {}
-    if (stores !== undefined) await handOver([...stores.names()].map((name) => stores.group(name)))
+    if (stores !== undefined) await handOver(groupsOf(stores))
   }
 
   /** Change nothing more. The stores are closed afterwards, and then the peer service. */
@@ -365,12 +364,17 @@ export class Cluster {
     }
   }
 
+  /** With the signal: a close does not wait out what only a majority could answer. */
+  #context(): Context {
+    return { ...contextFor(this.#owner, own_ms), signal: this.#stop.signal }
+  }
+
   /** What a founder notes in its cluster before others may join. */
   async #noteFounded(file: ClusterFile, data: string): Promise<void> {
     const { roster, registry, engine } = this.#parts()
     const { peers, name, bring } = this.#options
     await roster.found({ name, member: this.member, address: ownPeer(peers, name).address }, peers)
-    await bring?.(engine.store('sys'), () => ({ ...contextFor(this.#owner, own_ms), signal: this.#stop.signal }))
+    await bring?.(engine.store('sys'), () => this.#context())
     await registry.found(engine.rows().map((row) => ({ ...row, voters: [...(row.voters ?? [this.member])] })))
     this.#note({ ...file, stage: 'member' })
     this.#options.logger.info({ cluster: file.cluster, data }, 'founded a cluster')

@@ -1,5 +1,6 @@
 /** Before a node ends: others lead what it leads, so that nobody waits out an election. */
 import { limits } from '../../namespace/limits.ts'
+import { heirsOf } from '../../raft/index.ts'
 import { pause } from './founding.ts'
 import type { GroupControl } from './ports.ts'
 
@@ -20,7 +21,7 @@ export async function handOver(groups: readonly GroupControl[]): Promise<void> {
 /** Until another leads, or nobody else could. */
 async function handOverGroup(group: GroupControl, late: AbortSignal): Promise<void> {
   while (group.isLeader && !late.aborted) {
-    const heir = heirOf(group)
+    const [heir] = heirsOf(group.status())
     if (heir === undefined) return
     try {
       await group.transfer(heir)
@@ -28,15 +29,4 @@ async function handOverGroup(group: GroupControl, late: AbortSignal): Promise<vo
       await pause(again_ms, late)
     }
   }
-}
-
-/** The voter that is closest behind, of those that are up. */
-export function heirOf(group: Pick<GroupControl, 'status'>): string | undefined {
-  const { configuration, peers } = group.status()
-  let best: { readonly id: string; readonly match: number } | undefined
-  for (const peer of peers) {
-    const isHeir = configuration.voters.includes(peer.id) && peer.isActive && peer.state === 'replicate'
-    if (isHeir && peer.match > (best?.match ?? -1)) best = peer
-  }
-  return best?.id
 }

@@ -6,7 +6,7 @@
  *    them. So it goes on until no group of its own has it, or another node says that it is recorded and none of that one's has it.
  */
 import { limits } from '../../namespace/limits.ts'
-import type { Configuration } from '../../raft/index.ts'
+import { membersOf } from '../../raft/index.ts'
 import { ask, whoAnswer, whoVerb } from './calls.ts'
 import type { Caller } from './calls.ts'
 import { pause } from './founding.ts'
@@ -59,9 +59,5 @@ export async function watchRemoval(parts: RemovalParts, signal: AbortSignal): Pr
 
 /** Whether one of these groups has the member, be it on its way out. */
 export function isInAny(groups: readonly GroupControl[], member: string): boolean {
-  return groups.some((group) => has(group.status().configuration, member))
-}
-
-function has({ voters, outgoing, learners, demoted }: Configuration, member: string): boolean {
-  return [voters, outgoing, learners, demoted].some((ids) => ids.includes(member))
+  return groups.some((group) => membersOf(group.status().configuration).has(member))
 }

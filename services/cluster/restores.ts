@@ -24,6 +24,7 @@ import { limits } from '../../namespace/limits.ts'
 import { joinName, parseName } from '../../namespace/path.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { Principal } from '../../namespace/rights.ts'
+import { membersOf } from '../../raft/index.ts'
 import type { GroupStatus } from '../../raft/index.ts'
 import type { KnownRestore } from '../../storage/apply/restores.ts'
 import { chunkCount, depthFor, type ChunkSource } from '../../storage/blob/chunk-tree.ts'
@@ -224,7 +225,7 @@ export class Restores {
     const status = restorable.group()
     if (peers === undefined || status === undefined) return
     await Promise.all(
-      membersOf(status).map(async (id) => {
+      [...membersOf(status.configuration)].map(async (id) => {
         if (id === peers.member) return
         try {
           await peers.request(id, 0, restoreVerbs.able, nothing, { deadline: performance.now() + limits.cluster_ask_ms_max })
@@ -369,7 +370,7 @@ export class Restores {
     if (peers === undefined || own === undefined) return true
     const deadline = performance.now() + limits.cluster_ask_ms_max
     const made = await Promise.all(
-      membersOf(own).map(async (id) => {
+      [...membersOf(own.configuration)].map(async (id) => {
         if (id === peers.member) return isPast(own, index)
         try {
           const answer = await peers.request(id, own.group, restoreVerbs.status, nothing, { deadline })
@@ -401,10 +402,6 @@ const refusals: ReadonlySet<ErrorKind> = new Set(['conflict', 'denied', 'invalid
 /** As which the backup of an id was uploaded. */
 function nameOf(id: string): string {
   return id.slice(0, id.lastIndexOf('.'))
-}
-
-function membersOf({ configuration }: GroupStatus): string[] {
-  return [...new Set([...configuration.voters, ...configuration.outgoing, ...configuration.learners])]
 }
 
 /** Whether a member has applied the entry, and gives it to nobody any more. */

@@ -17,7 +17,7 @@ import { failpointValue, hasFailpoints } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Random } from '../../namespace/random.ts'
 import type { Principal } from '../../namespace/rights.ts'
-import { Driver, type Inbound } from '../../raft/index.ts'
+import { Driver, heirsOf, membersOf, type Inbound } from '../../raft/index.ts'
 import { aloneEntry } from '../apply/entry.ts'
 import { FetchingBlobs } from '../blob/fetching.ts'
 import { BlobFill } from '../blob/fill.ts'
@@ -185,9 +185,7 @@ export class Member implements Writer {
   /** All other members of this node's groups. */
   #others(): string[] {
     const ids = new Set<string>()
-    for (const { configuration } of this.#places.values()) {
-      for (const id of [...configuration.voters, ...configuration.outgoing, ...configuration.learners]) ids.add(id)
-    }
+    for (const { configuration } of this.#places.values()) for (const id of membersOf(configuration)) ids.add(id)
     ids.delete(this.#options.id)
     return [...ids]
   }
@@ -450,10 +448,9 @@ export class Member implements Writer {
   /** To the one that is furthest, and in later turns to the others too, whatever may keep that one from leading. */
   #handOver({ group }: Replica, turn = 0): void {
     if (!group.isLeader) return
-    const { configuration, peers } = group.status()
-    const able = peers.filter(({ id, isActive, state }) => isActive && state === 'replicate' && configuration.voters.includes(id))
-    const best = able.sort((a, b) => b.match - a.match)[turn % able.length]
-    if (best !== undefined) group.transfer(best.id).catch(this.#parts.warn)
+    const heirs = heirsOf(group.status())
+    const heir = heirs[turn % heirs.length]
+    if (heir !== undefined) group.transfer(heir).catch(this.#parts.warn)
   }
 
   close(): void {
