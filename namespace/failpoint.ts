@@ -10,7 +10,8 @@
  *   POINT=value(N)     for the points that are numbers: what a limit is, in place of its own
  *   …@N  at the Nth time it is passed only; …@N+  from the Nth time on; without either: every time
  *
- * With NINE_FAILPOINTS_FROM=FILE passing counts from when that file exists, so that a node can be brought where it is to fail first.
+ * With NINE_FAILPOINTS_WHILE=FILE passing counts while that file exists: a node can first be brought where it is to fail, and what
+ * failed can be mended without a restart.
  *
  * F1 Off, a failpoint is one look at a constant.
  * F2 A text that is not understood as a whole is refused when the node starts (`checkFailpoints`), and nothing of it is done.
@@ -182,8 +183,7 @@ export function failpointValue(name: Failpoint, otherwise: number): number {
 
 let refusal: NineError | undefined
 const rules = readRules()
-const counting = process.env['NINE_FAILPOINTS_FROM']
-let isCounting = counting === undefined
+const counting = process.env['NINE_FAILPOINTS_WHILE']
 const passed = new Map<FailpointRule, number>()
 
 function readRules(): readonly FailpointRule[] {
@@ -201,8 +201,7 @@ function pass(name: Failpoint): number {
   let ms = 0
   for (const rule of rules) {
     if (rule.point !== name) continue
-    isCounting ||= existsSync(counting!)
-    if (!isCounting) return 0
+    if (counting !== undefined && !existsSync(counting)) return 0
     const times = (passed.get(rule) ?? 0) + 1
     passed.set(rule, times)
     if (times < rule.from || (times > rule.from && !rule.isOpen)) continue

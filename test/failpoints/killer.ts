@@ -150,18 +150,18 @@ export class Killer {
 }
 
 /** Start a node with these failpoints; its environment is this process's at that moment. */
-export function startWith(node: NodeProcess, failpoints: string | undefined, countingFrom?: string): void {
-  const before = [process.env['NINE_FAILPOINTS'], process.env['NINE_FAILPOINTS_FROM']]
-  setEnvironment(failpoints, countingFrom)
+export function startWith(node: NodeProcess, failpoints: string | undefined, countingWhile?: string): void {
+  const before = [process.env['NINE_FAILPOINTS'], process.env['NINE_FAILPOINTS_WHILE']]
+  setEnvironment(failpoints, countingWhile)
   node.start()
   setEnvironment(before[0], before[1])
 }
 
-export function setEnvironment(failpoints: string | undefined, countingFrom?: string): void {
+export function setEnvironment(failpoints: string | undefined, countingWhile?: string): void {
   if (failpoints === undefined) delete process.env['NINE_FAILPOINTS']
   else process.env['NINE_FAILPOINTS'] = failpoints
-  if (countingFrom === undefined) delete process.env['NINE_FAILPOINTS_FROM']
-  else process.env['NINE_FAILPOINTS_FROM'] = countingFrom
+  if (countingWhile === undefined) delete process.env['NINE_FAILPOINTS_WHILE']
+  else process.env['NINE_FAILPOINTS_WHILE'] = countingWhile
 }
 
 export function pause(ms: number): Promise<void> {

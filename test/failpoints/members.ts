@@ -89,10 +89,9 @@ export class Members {
 
   /** Start a node anew with failpoints, which count once it leads, or follows. */
   async failing(node: NodeProcess, failpoints: string, mayLead: boolean): Promise<void> {
-    const counting = join(node.setup.folder, 'counting')
     await node.stop()
-    await rm(counting, { force: true })
-    startWith(node, failpoints, counting)
+    await this.passes(node)
+    startWith(node, failpoints, this.#counting(node))
     await this.ready(node)
     await this.until(async () => {
       const leader = await this.leader()
@@ -103,7 +102,27 @@ export class Members {
         .catch(() => undefined)
       return undefined
     })
-    await writeFile(counting, '')
+    await this.fails(node)
+  }
+
+  /** Start a node with failpoints that count at once, until `passes`. */
+  async startFailing(node: NodeProcess, failpoints: string): Promise<void> {
+    await this.fails(node)
+    startWith(node, failpoints, this.#counting(node))
+  }
+
+  /** From now on its failpoints count. */
+  async fails(node: NodeProcess): Promise<void> {
+    await writeFile(this.#counting(node), '')
+  }
+
+  /** From now on its failpoints are passed as if they were not there. */
+  async passes(node: NodeProcess): Promise<void> {
+    await rm(this.#counting(node), { force: true })
+  }
+
+  #counting(node: NodeProcess): string {
+    return join(node.setup.folder, 'counting')
   }
 
   /** Start a node anew as it should be. */
