@@ -119,6 +119,10 @@ export function isNineError(value: unknown, kind?: ErrorKind): value is NineErro
 export function toNineError(value: unknown, op: string, path = ''): NineError {
   if (value instanceof NineError) return value
   const kind = value instanceof Error && (value.name === 'AbortError' || value.name === 'TimeoutError') ? 'deadline' : 'internal'
-  const message = value instanceof Error ? value.message : String(value)
-  return new NineError({ kind, op, path, message, outcome: 'unknown', cause: value })
+  return new NineError({ kind, op, path, message: textOf(value), outcome: 'unknown', cause: value })
+}
+
+/** What a thrown value says of itself, for whoever reads it. */
+export function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }

@@ -13,7 +13,7 @@
  * A2 Printing and parsing again gives the same lines.
  */
 import type { Context } from './context.ts'
-import { NineError, toNineError } from './errors.ts'
+import { NineError, toNineError, textOf } from './errors.ts'
 import type { FileServer } from './file-server.ts'
 import { limits } from './limits.ts'
 import type { Channel, MountEntry, MountOrder } from './mount-table.ts'
@@ -131,7 +131,7 @@ function pathOf(text: string, line: number): Path {
   try {
     return parsePath(text, 'namespace.parse')
   } catch (error) {
-    throw wrong(line, error instanceof Error ? error.message : String(error), error)
+    throw wrong(line, textOf(error), error)
   }
 }
 

@@ -1,5 +1,5 @@
 /** A mount through FUSE: the kernel asks this process, and this process asks the node over its session. */
-import { NineError, toNineError } from '../../namespace/errors.ts'
+import { NineError, toNineError, textOf } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Host } from './host.ts'
 import { unmount } from './mount-point.ts'
@@ -51,7 +51,7 @@ export async function mountFuse(
     root: path,
     owners: new Owners(client.principal.name, process.getuid?.() ?? nobody, process.getgid?.() ?? nobody),
     context: () => client.context({ timeoutMs }),
-    onFailure: (failed, error) => log(`${failed} was not removed: ${error instanceof Error ? error.message : String(error)}`),
+    onFailure: (failed, error) => log(`${failed} was not removed: ${textOf(error)}`),
   })
   try {
     const native = await mountNative(binding, folder, optionsOf(request), operations)

@@ -5,7 +5,7 @@
  * E2 `warn` is what needs eyes, and lasts; what a restart or an election brings with it is `info`. Stacks stand only with what should not happen.
  * E3 Whatever peers and strangers do, a peer gets at most `lines_max` lines in `window_ms`, and one more that says how much was left out.
  */
-import { isNineError } from '../../namespace/errors.ts'
+import { isNineError, textOf } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { PeerEvent } from '../peer/ports.ts'
 
@@ -70,7 +70,7 @@ export class ClusterLog {
   /** Something failed that is tried again. */
   retried(what: string, error: unknown): void {
     const now = this.#now()
-    const text = error instanceof Error ? error.message : String(error)
+    const text = textOf(error)
     const last = this.#failures.get(what)
     if (last?.text === text && now - last.at < repeat_ms) return
     this.#failures.set(what, { text, at: now })

@@ -10,7 +10,7 @@
 import type { Clock } from '../../namespace/clock.ts'
 import { contextFor } from '../../namespace/context.ts'
 import type { Context } from '../../namespace/context.ts'
-import { NineError } from '../../namespace/errors.ts'
+import { NineError, textOf } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
 import type { Random } from '../../namespace/random.ts'
@@ -471,10 +471,6 @@ function stopped(signal: AbortSignal): Promise<never> {
     if (signal.aborted) stop()
     else signal.addEventListener('abort', stop, { once: true })
   })
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }
 
 function unavailable(message: string): NineError {

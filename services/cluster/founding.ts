@@ -3,7 +3,7 @@
  *
  * D1 A node that refuses answers its peers a little longer: what does not fit is said by both sides, whichever asked first.
  */
-import { isNineError, NineError } from '../../namespace/errors.ts'
+import { isNineError, NineError, textOf } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import { nextOf } from './formation.ts'
 import type { Awaited, Heard, Next, Own, Who } from './formation.ts'
@@ -69,7 +69,7 @@ async function hear(peer: Peer, ports: FormationPorts, isMember: boolean): Promi
         cause: error,
       })
     }
-    return { kind: 'silent', why: error instanceof Error ? error.message : String(error) }
+    return { kind: 'silent', why: textOf(error) }
   }
 }
 

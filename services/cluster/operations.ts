@@ -6,7 +6,7 @@
  * O3 What waits for a node that is silent for long ends with its name.
  */
 import type { Context } from '../../namespace/context.ts'
-import { isNineError, NineError } from '../../namespace/errors.ts'
+import { isNineError, NineError, textOf } from '../../namespace/errors.ts'
 import type { GroupStatus } from '../../raft/index.ts'
 import type { PeerService } from '../peer/ports.ts'
 import { nameOfMember } from './cluster-file.ts'
@@ -207,7 +207,7 @@ export class Operations {
         })
       return ''
     } catch (error) {
-      return `: ${error instanceof Error ? error.message : String(error)}`
+      return `: ${textOf(error)}`
     }
   }
 
@@ -293,6 +293,6 @@ function encode(value: object): Uint8Array {
 /** An error of Raft's driver as one of ours. */
 export function operationError(error: unknown, op: string): NineError {
   if (isNineError(error)) return error
-  const message = error instanceof Error ? error.message : String(error)
+  const message = textOf(error)
   return new NineError({ kind: 'unavailable', op, message, outcome: 'unknown', cause: error })
 }

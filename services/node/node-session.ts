@@ -7,7 +7,7 @@
  * N3 A session whose principal's token has ended does nothing more.
  */
 import type { Context } from '../../namespace/context.ts'
-import { NineError } from '../../namespace/errors.ts'
+import { NineError, textOf } from '../../namespace/errors.ts'
 import type { FileServer } from '../../namespace/file-server.ts'
 import type { Namespace } from '../../namespace/namespace.ts'
 import { applyNamespaceFile, parseNamespaceFile, printNamespaceFile } from '../../namespace/namespace-file.ts'
@@ -69,7 +69,7 @@ export class NodeSession implements SessionControl {
         (error) => this.problems.push(error.message),
       )
     } catch (error) {
-      this.problems.push(error instanceof Error ? error.message : String(error))
+      this.problems.push(textOf(error))
     }
   }
 

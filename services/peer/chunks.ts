@@ -6,7 +6,7 @@
  * Bytes are checked against their hash where they arrive, on either side. As many requests are under way as limits.peer_bulk_window.
  */
 import { createHash } from 'node:crypto'
-import { isNineError, NineError } from '../../namespace/errors.ts'
+import { isNineError, NineError, textOf } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { ChunkHash } from '../../storage/blob/store.ts'
 import type { NodeId } from '../../raft/model.ts'
@@ -49,7 +49,7 @@ export async function fetchChunk(ask: Ask, hash: ChunkHash, members: readonly No
       if (options.signal?.aborted === true) throw error
       // As its disk says of what it lacks, or has damaged.
       isNowhere &&= isNineError(error, 'corrupt')
-      failures.push(`${member}: ${error instanceof Error ? error.message : String(error)}`)
+      failures.push(`${member}: ${textOf(error)}`)
     }
   }
   const message = `no peer gives chunk ${hash}: ${failures.join('; ') || 'there is none'}`

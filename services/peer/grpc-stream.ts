@@ -9,6 +9,7 @@
  */
 import { constants } from 'node:http2'
 import type { ClientHttp2Stream, IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2'
+import { textOf } from '../../namespace/errors.ts'
 import { WireError } from '../../proto/protobuf.ts'
 
 /** Canonical status codes used here (https://grpc.io/docs/guides/status-codes/). */
@@ -150,7 +151,7 @@ export class GrpcStream {
         at = this.#partialBytes > 0 || !this.#isWhole(chunk, at) ? this.#gather(chunk, at) : this.#inPlace(chunk, at)
       }
     } catch (error) {
-      this.end(grpcStatus.invalid, error instanceof Error ? error.message : String(error))
+      this.end(grpcStatus.invalid, textOf(error))
     }
   }
 

@@ -10,7 +10,7 @@
 import { randomBytes } from 'node:crypto'
 import type { ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
-import { NineError, toNineError } from '../../namespace/errors.ts'
+import { NineError, toNineError, textOf } from '../../namespace/errors.ts'
 import { writeError } from '../../namespace/wire/fields.ts'
 import { bytesKey, Reader, WireError, Writer } from '../../proto/protobuf.ts'
 import type { GroupId, PeerItem } from '../../raft/driver/ports.ts'
@@ -120,7 +120,7 @@ export class Incoming {
       else this.#opening(buffer, start, end)
     } catch (error) {
       const isWire = error instanceof WireError
-      this.#end(isWire ? 'garbage' : 'fault', error instanceof Error ? error.message : String(error), error) // I4
+      this.#end(isWire ? 'garbage' : 'fault', textOf(error), error) // I4
       this.#stream.end(isWire ? grpcStatus.invalid : grpcStatus.unavailable, isWire ? error.message : 'the node has a fault')
     }
   }

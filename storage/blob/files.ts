@@ -19,7 +19,7 @@ import { mkdir, readdir, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { systemClock, type Clock } from '../../namespace/clock.ts'
-import { NineError, type ErrorKind } from '../../namespace/errors.ts'
+import { NineError, textOf, type ErrorKind } from '../../namespace/errors.ts'
 import { failpoint, failpointLater } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Micros } from '../../namespace/stat.ts'
@@ -372,5 +372,5 @@ const kindOfCode = new Map<string, ErrorKind>([
 function systemFailure(error: unknown, op: string, message: string): NineError {
   if (error instanceof NineError) return error
   const kind = kindOfCode.get(codeOf(error) ?? '') ?? 'internal'
-  return new NineError({ kind, op, message: `${message}: ${error instanceof Error ? error.message : String(error)}`, cause: error })
+  return new NineError({ kind, op, message: `${message}: ${textOf(error)}`, cause: error })
 }

@@ -12,7 +12,7 @@ import { BlobPins } from '../blob/pins.ts'
 import type { BlobStore } from '../blob/store.ts'
 import type { Context } from '../../namespace/context.ts'
 import { systemClock, type Clock } from '../../namespace/clock.ts'
-import { NineError } from '../../namespace/errors.ts'
+import { NineError, textOf } from '../../namespace/errors.ts'
 import { failpointValue } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import { parseName } from '../../namespace/path.ts'
@@ -430,7 +430,7 @@ export class Engine {
 
   readonly #warn = (error: unknown): void => {
     if (this.#closing !== undefined) return
-    this.#warning = error instanceof Error ? error.message : String(error)
+    this.#warning = textOf(error)
     this.#logger?.warn({ error }, `background work of the storage failed and will be tried again: ${this.#warning}`)
   }
 

@@ -26,7 +26,7 @@ import {
   writeSync,
 } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { NineError, isNineError, type ErrorKind } from '../../namespace/errors.ts'
+import { NineError, isNineError, textOf, type ErrorKind } from '../../namespace/errors.ts'
 import { failpoint, hasFailpoints } from '../../namespace/failpoint.ts'
 
 const format_version = 1
@@ -177,6 +177,6 @@ export function folderError(error: unknown, dir: string): NineError {
   if (isNineError(error)) return error
   const code = (error as NodeJS.ErrnoException | undefined)?.code ?? ''
   const kind = kindOfErrno[code] ?? 'internal'
-  const what = kind === 'not_directory' ? 'a file is in its place' : error instanceof Error ? error.message : String(error)
+  const what = kind === 'not_directory' ? 'a file is in its place' : textOf(error)
   return new NineError({ kind, op, path: dir, message: `cannot use ${dir} as a data folder: ${what}`, cause: error })
 }

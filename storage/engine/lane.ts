@@ -7,7 +7,7 @@
  *    all of it, and opening the folder applies it to what was saved before.
  * N4 A state is saved or replaced by another, never both at once: one waits for the other.
  */
-import { NineError } from '../../namespace/errors.ts'
+import { NineError, textOf } from '../../namespace/errors.ts'
 import { failpoint } from '../../namespace/failpoint.ts'
 import type { Machine } from '../apply/machine.ts'
 import type { Entry, Outcome } from '../model.ts'
@@ -92,7 +92,7 @@ export class Lane {
       this.store?.applied(applied)
       return outcome
     } catch (error) {
-      const message = `an entry of store ${this.name} could not be applied: ${error instanceof Error ? error.message : String(error)}`
+      const message = `an entry of store ${this.name} could not be applied: ${textOf(error)}`
       this.#failure = new NineError({ kind: 'internal', op: 'storage.save', message, cause: error })
       throw error
     }

@@ -16,7 +16,7 @@
  */
 import type { Context } from '../../namespace/context.ts'
 import type { Clock } from '../../namespace/clock.ts'
-import { NineError } from '../../namespace/errors.ts'
+import { NineError, textOf } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Micros } from '../../namespace/stat.ts'
 import { decodeEntry, encodeEntry } from '../apply/entry.ts'
@@ -296,7 +296,7 @@ export class Pipeline implements Writer {
       if (proposal.applied !== undefined && (outcome.kind === 'mutation' || outcome.kind === 'txn')) proposal.applied()
     } catch (error) {
       // The record is in the log and could not be applied: going on would answer from a state that is not the log's.
-      const message = `an entry could not be applied: ${error instanceof Error ? error.message : String(error)}`
+      const message = `an entry could not be applied: ${textOf(error)}`
       const failure = new NineError({ kind: 'internal', op: proposal.op, path: proposal.path, message, outcome: 'unknown', cause: error })
       this.fail(failure)
       proposal.reject(failure)
@@ -348,6 +348,6 @@ export class Pipeline implements Writer {
 
 function refused(error: unknown, op: string, path: string): NineError {
   if (error instanceof NineError) return error.at(path, op)
-  const message = error instanceof Error ? error.message : String(error)
+  const message = textOf(error)
   return new NineError({ kind: 'internal', op, path, message, cause: error })
 }

@@ -1,5 +1,5 @@
 /** How a replica says no. */
-import { errorTable, isNineError, NineError } from '../../namespace/errors.ts'
+import { errorTable, isNineError, NineError, textOf } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Outcome } from '../model.ts'
 
@@ -20,8 +20,4 @@ export function notLeader(): NineError {
 export function asError(error: unknown): NineError {
   if (isNineError(error)) return error
   return new NineError({ kind: 'internal', op: 'replica.propose', message: textOf(error), cause: error })
-}
-
-export function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

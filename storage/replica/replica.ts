@@ -11,7 +11,7 @@
  */
 import type { Clock } from '../../namespace/clock.ts'
 import type { Context } from '../../namespace/context.ts'
-import { NineError } from '../../namespace/errors.ts'
+import { NineError, textOf } from '../../namespace/errors.ts'
 import { failpoint } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Entry as LogEntry, Fate, Group, SnapshotMeta, StateMachine, Status } from '../../raft/index.ts'
@@ -26,7 +26,7 @@ import { reachText } from './reach.ts'
 import type { OwnClient, OwnNumber } from './own-client.ts'
 import type { Peers } from './peers.ts'
 import type { Place } from './place.ts'
-import { asError, lastingOf, notLeader, textOf, tooMany } from './refusals.ts'
+import { asError, lastingOf, notLeader, tooMany } from './refusals.ts'
 import { spreadChunks } from './spread.ts'
 import { deadlineOf, keyOf, OpenCommands, PendingCommand, PendingRead, type OpenEntry, type PendingKind } from './pending.ts'
 

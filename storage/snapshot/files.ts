@@ -6,7 +6,7 @@
  */
 import { open, rename, rm, type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { NineError, isNineError } from '../../namespace/errors.ts'
+import { NineError, isNineError, textOf } from '../../namespace/errors.ts'
 import { folderError } from '../engine/folder.ts'
 import type { SnapshotSource } from './block-reader.ts'
 import type { SnapshotTarget } from './block-writer.ts'
@@ -127,6 +127,6 @@ export function fileError(error: unknown, op: string, path: string): NineError {
   if (isNineError(error) || (error as Error | undefined)?.name === 'AbortError') return error as NineError
   const { code = '' } = error as NodeJS.ErrnoException
   const kind = code === 'ENOENT' ? 'not_found' : code === 'EISDIR' ? 'is_directory' : folderError(error, path).kind
-  const text = code === 'ENOENT' ? 'there is no such file' : error instanceof Error ? error.message : String(error)
+  const text = code === 'ENOENT' ? 'there is no such file' : textOf(error)
   return new NineError({ kind, op, path, message: `${path}: ${text}`, cause: error })
 }

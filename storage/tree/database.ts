@@ -6,7 +6,7 @@
  */
 import { statSync } from 'node:fs'
 import { open, type RootDatabase } from 'lmdb'
-import { NineError, type ErrorKind } from '../../namespace/errors.ts'
+import { NineError, textOf, type ErrorKind } from '../../namespace/errors.ts'
 import { folderError } from '../engine/folder.ts'
 import { checkDatabaseFile } from './database-file.ts'
 import type { KeySet } from './key-set.ts'
@@ -190,7 +190,7 @@ async function reasonOf(error: unknown): Promise<unknown> {
 
 /** https://www.symas.com/mdb: return codes of LMDB, by their texts. */
 export function databaseError(error: unknown, dir: string): NineError {
-  const text = error instanceof Error ? error.message : String(error)
+  const text = textOf(error)
   const kind: ErrorKind | undefined = /MDB_CORRUPTED|MDB_PAGE_NOTFOUND|MDB_INVALID|MDB_VERSION_MISMATCH|not an LMDB file/i.test(text)
     ? 'corrupt'
     : /MDB_MAP_FULL|No space left/i.test(text)

@@ -9,7 +9,7 @@
  */
 import { join } from 'node:path'
 import { crc32c } from '@node-rs/crc32'
-import { NineError, isNineError, type ErrorKind } from '../../namespace/errors.ts'
+import { NineError, isNineError, textOf, type ErrorKind } from '../../namespace/errors.ts'
 import type { WalFile } from './files.ts'
 import { aligned, checkBody, frame_header_bytes, readHeader, sector_bytes, type FrameHeader } from './frame.ts'
 
@@ -174,6 +174,6 @@ const kindOfErrno: Record<string, ErrorKind> = {
 export function walError(error: unknown, op: string, path: string, outcome: 'none' | 'unknown' = 'none'): NineError {
   if (isNineError(error)) return error
   const kind = kindOfErrno[(error as NodeJS.ErrnoException | undefined)?.code ?? ''] ?? 'internal'
-  const message = `the log cannot use ${path}: ${error instanceof Error ? error.message : String(error)}`
+  const message = `the log cannot use ${path}: ${textOf(error)}`
   return new NineError({ kind, op, path, message, outcome, cause: error })
 }
