@@ -8,9 +8,6 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Up } from '../e2e/up.ts'
 
-/** NINE_CHAOS_COMMAND names another build than the one in dist. */
-const command = process.env['NINE_CHAOS_COMMAND']
-
 export interface NodeSetup {
   readonly name: string
   /** Folder for its data, logs and ready file. */
@@ -31,6 +28,8 @@ export class NodeProcess {
   isPaused = false
   /** What it is told of its peers from its next start on, as --peers has it; undefined: it is alone. */
   peers: string | undefined
+  /** The build it is of from its next start on; undefined: the one that is tested. */
+  command: string | undefined
   /** What went wrong with it by itself. */ // N1
   readonly failures: string[] = []
   #up: Up<unknown> | undefined
@@ -65,7 +64,7 @@ export class NodeProcess {
     args.push('--owner', 'chaos', '--log-file', join(folder, 'node.log'), '--log-level', 'info')
     if (this.peers !== undefined) args.push('--node', name, '--peers', this.peers)
     if (this.peers !== undefined && via !== undefined) args.push('--peer-via', via)
-    const up = new Up(args, join(folder, `ready-${this.life}.json`), command)
+    const up = new Up(args, join(folder, `ready-${this.life}.json`), this.command)
     this.#up = up
     this.#isRunning = true
     this.#ended = up.ended.then(({ code }) => {

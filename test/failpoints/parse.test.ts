@@ -5,8 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { failpoint, failpointValue, hasFailpoints, parseFailpoints } from '../../namespace/failpoint.ts'
-
-const command = process.env['NINE_CHAOS_COMMAND'] ?? join(import.meta.dirname, '..', '..', 'dist', 'cli', 'nine.js')
+import { ninePath } from '../e2e/up.ts'
 
 it('is points with actions, at the Nth passing, from the Nth on, or always', () => {
   expect(
@@ -44,7 +43,7 @@ it('is off where nothing is said', () => {
 
 it('a node that is told nonsense says so and does not start', async () => {
   const data = join(tmpdir(), `nine-never-${process.pid}`)
-  const args = [command, 'up', '--data', data, '--grpc', '127.0.0.1:0', '--http', '127.0.0.1:0']
+  const args = [ninePath, 'up', '--data', data, '--grpc', '127.0.0.1:0', '--http', '127.0.0.1:0']
   const env = { ...process.env, NINE_FAILPOINTS: 'wal.sync=EIO;apply.befor=kill' }
   const [code, said] = await new Promise<[unknown, string]>((resolve) => {
     execFile(process.execPath, args, { env }, (error, _out, stderr) => resolve([error?.code, stderr]))
