@@ -49,6 +49,14 @@ import { checkTable, findEntry, isDirectory } from './walk-table.ts'
 import type { Found } from './walk-table.ts'
 
 const modes: Record<Entry['kind'], number> = { computed: 0o444, file: 0o444, ctl: 0o644, call: 0o666, stream: 0o444, directory: 0o555 }
+const nouns: Record<Entry['kind'], string> = {
+  computed: 'a computed file',
+  file: 'a file for reading',
+  ctl: 'a control file',
+  call: 'a call file',
+  stream: 'a stream',
+  directory: 'a directory',
+}
 
 export interface ServedTable extends FileServer {
   /** A connection has ended: its handles go, and the iterations of its streams. */
@@ -138,7 +146,7 @@ class TableServer implements ServedTable {
       const { entry } = found
       if (entry.kind === 'call') throw failure('invalid', verb, path, 'write a request and read the answer on one open handle')
       if (!isWritable(entry))
-        throw failure(isDirectory(found) ? 'is_directory' : 'read_only', verb, path, `a ${entry.kind} takes no writes`)
+        throw failure(isDirectory(found) ? 'is_directory' : 'read_only', verb, path, `${nouns[entry.kind]} takes no writes`)
       checkMatch(found, options.ifMatch, verb)
       if (entry.kind === 'ctl') {
         await new Commands(found, entry).take(context, bytes, true)
@@ -187,7 +195,8 @@ class TableServer implements ServedTable {
     const found = await (flags.create === true ? this.#findOrMake(context, path, 'open') : findEntry(context, this.#table, path, 'open'))
     if (flags.create === true && flags.exclusive === true) throw failure('exists', 'open', path, 'it exists')
     if (isDirectory(found)) throw failure('is_directory', 'open', path, 'it is a directory')
-    if (flags.write === true && !isWritable(found.entry)) throw failure('read_only', 'open', path, `a ${found.entry.kind} takes no writes`)
+    if (flags.write === true && !isWritable(found.entry))
+      throw failure('read_only', 'open', path, `${nouns[found.entry.kind]} takes no writes`)
     checkMatch(found, flags.ifMatch, 'open')
     const session = context.session ?? 0
     const ofSession = this.#ofSession.get(session) ?? 0

@@ -29,6 +29,7 @@ export const whoAnswer = z.object({
   folder: folderState,
   isServing: z.boolean(),
   isRemoved: z.boolean(),
+  successor: text.optional(),
 })
 export type WhoAnswer = z.infer<typeof whoAnswer> & Who
 

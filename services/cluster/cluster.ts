@@ -43,7 +43,7 @@ import { Reconciler } from './reconciler.ts'
 import { removedMessage } from './formation.ts'
 import { makeRecovered } from './recovery.ts'
 import { isInAny, watchRemoval } from './removal.ts'
-import { Roster, wantedOf } from './roster.ts'
+import { livesOf, Roster, wantedOf } from './roster.ts'
 import { RosterView } from './roster-view.ts'
 import { StoreRegistry } from './stores.ts'
 
@@ -271,7 +271,7 @@ export class Cluster {
       groups: () => groupsOf(stores),
       isRecorded: () => view.members.removed.has(this.member),
       peers: () => this.#nodes(),
-      removed: (by: string) => this.#removed(by),
+      removed: (by: string, successor?: string) => this.#removed(by, successor),
       looked: () => this.#forgetRemoved(),
     }
     void watchRemoval(removal, this.#stop.signal)
@@ -396,6 +396,7 @@ export class Cluster {
       folder: folderState(data),
       isServing: this.#isServing,
       isRemoved: this.#isGone(asker),
+      successor: this.#successorOf(asker),
     }
   }
 
@@ -427,6 +428,11 @@ export class Cluster {
     return view?.members.removed.has(member) === true && !isInAny(groupsOf(stores!), member)
   }
 
+  #successorOf(member: string): string | undefined {
+    const { members, removed } = this.#opened?.view.members ?? {}
+    return removed?.has(member) === true ? livesOf(nameOfMember(member), members!)[0] : undefined
+  }
+
   #forgetRemoved(): void {
     for (const id of this.#opened!.view.members.removed) if (this.#isGone(id)) this.peer.forget(id)
   }
@@ -437,8 +443,9 @@ export class Cluster {
     return [...this.#options.peers, ...[...names].map(([name, { value }]) => ({ name, address: value.address }))]
   }
 
-  #removed(by: string): void {
-    this.#end(new NineError({ kind: 'denied', op: 'cluster.member', message: removedMessage(this.member, this.id, by) }))
+  #removed(by: string, successor = this.#successorOf(this.member)): void {
+    const message = removedMessage(this.member, `cluster ${this.id}, says ${by}`, successor)
+    this.#end(new NineError({ kind: 'denied', op: 'cluster.member', message }))
   }
 
   #engine(): Engine {

@@ -10,6 +10,7 @@
  * F5 What only a person can put right is refused with what to do; what time may put right is waited for.
  */
 import type { ErrorKind } from '../../namespace/errors.ts'
+import { nameOfMember } from './cluster-file.ts'
 import type { Stage } from './cluster-file.ts'
 import { differenceOf } from './peer-list.ts'
 import type { Peer } from './peer-list.ts'
@@ -41,6 +42,8 @@ export interface Who {
   readonly isServing: boolean
   /** Whether its cluster has removed the member that asks. */
   readonly isRemoved: boolean
+  /** The member that has the place of the one that asks, where it was removed for that. */
+  readonly successor?: string | undefined
 }
 
 export type Heard =
@@ -108,7 +111,7 @@ function nextOfMember(
   const ours = answers.filter(({ who }) => who.folder.kind === 'member' && who.folder.cluster === cluster)
   const remover = ours.find(({ who }) => who.isRemoved)
   if (remover !== undefined) {
-    return refuse(removedMessage(member, cluster, remover.peer.name), 'denied')
+    return refuse(removedMessage(member, `cluster ${cluster}, says ${remover.peer.name}`, remover.who.successor), 'denied')
   }
   const foreign = answers.find(({ who }) => who.folder.kind === 'member' && who.folder.cluster !== cluster)
   if (foreign !== undefined && ours.length === 0) {
@@ -169,8 +172,12 @@ function whyNotServing({ folder }: Who): string {
   return folder.stage === 'joining' ? `it is joining cluster ${folder.cluster} itself` : `cluster ${folder.cluster} has no leader yet`
 }
 
-export function removedMessage(member: string, cluster: string, by: string): string {
-  return `${member} was removed from cluster ${cluster}, says ${by}: give the node an empty folder and let it in with nine raft add, or take it out of --peers`
+/** @param place a cluster, and who says so  @param successor the member that has its place now */
+export function removedMessage(member: string, place: string, successor: string | undefined): string {
+  const name = nameOfMember(member)
+  return successor === undefined
+    ? `${member} was removed from ${place}: give the node an empty folder and let it in with nine raft add ${name}=HOST:PORT, or take it out of --peers`
+    : `${member} was replaced by ${successor} in ${place}: start ${name} with the folder of ${successor} (--data), or with an empty one, which takes its place in turn`
 }
 
 function clusterOf({ who }: Answer): string {

@@ -26,8 +26,8 @@ export interface RemovalParts {
   isRecorded(): boolean
   /** All nodes that may know, itself perhaps among them, and some twice. */
   peers(): readonly Peer[]
-  /** Called with the name of who says so. */
-  removed(by: string): void
+  /** Called with the name of who says so, and the member that has its place, if it knows of one. */
+  removed(by: string, successor?: string): void
   /** Called with each look: others may have gone for good meanwhile, too. */
   looked(): void
 }
@@ -48,8 +48,8 @@ export async function watchRemoval(parts: RemovalParts, signal: AbortSignal): Pr
     for (const peer of peers) {
       if (peer.name === name || signal.aborted) continue
       try {
-        const { folder, isRemoved } = await ask(caller, peer, whoVerb, { name, member }, whoAnswer, limits.cluster_ask_ms_max)
-        if (isRemoved && folder.kind === 'member' && folder.cluster === cluster) return parts.removed(peer.name)
+        const { folder, isRemoved, successor } = await ask(caller, peer, whoVerb, { name, member }, whoAnswer, limits.cluster_ask_ms_max)
+        if (isRemoved && folder.kind === 'member' && folder.cluster === cluster) return parts.removed(peer.name, successor)
       } catch {
         // Another may know; else the next round asks again.
       }

@@ -10,6 +10,7 @@ import { joinName } from '../../namespace/path.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { Position } from '../../namespace/position.ts'
 import type { z } from 'zod'
+import { removedMessage } from './formation.ts'
 import type { Peer } from './peer-list.ts'
 import type { Role, Wanted } from './plan.ts'
 import { decodeRecord, encodeRecord, folders, memberRecord, nameRecord } from './records.ts'
@@ -88,8 +89,7 @@ export class Roster {
     const op = 'cluster.join'
     await this.#change(op, ({ names, members, removed }) => {
       if (removed.has(member)) {
-        const message = `${member} was removed from this cluster: give the node an empty folder, and let it in with nine raft add ${name}=${address}`
-        throw new NineError({ kind: 'denied', op, message })
+        throw new NineError({ kind: 'denied', op, message: removedMessage(member, 'this cluster', livesOf(name, members)[0]) })
       }
       const known = names.get(name)
       if (known === undefined) {
@@ -211,7 +211,8 @@ function put(path: Path, value: object): TxnOperation {
   return { op: 'write', path, bytes: encodeRecord(value), options: { parents: true } }
 }
 
-function livesOf(name: string, members: Members['members']): string[] {
+/** Members that a node is: one, but for a moment none. */
+export function livesOf(name: string, members: Members['members']): string[] {
   return [...members].filter(([, { value }]) => value.name === name).map(([id]) => id)
 }
 

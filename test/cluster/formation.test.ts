@@ -133,6 +133,13 @@ describe('a node that starts with --peers', () => {
     expect(message).toMatch(/n1\.1 was removed from cluster c1, says n2.*nine raft add.*denied/)
   })
 
+  it('that was replaced is told by which member, and not to be let in anew', () => {
+    const successor = { isRemoved: true, successor: 'n1.2' }
+    const message = refusal(next(own('n1', member('c1', 'n1')), who('n2', member('c1', 'n2'), successor), silent('n3')))
+    expect(message).toMatch(/n1\.1 was replaced by n1\.2 in cluster c1, says n2: start n1 with the folder of n1\.2 .*empty one.*denied/)
+    expect(message).not.toMatch(/raft add/)
+  })
+
   it('that began to join goes on, with that cluster only', () => {
     const joining = own('n1', member('c1', 'n1', 'joining'))
     expect(next(joining, who('n2', member('c1', 'n2')), silent('n3'))).toMatchObject({ do: 'join', cluster: 'c1' })

@@ -1,4 +1,5 @@
 /** Clusters of real processes: forming, losing nodes and disks, operators' commands, rolling restarts. */
+import { renameSync } from 'node:fs'
 import { afterEach, describe, expect, it } from 'vitest'
 import { computed } from '../../namespace/serve/entries.ts'
 import { connect } from '../../sdk/connect.ts'
@@ -53,7 +54,8 @@ describe('a cluster of three nodes', () => {
     await cluster.ok('n1', 'write', '/data/kept', 'yes')
     const { member: before } = cluster.ready('n2').cluster
     await cluster.kill('n2')
-    cluster.lose('n2')
+    const kept = `${cluster.data('n2')}.before`
+    renameSync(cluster.data('n2'), kept)
     const { cluster: after } = await cluster.start('n2').ready
     expect(after.id).toBe(cluster.ready('n1').cluster.id)
     expect(after.member).not.toBe(before)
@@ -63,6 +65,12 @@ describe('a cluster of three nodes', () => {
       expect(rows.map(({ node, role }) => `${node} ${role}`)).toEqual(['n1 voter', 'n2 voter', 'n3 voter'])
       expect(rows[1]!.member).toBe(after.member)
     }
+    // The folder from before is of nobody any more, and says whose place it had.
+    await cluster.kill('n2')
+    cluster.lose('n2')
+    renameSync(kept, cluster.data('n2'))
+    const { stderr } = await cluster.start('n2').ended
+    expect(stderr).toMatch(new RegExp(`${before} was replaced by ${after.member} in cluster ${after.id}, says n[13]: start n2 with`))
   })
 
   it('whose founder lost its disk takes it back, and is not founded anew', async () => {

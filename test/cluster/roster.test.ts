@@ -68,7 +68,10 @@ describe('the members of a cluster', () => {
     const { removed, names } = await roster.load()
     expect([...removed]).toEqual(['n2.a'])
     expect(names.get('n2')?.value.address).toBe('h:22')
-    await expect(roster.admit({ name: 'n2', member: 'n2.a', address: 'h:2' })).rejects.toMatchObject({ kind: 'denied' })
+    await expect(roster.admit({ name: 'n2', member: 'n2.a', address: 'h:2' })).rejects.toMatchObject({
+      kind: 'denied',
+      message: expect.stringMatching(/n2\.a was replaced by n2\.b/) as string,
+    })
   })
 
   it('have one life of a node also when two join at once', async () => {

@@ -73,6 +73,13 @@ describe('computed', () => {
     await fails(server.readHandle(context(), handle, 0, 1), 'invalid')
   })
 
+  it('says that it takes no writes', async () => {
+    const server = serveTable({ f: computed(() => 'x') })
+    const refused = { kind: 'read_only', message: 'a computed file takes no writes' }
+    await expect(write(server, '/f', 'x')).rejects.toMatchObject(refused)
+    await expect(server.open(context(), parsePath('/f'), { write: true })).rejects.toMatchObject(refused)
+  })
+
   it('shows what its function throws', async () => {
     const server = serveTable({
       plain: computed(() => {
