@@ -73,7 +73,7 @@ export const limits = {
   nodes_check_ms: 500,
   /** A node that refused the client for good is asked again after this. */
   nodes_refused_ms: 30_000,
-  /** A node that knows no leader for this long is left for one that does. */
+  /** A node that knows no leader, or none that it reaches, for this long is left for one that does. */
   nodes_leaderless_ms: 2_000,
   /** A node on whose connection nothing came for so long is asked whether it lives, and then left. */
   nodes_ping_ms: 1_000,

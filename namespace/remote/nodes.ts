@@ -6,7 +6,7 @@
  * P2 One connection a node, all under the client's one identity.
  * P3 Who failed is tried again after a random part of a time that doubles (full jitter), and others are tried at once; so is the next
  *    when one does not answer soon.
- * P4 A node that knows no leader for long, while another does, is left: it cannot reach the others.
+ * P4 A node that knows no leader that it reaches for long, while another does, is left.
  * P5 What is shared is decided by the home's table, once that is what the session made it: a new home begins without the session's binds.
  */
 import type { Clock } from '../clock.ts'

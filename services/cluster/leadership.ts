@@ -1,7 +1,8 @@
 /**
  * Which of a node's stores have a leader: for its log, and for whether it is ready.
  *
- * H1 An election is no trouble: a store is in trouble when nobody has led it for limits.raft_leaderless_ms_max.
+ * H1 An election is no trouble: a store is in trouble when nobody whom this node reaches has led it for
+ *    limits.raft_leaderless_ms_max.
  * H2 A loss and its end are told once each.
  */
 import { limits } from '../../namespace/limits.ts'
@@ -40,15 +41,16 @@ export class Leadership {
   /** Why changes and linearizable reads of these stores are refused here: one has no leader. H1 */
   trouble(names: readonly string[]): string | undefined {
     const name = names.find((store) => this.#isLost(store))
-    return name === undefined ? undefined : `store ${name} has no leader: ${this.#parts.stores.standing(name).reach()}`
+    return name === undefined ? undefined : this.#parts.stores.standing(name).leaderlessness()
   }
 
   look(): void {
     const { stores, log } = this.#parts
     for (const name of stores.names()) {
       const standing = stores.standing(name)
-      if (standing.leader !== null) this.#led(name, standing.leader)
-      else if (!this.#lost.has(name) && this.#isLost(name)) {
+      if (!this.#isLost(name)) {
+        if (standing.leader !== null && standing.leaderlessSince === Infinity) this.#led(name, standing.leader)
+      } else if (!this.#lost.has(name)) {
         this.#lost.add(name)
         this.#leaders.delete(name)
         log.store('warn', name, { reason: standing.reach() }, 'stores have no leader: changes and linearizable reads are refused') // H2

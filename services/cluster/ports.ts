@@ -13,8 +13,10 @@ export type GroupControl = Pick<
 export interface Standing {
   /** Member id. */
   readonly leader: string | null
-  /** Since when it has none, on the monotonic clock; Infinity while it has one. */
+  /** Since when it has none that this node reaches, on the monotonic clock; Infinity while it has one. */
   readonly leaderlessSince: number
+  /** Why it has none, in words. */
+  leaderlessness(): string
   /** How many of its members this node reaches, and which not, in words. */
   reach(): string
 }

@@ -7,7 +7,7 @@
  *    Where it was given out more than once, what refuses it for now does not end it: another try may yet come.
  * V3 A leader proposes only when it applied the entry that opened its term: then its machine knows the time of every earlier entry, and
  *    the times it gives are later (apply/machine.ts A3).
- * V4 What waits is bounded in number (`proposals_max`) and time: its deadline, and limits.raft_leaderless_ms_max where nobody leads.
+ * V4 What waits is bounded in number (`proposals_max`) and time: its deadline, and limits.raft_leaderless_ms_max where nobody leads, or who does is not reached.
  */
 import type { Clock } from '../../namespace/clock.ts'
 import type { Context } from '../../namespace/context.ts'
@@ -99,7 +99,14 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     return this.#status?.leader ?? null
   }
 
-  /** Since when this node knows of no leader, on the monotonic clock; Infinity while it knows one. */
+  /** The leader, where this node can ask it: one that is heard may not hear. */
+  get leaderAtHand(): string | null {
+    const { self, peers } = this.#parts
+    const { leader } = this
+    return leader === null || leader === self || peers.isReachable(leader) ? leader : null
+  }
+
+  /** Since when this node has had no leader at hand, on the monotonic clock; Infinity while it has one. */
   get leaderlessSince(): number {
     return this.#leaderlessSince
   }
@@ -392,10 +399,14 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
 
   changed(status: Status): void {
     this.#status = status
-    if (status.leader !== null) this.#leaderlessSince = Infinity
-    else if (this.#leaderlessSince === Infinity) this.#leaderlessSince = this.#clock.monotonic()
+    this.#lookForLeader()
     this.#lead()
     if (status.leader !== null) this.#retry()
+  }
+
+  #lookForLeader(): void {
+    if (this.leaderAtHand !== null) this.#leaderlessSince = Infinity
+    else if (this.#leaderlessSince === Infinity) this.#leaderlessSince = this.#clock.monotonic()
   }
 
   /** Leader in earnest, or no longer. V3 */
@@ -425,6 +436,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
 
   /** Every tick: end what waited too long, and try again what waits. V4 */
   sweep(): void {
+    this.#lookForLeader()
     if (this.#commands.size === 0 && this.#reads.size === 0) return
     const now = this.#clock.monotonic()
     const isLeaderless = now - this.#leaderlessSince > limits.raft_leaderless_ms_max
@@ -483,10 +495,16 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     return reachText(this.#status?.configuration ?? place.configuration, (id) => id === self || peers.isReachable(id))
   }
 
+  /** Why it has no leader at hand, in words. */
+  leaderlessness(): string {
+    const { leader } = this
+    const what = leader === null ? 'has no leader' : `is led by ${leader}, which this node hears and does not reach`
+    return `store ${this.lane.name} ${what}: ${this.reach()}`
+  }
+
   #lateness(): string {
-    const leader = this.#status?.leader ?? null
-    if (leader === null) return `store ${this.lane.name} has no leader: ${this.reach()}`
-    return `the cluster did not answer in time; ${leader} leads store ${this.lane.name}`
+    if (this.leaderAtHand === null) return this.leaderlessness()
+    return `the cluster did not answer in time; ${this.leader} leads store ${this.lane.name}`
   }
 
   #unavailable(op: string, path: string): NineError {

@@ -24,8 +24,6 @@ export interface ClientParts {
   readonly session: Session
   /** Undefined: whichever answers. */
   readonly node: NodeProcess | undefined
-  /** It goes to the node that leads. */
-  readonly isLed?: boolean
   readonly recorder: Recorder
   /** In [0, 1). */
   readonly random: () => number

@@ -138,9 +138,7 @@ export class ChaosRun {
     )
     for (const [index, session] of this.#wandering.entries()) {
       const own = randomOf(seed + 2000 + index)
-      clients.push(
-        new ChaosClient({ name: `all${index}`, session, node: undefined, isLed: index === 0, recorder, random: own, folder, keys, seen }),
-      )
+      clients.push(new ChaosClient({ name: `all${index}`, session, node: undefined, recorder, random: own, folder, keys, seen }))
     }
     const lockers = [this.#sessions[0]!, this.#sessions.at(-1)!, ...this.#wandering].map(
       (session, index) => new ChaosLocker(`lock${index}`, session, recorder, randomOf(seed + 3000 + index), lockFolder, locks),
@@ -197,6 +195,7 @@ export class ChaosRun {
       hold: (ms) => new Promise((resolve) => setTimeout(resolve, ms * (1 + random() / 2))),
       progress: (nodes, answers) => progress(clients, nodes, answers),
       leader: () => this.#leader(),
+      homeOfAny: () => this.#homeOfAny(),
       transfer: (node) => this.#transfer(node),
     }
   }
@@ -217,6 +216,14 @@ export class ChaosRun {
       await new Promise((resolve) => setTimeout(resolve, 100))
     }
     throw new Error(`nobody led within ${heal_ms_max} ms`)
+  }
+
+  #homeOfAny(): NodeProcess {
+    const home = this.#wandering
+      .at(-1)!
+      .status()
+      .nodes.find(({ isHome }) => isHome)
+    return this.cluster.node(home!.node!)
   }
 
   /** As an operator asks for it, at whichever node answers. */
@@ -271,8 +278,7 @@ export class ChaosRun {
 /** @throws Error when these nodes did not answer so often in time */
 async function progress(clients: readonly ChaosClient[], nodes: readonly NodeProcess[], answers: number): Promise<void> {
   const own = clients.filter(({ parts }) => parts.node !== undefined && nodes.includes(parts.node))
-  // One that asks any node stays with its own while that answers, which may be one that hears a leader and is not heard: nothing is owed to it.
-  const wandering = clients.filter(({ parts }) => parts.node === undefined && parts.isLed === true)
+  const wandering = clients.filter(({ parts }) => parts.node === undefined)
   const wanted = new Map(wandering.map((client) => [client, client.answered + answers_wandering]))
   const count = (): number => own.reduce((sum, { answered }) => sum + answered, 0)
   const first = count()

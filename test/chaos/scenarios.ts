@@ -14,6 +14,8 @@ export interface Chaos {
   readonly progress: (nodes: readonly NodeProcess[], answers: number) => Promise<void>
   /** Who leads the store. */
   readonly leader: () => Promise<NodeProcess>
+  /** Whom a client asks everything that may ask any node. */
+  readonly homeOfAny: () => NodeProcess
   /** Make this node lead it, as an operator does. @throws NineError */
   readonly transfer: (node: NodeProcess) => Promise<void>
 }
@@ -123,6 +125,15 @@ export const clusterScenarios: readonly Scenario[] = [
       const deaf = await leader()
       for (const other of others(cluster, deaf)) await cluster.fail(other, deaf, fault)
       await progress(others(cluster, deaf), answers)
+    },
+  },
+  {
+    name: 'the node of a client of any node hears the leader, and is not heard by it',
+    async run({ cluster, fault, leader, homeOfAny, transfer, progress }) {
+      const mute = homeOfAny()
+      if ((await leader()) === mute) await transfer(others(cluster, mute)[0]!)
+      await cluster.fail(mute, await leader(), fault)
+      await progress(others(cluster, mute), answers)
     },
   },
   {

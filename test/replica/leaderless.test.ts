@@ -62,6 +62,33 @@ describe('a member that lost the majority', () => {
   })
 })
 
+describe('a member that hears its leader and is not heard by it', () => {
+  it('counts as one without, refuses what waits, and goes on when it is heard again', async () => {
+    let passed = 0
+    const clock = { now: () => systemClock.now(), monotonic: () => systemClock.monotonic() + passed }
+    cluster = await startCluster({ clock: () => clock })
+    const leader = await cluster.leader()
+    const [node, third] = [...cluster.nodes.values()].filter(({ id }) => id !== leader.id) as [LocalNode, LocalNode]
+    await node.store.write(context, path, Buffer.from('kept'))
+    cluster.cut(node.id, leader.id)
+    const replica = node.engine!.member!.replica(1)!
+    const wrote = node.store.write(context, path, Buffer.from('lost')).catch(caught)
+    const read = node.store.read(context, path).catch(caught)
+    while (replica.leaderlessSince === Infinity) await new Promise((resolve) => setTimeout(resolve, 5))
+    expect(replica.leader).toBe(leader.id)
+    expect(replica.leaderAtHand).toBe(null)
+    expect(third.engine!.member!.replica(1)!.leaderAtHand).toBe(leader.id)
+    passed += limits.raft_leaderless_ms_max + 1
+    const why = `store data is led by ${leader.id}, which this node hears and does not reach: 2 of 3 members are reachable (${leader.id} is not)`
+    expect(await wrote).toMatchObject({ kind: 'unavailable', message: why, path, outcome: 'none', retryable: true })
+    expect(await read).toMatchObject({ kind: 'unavailable', message: why, path })
+    cluster.heal()
+    await node.store.write(context, path, Buffer.from('heard again'))
+    expect(Buffer.from((await node.store.read(context, path)).bytes).toString()).toBe('heard again')
+    expect(replica.leaderAtHand).toBe(leader.id)
+  })
+})
+
 describe('the words for it', () => {
   const configuration = { voters: ['n1.a', 'n2.b', 'n3.c'], outgoing: [], learners: ['n4.d'], demoted: [] }
   const reaching = (...ids: string[]) => reachText(configuration, (id) => ids.includes(id))

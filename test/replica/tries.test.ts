@@ -39,6 +39,7 @@ class Bench {
       apply: () => this.outcome,
     } as unknown as Lane
     const peers = {
+      isReachable: () => true,
       request: (_to: string, _group: number, _verb: string, data: Uint8Array) =>
         new Promise<Uint8Array>((resolve, reject) => this.asked.push({ data, resolve, reject })),
     } as never
