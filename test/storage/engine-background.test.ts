@@ -1,33 +1,15 @@
 /** What the engine does beside serving, saving, cutting, collecting, takes nothing away that is needed. */
-import { cpSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { cpSync } from 'node:fs'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { expect, it } from 'vitest'
 import type { Context } from '../../namespace/context.ts'
 import { parsePath } from '../../namespace/path.ts'
-import { openEngine, type Engine, type EngineOptions } from '../../storage/engine/engine.ts'
+import { testEngines } from './engines.ts'
 import { heldFiles } from './held-files.ts'
 
 const owner: Context = { principal: { name: 'owner', groups: [] }, deadline: Infinity }
 
-let base: string
-const engines: Engine[] = []
-
-beforeEach(() => {
-  base = mkdtempSync(join(tmpdir(), 'nine-background-'))
-})
-
-afterEach(async () => {
-  for (const engine of engines.splice(0)) await engine.close()
-  rmSync(base, { recursive: true, force: true })
-})
-
-async function open(options: Partial<EngineOptions> = {}): Promise<Engine> {
-  const engine = await openEngine({ dir: join(base, 'data'), owner: 'owner', ...options })
-  engines.push(engine)
-  return engine
-}
+const { inFolder, open } = testEngines()
 
 it('chunks of a value whose change is not applied yet are not collected', async () => {
   const { files, hold, release } = heldFiles()
@@ -87,7 +69,7 @@ it('a log that is cut while writes go on still has all that is not saved', async
       await engine.save()
       // The log was cut in this turn. As a crash now leaves it: what was acknowledged since the save began is in the log alone.
       const expected = new Map(acknowledged)
-      const copy = join(base, `copy-${round}`)
+      const copy = inFolder(`copy-${round}`)
       cpSync(engine.dir, copy, { recursive: true })
       const again = await open({ dir: copy })
       for (const [i, n] of expected) {

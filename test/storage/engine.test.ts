@@ -1,34 +1,18 @@
 /** Opening and closing data folders, and what the engine says of those it cannot use. */
 import { execFileSync } from 'node:child_process'
-import { appendFileSync, chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { appendFileSync, chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { Context } from '../../namespace/context.ts'
 import { parsePath } from '../../namespace/path.ts'
 import { nodeFiles, type WalFiles } from '../../storage/wal/files.ts'
-import { openEngine, type Engine } from '../../storage/engine/engine.ts'
+import { openEngine } from '../../storage/engine/engine.ts'
+import { testEngines } from './engines.ts'
 
 const owner: Context = { principal: { name: 'owner', groups: [] }, deadline: Infinity }
 const file = parsePath('/file')
 
-let base: string
-const engines: Engine[] = []
-
-beforeEach(() => {
-  base = mkdtempSync(join(tmpdir(), 'nine-engine-'))
-})
-
-afterEach(async () => {
-  for (const engine of engines.splice(0)) await engine.close()
-  rmSync(base, { recursive: true, force: true })
-})
-
-async function open(dir = join(base, 'data')): Promise<Engine> {
-  const engine = await openEngine({ dir, owner: 'owner' })
-  engines.push(engine)
-  return engine
-}
+const { inFolder, open } = testEngines()
 
 describe('opening', () => {
   it('brings back what was written, without replaying what a clean close has saved', async () => {
@@ -52,9 +36,9 @@ describe('opening', () => {
     }
     await engine.save()
     for (const name of ['one', 'two']) await engine.store(name).write(owner, file, Buffer.from(`then ${name}`))
-    const copy = join(base, 'copy')
+    const copy = inFolder('copy')
     cpSync(engine.dir, copy, { recursive: true })
-    const again = await open(copy)
+    const again = await open({ dir: copy })
     expect(again.status().replayed).toBe(2)
     for (const name of ['one', 'two']) {
       expect(Buffer.from((await again.store(name).read(owner, file)).bytes).toString()).toBe(`then ${name}`)
@@ -66,14 +50,14 @@ describe('opening', () => {
       ['one', 2],
       ['two', 9],
     ] as const) {
-      const engine = await open(join(base, name))
+      const engine = await open({ dir: inFolder(name) })
       const store = await engine.createStore('data')
       for (let i = 0; i < writes; i++) await store.write(owner, file, Buffer.from(`${name} ${i}`))
       await engine.close()
     }
-    rmSync(join(base, 'one', 'wal'), { recursive: true })
-    cpSync(join(base, 'two', 'wal'), join(base, 'one', 'wal'), { recursive: true })
-    await expect(open(join(base, 'one'))).rejects.toMatchObject({
+    rmSync(inFolder('one', 'wal'), { recursive: true })
+    cpSync(inFolder('two', 'wal'), inFolder('one', 'wal'), { recursive: true })
+    await expect(open({ dir: inFolder('one') })).rejects.toMatchObject({
       kind: 'corrupt',
       message: expect.stringContaining('not the one of this folder') as string,
     })
@@ -104,14 +88,14 @@ describe('opening', () => {
     ['a newer format', 'unsupported', (dir: string) => (mkdirSync(dir), writeFileSync(join(dir, 'format'), 'ninefold data 2\n'))],
     ['a damaged format', 'corrupt', (dir: string) => (mkdirSync(dir), writeFileSync(join(dir, 'format'), 'ninefold d'))],
   ])('tells of %s', async (_, kind, make) => {
-    const dir = join(base, 'data')
+    const dir = inFolder('data')
     const made = make(dir)
     await expect(openEngine({ dir: typeof made === 'string' ? made : dir, owner: 'owner' })).rejects.toMatchObject({ kind })
   })
 
   it('tells of a folder that may not be written', async (test) => {
-    const dir = join(base, 'data')
-    await (await open(dir)).close()
+    const dir = inFolder('data')
+    await (await open()).close()
     if (process.getuid?.() === 0) {
       try {
         execFileSync('mount', ['--bind', dir, dir], { stdio: 'ignore' })
@@ -173,9 +157,7 @@ describe('closing', () => {
   })
 
   it('cuts the log behind what was saved', async () => {
-    const dir = join(base, 'data')
-    const engine = await openEngine({ dir, owner: 'owner', tuning: { walSegmentBytes: 1024 * 1024 } })
-    engines.push(engine)
+    const engine = await open({ tuning: { walSegmentBytes: 1024 * 1024 } })
     const store = await engine.createStore('data')
     const value = Buffer.alloc(100_000, 'v')
     for (let i = 0; i < 60; i++) await store.write(owner, file, value)
@@ -208,9 +190,7 @@ describe('a log that has failed', () => {
         }
       },
     }
-    const dir = join(base, 'data')
-    const engine = await openEngine({ dir, owner: 'owner', walFiles })
-    engines.push(engine)
+    const engine = await open({ walFiles })
     const store = await engine.createStore('data')
     await store.write(owner, file, Buffer.from('before'))
     isBroken = true

@@ -1,32 +1,15 @@
 /** A state that takes the place of another brings values with it, which no collection that is under way takes away. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { readFileSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
 import type { Context } from '../../namespace/context.ts'
 import { parsePath } from '../../namespace/path.ts'
-import { openEngine, type Engine, type EngineOptions } from '../../storage/engine/engine.ts'
+import type { Engine, EngineOptions } from '../../storage/engine/engine.ts'
 import { writeBackupFile } from '../../storage/snapshot/backup.ts'
+import { testEngines } from './engines.ts'
 
 const owner: Context = { principal: { name: 'owner', groups: [] }, deadline: Infinity }
 
-let base: string
-const engines: Engine[] = []
-
-beforeEach(() => {
-  base = mkdtempSync(join(tmpdir(), 'nine-replaced-'))
-})
-
-afterEach(async () => {
-  for (const engine of engines.splice(0)) await engine.close()
-  rmSync(base, { recursive: true, force: true })
-})
-
-async function open(options: Partial<EngineOptions>): Promise<Engine> {
-  const engine = await openEngine({ dir: join(base, 'data'), owner: 'owner', ...options })
-  engines.push(engine)
-  return engine
-}
+const { inFolder, open } = testEngines()
 
 describe('a state that takes the place of another while values are collected', () => {
   /** A store in which 5 values, and nodes enough for several looks at them, are saved; and a backup of it. */
@@ -42,7 +25,7 @@ describe('a state that takes the place of another while values are collected', (
     await Promise.all(Array.from({ length: 1200 }, (_, i) => store.write(owner, parsePath(`/s${i}`), Buffer.from('x'))))
     for (let i = 1; i < 5; i++) await value(i)
     await engine.save()
-    const path = join(base, 'backup')
+    const path = inFolder('backup')
     await writeBackupFile(await engine.backupParts('data'), path, { history: false })
     return { engine, values, backup: readFileSync(path) }
   }

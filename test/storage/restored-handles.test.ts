@@ -1,39 +1,21 @@
 /** Handles that are open while their store is restored: the numbers of files in the backup may be those of others. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { readFileSync } from 'node:fs'
+import { expect, it } from 'vitest'
 import { contextFor } from '../../namespace/context.ts'
 import { parsePath } from '../../namespace/path.ts'
-import { openEngine, type Engine } from '../../storage/engine/engine.ts'
 import { writeBackupFile } from '../../storage/snapshot/backup.ts'
+import { testEngines } from './engines.ts'
 
 const owner = contextFor({ name: 'owner', groups: [] }, Infinity)
-const engines: Engine[] = []
-let base: string
-
-beforeEach(() => {
-  base = mkdtempSync(join(tmpdir(), 'nine-handles-'))
-})
-
-afterEach(async () => {
-  for (const engine of engines.splice(0)) await engine.close()
-  rmSync(base, { recursive: true, force: true })
-})
-
-async function open(name: string): Promise<Engine> {
-  const engine = await openEngine({ dir: join(base, name), owner: 'owner' })
-  engines.push(engine)
-  return engine
-}
+const { inFolder, open } = testEngines()
 
 it.each(['atomic', 'shared'] as const)('a handle of mode %s ends, and neither shows nor changes what has its number then', async (mode) => {
-  const other = await open('other')
+  const other = await open({ dir: inFolder('other') })
   const from = await other.createStore('data')
   await from.write(owner, parsePath('/secret'), Buffer.from('secret'))
-  const path = join(base, 'backup')
+  const path = inFolder('backup')
   await writeBackupFile(await other.backupParts('data'), path)
-  const engine = await open('data')
+  const engine = await open()
   const store = await engine.createStore('data')
   await store.write(owner, parsePath('/public'), Buffer.from('public'))
   const { handle, stat } = await store.open(owner, parsePath('/public'), { read: true, write: true, mode })

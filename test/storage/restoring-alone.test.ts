@@ -1,33 +1,15 @@
 /** A node alone puts the state of a backup in the place of a store's while it serves. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { readFileSync } from 'node:fs'
+import { expect, it } from 'vitest'
 import type { Context } from '../../namespace/context.ts'
 import { isNineError } from '../../namespace/errors.ts'
 import { parsePath } from '../../namespace/path.ts'
-import { openEngine, type Engine, type EngineOptions } from '../../storage/engine/engine.ts'
 import { writeBackupFile } from '../../storage/snapshot/backup.ts'
+import { testEngines } from './engines.ts'
 
 const owner: Context = { principal: { name: 'owner', groups: [] }, deadline: Infinity }
 
-let base: string
-const engines: Engine[] = []
-
-beforeEach(() => {
-  base = mkdtempSync(join(tmpdir(), 'nine-restoring-'))
-})
-
-afterEach(async () => {
-  for (const engine of engines.splice(0)) await engine.close()
-  rmSync(base, { recursive: true, force: true })
-})
-
-async function open(options: Partial<EngineOptions> = {}): Promise<Engine> {
-  const engine = await openEngine({ dir: join(base, 'data'), owner: 'owner', ...options })
-  engines.push(engine)
-  return engine
-}
+const { inFolder, open } = testEngines()
 
 function valueOf(seed: number): Buffer {
   return Buffer.from(Uint32Array.from({ length: 200_000 }, (_, i) => Math.imul(i + seed * 7919, 2654435761)).buffer)
@@ -35,10 +17,10 @@ function valueOf(seed: number): Buffer {
 
 it('no chunk of the backup is collected before the store names it, however long that takes', async () => {
   const count = 12
-  const source = await open({ dir: join(base, 'source') })
+  const source = await open({ dir: inFolder('source') })
   const from = await source.createStore('data')
   for (let i = 0; i < count; i++) await from.write(owner, parsePath(`/v${i}`), valueOf(i))
-  const path = join(base, 'data.backup')
+  const path = inFolder('data.backup')
   await writeBackupFile(await source.backupParts('data'), path)
   const engine = await open({ tuning: { blobGraceMs: 0 } })
   const store = await engine.createStore('data')

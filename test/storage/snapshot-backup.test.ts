@@ -1,11 +1,10 @@
 /** Backups: a store of a running engine to one file and back into a folder, large values included. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { Context } from '../../namespace/context.ts'
 import { parsePath } from '../../namespace/path.ts'
-import { openEngine, type Engine } from '../../storage/engine/engine.ts'
+import type { Engine } from '../../storage/engine/engine.ts'
 import { readStores } from '../../storage/engine/folder.ts'
 import { streamBackup, writeBackup, writeBackupFile } from '../../storage/snapshot/backup.ts'
 import { restoreBackup } from '../../storage/snapshot/restore.ts'
@@ -13,28 +12,14 @@ import { snapshotChunks, verifySnapshot } from '../../storage/snapshot/verify.ts
 import { hashChunk, hashToBytes } from '../../storage/blob/store.ts'
 import type { Store } from '../../storage/store/store.ts'
 import { put, write } from './apply-machine.ts'
+import { testEngines } from './engines.ts'
 import { Driven, identityOf, removeFolders } from './snapshot-lanes.ts'
 
 const owner: Context = { principal: { name: 'owner', groups: [] }, deadline: Infinity }
 const of = parsePath
 
-let base: string
-const engines: Engine[] = []
-
-beforeEach(() => {
-  base = mkdtempSync(join(tmpdir(), 'nine-backup-'))
-})
-
-afterEach(async () => {
-  for (const engine of engines.splice(0)) await engine.close()
-  rmSync(base, { recursive: true, force: true })
-})
-
-async function open(dir = join(base, 'data')): Promise<Engine> {
-  const engine = await openEngine({ dir, owner: 'owner', tuning: { blobGraceMs: 0 } })
-  engines.push(engine)
-  return engine
-}
+const { inFolder, open } = testEngines()
+const tuning = { blobGraceMs: 0 }
 
 /** Bytes that differ by seed, in no repeated chunk. */
 function bytesOf(seed: number, length: number): Buffer {
@@ -62,7 +47,7 @@ async function readWhole(store: Store, path: string): Promise<Buffer> {
 
 /** A store with small and large values, two of them in the past only. */
 async function filled(): Promise<{ engine: Engine; store: Store; large: Buffer }> {
-  const engine = await open()
+  const engine = await open({ tuning })
   const store = await engine.createStore('data')
   const large = bytesOf(1, 3_000_000)
   await writeLarge(store, '/large', large)
@@ -78,22 +63,23 @@ describe('a backup', () => {
   it('is restored whole into an empty folder: values, past, answers to clients; under a new incarnation', { timeout: 60_000 }, async () => {
     const { engine, store, large } = await filled()
     const { revision } = store
-    const path = join(base, 'data.backup')
+    const path = inFolder('data.backup')
     const written = await writeBackupFile(await engine.backupParts('data'), path)
     expect(written.header).toMatchObject({ name: 'data', store: store.id, incarnation: store.incarnation, revision, isBackup: true })
     expect(await verifySnapshot(path)).toEqual(written)
-    const dir = join(base, 'restored')
+    const dir = inFolder('restored')
     const { row } = await restoreBackup(path, { dir })
     expect(row).toMatchObject({ name: 'data', id: store.id, owner: 'owner' })
     expect(row.incarnation).not.toBe(store.incarnation)
-    const again = (await open(dir)).store('data')
+    const restored = await open({ dir, tuning })
+    const again = restored.store('data')
     expect(again.revision).toBe(revision)
     expect((await readWhole(again, '/large')).equals(large)).toBe(true)
     expect((await readWhole(again, '/overwritten')).equals(bytesOf(3, 500_000))).toBe(true)
     // All of the past that was kept, its large values too: nothing that is named is missing.
-    const before = await open(join(base, 'none'))
+    const before = await open({ dir: inFolder('none'), tuning })
     await before.close()
-    const collected = await engines.find((one) => one.dir === dir)!.collect()
+    const collected = await restored.collect()
     expect(collected.deleted).toBe(0)
     const counted = await engine.collect()
     expect(collected.kept).toBe(counted.kept)
@@ -111,10 +97,10 @@ describe('a backup', () => {
     async () => {
       const { engine, store, large } = await filled()
       const parts = await engine.backupParts('data')
-      const path = join(base, 'busy.backup')
+      const path = inFolder('busy.backup')
       const out: Uint8Array[] = []
       let round = 0
-      for await (const bytes of streamBackup(parts, { spool: join(base, 'spool') })) {
+      for await (const bytes of streamBackup(parts, { spool: inFolder('spool') })) {
         out.push(bytes)
         if (round++ > 10) continue
         if (round === 1) await store.remove(owner, of('/large'))
@@ -122,12 +108,12 @@ describe('a backup', () => {
         await engine.save()
         await engine.collect()
       }
-      expect(existsSync(join(base, 'spool'))).toBe(false)
+      expect(existsSync(inFolder('spool'))).toBe(false)
       writeFileSync(path, Buffer.concat(out))
       expect((await verifySnapshot(path)).chunks).toBeGreaterThan(20)
-      const dir = join(base, 'restored')
+      const dir = inFolder('restored')
       await restoreBackup(path, { dir })
-      const again = (await open(dir)).store('data')
+      const again = (await open({ dir, tuning })).store('data')
       expect((await readWhole(again, '/large')).equals(large)).toBe(true)
       await expect(again.stat(owner, of('/more1'))).rejects.toMatchObject({ kind: 'not_found' })
     },
@@ -148,7 +134,7 @@ describe('a backup', () => {
         return chunk
       },
     }
-    const { chunks } = await writeBackupFile({ tree, blobs, identity: identityOf(1) }, join(base, 'b'))
+    const { chunks } = await writeBackupFile({ tree, blobs, identity: identityOf(1) }, inFolder('b'))
     expect(chunks).toBe(1)
     expect(await compact()).toBeGreaterThan(0)
     await removeFolders()
@@ -156,17 +142,17 @@ describe('a backup', () => {
 
   it('ends where its reader ends, and leaves no file', async () => {
     const { engine } = await filled()
-    for await (const bytes of streamBackup(await engine.backupParts('data'), { spool: join(base, 'spool') })) {
+    for await (const bytes of streamBackup(await engine.backupParts('data'), { spool: inFolder('spool') })) {
       expect(bytes.length).toBeGreaterThan(0)
       break
     }
-    expect(readdirSync(base)).toEqual(['data'])
+    expect(readdirSync(inFolder())).toEqual(['data'])
     await expect(engine.backupParts('none')).rejects.toMatchObject({ kind: 'not_found' })
   })
 
   it('names every chunk that its values need, each once', async () => {
     const { engine } = await filled()
-    const path = join(base, 'b')
+    const path = inFolder('b')
     const { chunks } = await writeBackupFile(await engine.backupParts('data'), path)
     const needed = new Set<string>()
     for await (const hash of snapshotChunks(path, engine.blobs)) needed.add(hash)
@@ -178,12 +164,12 @@ describe('a backup', () => {
 
   it('fails with `corrupt` where a chunk is missing, and leaves no file', async () => {
     const { engine } = await filled()
-    const path = join(base, 'b')
+    const path = inFolder('b')
     const parts = await engine.backupParts('data')
     const blobs = { get: (hash: string) => (hash.endsWith('0') ? Promise.reject(new Error('gone')) : parts.blobs.get(hash as never)) }
     const failing = { ...parts, blobs: blobs as typeof parts.blobs }
     await expect(writeBackupFile(failing, path)).rejects.toMatchObject({ message: expect.stringContaining('gone') as string })
-    expect(readdirSync(base)).toEqual(['data'])
+    expect(readdirSync(inFolder())).toEqual(['data'])
   })
 })
 
@@ -193,7 +179,7 @@ describe('restoring', () => {
     { timeout: 60_000 },
     async () => {
       const { engine, store } = await filled()
-      const path = join(base, 'b')
+      const path = inFolder('b')
       await writeBackupFile(await engine.backupParts('data'), path)
       const written = await store.write(owner, of('/after'), Buffer.from('after the backup'))
       const other = await engine.createStore('other')
@@ -202,38 +188,38 @@ describe('restoring', () => {
       await engine.close()
       await expect(restoreBackup(path, { dir: engine.dir })).rejects.toMatchObject({ kind: 'exists' })
       await restoreBackup(path, { dir: engine.dir, force: true })
-      const again = await open()
+      const again = await open({ tuning })
       const restored = again.store('data')
       await expect(restored.stat(owner, of('/after'))).rejects.toMatchObject({ kind: 'not_found' })
       await expect(restored.stat(owner, of('/small'), { minPosition: written.position })).rejects.toMatchObject({ kind: 'compacted' })
       expect((await again.store('other').read(owner, of('/x'))).bytes.length).toBe(1)
       await restored.write(owner, of('/goes on'), Buffer.from('on'))
       await again.close()
-      const last = (await open()).store('data')
+      const last = (await open({ tuning })).store('data')
       expect((await readWhole(last, '/goes on')).toString()).toBe('on')
     },
   )
 
   it('puts a store beside the one it was made from, under another name and id', { timeout: 60_000 }, async () => {
     const { engine } = await filled()
-    const path = join(base, 'b')
+    const path = inFolder('b')
     await writeBackupFile(await engine.backupParts('data'), path)
     await engine.close()
     await restoreBackup(path, { dir: engine.dir, name: 'copy' })
     const rows = readStores(engine.dir)
     expect(rows.map(({ name }) => name)).toEqual(['data', 'copy'])
     expect(new Set(rows.map(({ id }) => id)).size).toBe(2)
-    const again = await open()
+    const again = await open({ tuning })
     expect((await readWhole(again.store('copy'), '/overwritten')).equals(await readWhole(again.store('data'), '/overwritten'))).toBe(true)
   })
 
   it('touches nothing when the file is damaged anywhere, is no backup, or the folder is of a cluster', { timeout: 60_000 }, async () => {
     const { engine } = await filled()
-    const path = join(base, 'b')
+    const path = inFolder('b')
     await writeBackupFile(await engine.backupParts('data'), path)
     const bytes = readFileSync(path)
-    const bad = join(base, 'bad')
-    const dir = join(base, 'restored')
+    const bad = inFolder('bad')
+    const dir = inFolder('restored')
     for (let at = 3; at < bytes.length; at += 120_001) {
       const damaged = Buffer.from(bytes)
       damaged[at]! ^= 0x10

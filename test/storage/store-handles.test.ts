@@ -1,40 +1,25 @@
 /** Handles and waiting changes at the edges: sessions that end, limits, a node that closes, rights that are taken away. */
 import fs from 'node:fs'
-import { mkdtempSync, rmSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { afterEach, expect, it } from 'vitest'
 import type { Context } from '../../namespace/context.ts'
 import { limits } from '../../namespace/limits.ts'
 import { parsePath } from '../../namespace/path.ts'
-import { openEngine, type Engine, type EngineOptions } from '../../storage/engine/engine.ts'
+import type { Engine } from '../../storage/engine/engine.ts'
+import { testEngines } from './engines.ts'
 import { heldFiles } from './held-files.ts'
 
 const owner: Context = { principal: { name: 'owner', groups: [] }, deadline: Infinity }
 const over = (session: number): Context => ({ ...owner, session })
 
 const { fdatasync } = fs
-let base: string
-const engines: Engine[] = []
+const { open } = testEngines()
 
-beforeEach(() => {
-  base = mkdtempSync(join(tmpdir(), 'nine-handles-'))
-})
-
-afterEach(async () => {
+afterEach(() => {
   fs.fdatasync = fdatasync
   syncBuiltinESMExports()
-  for (const engine of engines.splice(0)) await engine.close()
-  rmSync(base, { recursive: true, force: true })
 })
-
-async function open(options: Partial<EngineOptions> = {}): Promise<Engine> {
-  const engine = await openEngine({ dir: join(base, 'data'), owner: 'owner', ...options })
-  engines.push(engine)
-  return engine
-}
 
 /** Until `count` proposals wait. */
 async function waiting(engine: Engine, count: number): Promise<void> {
