@@ -325,7 +325,7 @@ export class Engine {
           overlayBytes: tree.overlayBytes,
           handles,
           watchers,
-          trouble: lane.trouble ?? refused?.message,
+          trouble: lane.failure?.message ?? lane.trouble ?? refused?.message,
         },
       ]
     })
@@ -453,7 +453,7 @@ export class Engine {
     try {
       await this.#wal.close()
       this.#writer.settleAll()
-      for (const lane of this.#lanes.values()) await lane.save()
+      for (const lane of this.#lanes.values()) if (lane.failure === undefined) await lane.save()
     } catch (error) {
       failure = error // The log still has it: opening again replays it.
     }

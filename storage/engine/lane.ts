@@ -51,7 +51,6 @@ export class Lane {
   firstUnsaved = Infinity
   #saving: Promise<void> | undefined
   #replacing: Promise<void> | undefined
-  /** Why an entry could not be applied. N3 */
   #failure: NineError | undefined
 
   constructor(group: number, name: string, machine: Machine, tree: Tree, logId: string, appliedIndex: number, revision: number) {
@@ -63,6 +62,11 @@ export class Lane {
     this.appliedIndex = appliedIndex
     this.nextIndex = appliedIndex + 1
     this.revision = revision
+  }
+
+  /** Why an entry could not be applied, from when one could not. N3 */
+  get failure(): NineError | undefined {
+    return this.#failure
   }
 
   get isSaved(): boolean {

@@ -5,6 +5,7 @@
  * U1 Stores are saved by size and time, and the log is cut behind what is saved.
  * U2 A save that fails is tried again every `save_again_ms`. Meanwhile changes are taken while memory for them lasts, then
  *    refused with what the save failed with.
+ * U3 A store that failed (N3 of lane.ts) is passed over, and holds up no other: the log keeps what it needs of it.
  */
 import { collect as collectBlobs, type Collected } from '../blob/collect.ts'
 import type { BlobPins } from '../blob/pins.ts'
@@ -138,7 +139,7 @@ export class Upkeep {
 
   async #save(): Promise<void> {
     const { lanes, writer, wal } = this.#parts
-    for (const lane of lanes.values()) if (!lane.isSaved && !lane.isReplaced) await lane.save()
+    for (const lane of lanes.values()) if (!lane.isSaved && !isPassedOver(lane)) await lane.save()
     failpoint('cut.before')
     writer.beforeCut()
     await wal.cut(writer.firstNeeded() - 1)
@@ -169,7 +170,7 @@ export class Upkeep {
 
   #overlayBytes(): number {
     let bytes = 0
-    for (const lane of this.#parts.lanes.values()) bytes += lane.tree.overlayBytes
+    for (const lane of this.#parts.lanes.values()) if (lane.failure === undefined) bytes += lane.tree.overlayBytes
     return bytes
   }
 
@@ -177,7 +178,7 @@ export class Upkeep {
     const { clock, tuning, lanes, environment, blobs, pins, linearizeAll } = this.#parts
     const now = clock.now()
     for (const lane of lanes.values()) {
-      if (lane.isReplaced) continue
+      if (isPassedOver(lane)) continue
       await lane.tree.history.compact({ bytesMax: tuning.historyBytesMax, olderThan: now - tuning.historyMsMax * 1000 })
       // Until nothing is left, so that what is removed faster than one round takes away does not pile up.
       while (!this.#stop.signal.aborted && (await lane.tree.collect(limits.collect_nodes_max)) > 0)
@@ -197,6 +198,11 @@ export class Upkeep {
       signal: this.#stop.signal,
     })
   }
+}
+
+/** U3; N4 of lane.ts */
+function isPassedOver(lane: Lane): boolean {
+  return lane.isReplaced || lane.failure !== undefined
 }
 
 /** Every large value that a store of the node names, or may show. */

@@ -106,3 +106,29 @@ describe('a full disk', () => {
     expect(text((await leader.store.read(contextFor(glenda), path)).bytes)).toBe('room')
   })
 })
+
+describe('a store that fails on one node', () => {
+  it('ends there, and the others of that node are saved and take changes as before', async () => {
+    cluster = await startCluster({ tuning: { overlayBytesMax: 64 * 1024 } })
+    for (const { engine } of cluster.nodes.values()) await engine!.openStore({ ...cluster.row, group: 2, name: 'other', id: 'other' })
+    const leader = await cluster.leader()
+    const failing = [...cluster.nodes.values()].find((node) => node !== leader)!
+    const { machine } = failing.engine!.member!.replica(1)!.lane
+    const failed = new Promise<void>((resolve) => {
+      machine.apply = () => {
+        resolve()
+        throw new Error('a row is damaged')
+      }
+    })
+    await leader.store.write(contextFor(glenda), path, Buffer.from('second'))
+    await failed
+    // Several times what memory there is for changes that are not saved.
+    const other = failing.engine!.store('other')
+    for (let i = 0; i < 100; i++) await other.write(contextFor(glenda), path, Buffer.alloc(4_000, i))
+    await failing.engine!.save()
+    expect(failing.engine!.status().stores.map(({ trouble }) => trouble)).toEqual([expect.stringContaining('a row is damaged'), undefined])
+    const { lane } = failing.engine!.member!.replica(2)!
+    expect(lane.isSaved).toBe(true)
+    expect((await other.read(contextFor(glenda), path)).bytes).toEqual(Buffer.alloc(4_000, 99))
+  })
+})
