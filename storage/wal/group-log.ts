@@ -261,6 +261,7 @@ export class GroupLog implements LogStorage {
     const wal = this.#wal!
     const before = (hard === null ? 0 : 1) + (install === null ? 0 : 1)
     const count = before + entries.length
+    if (!again) write.error ??= needs.failure // L4: it waited
     try {
       for (; write.error === undefined && write.given < count; write.given++) {
         const { given } = write
@@ -275,7 +276,8 @@ export class GroupLog implements LogStorage {
         this.#fail(failure) // L3: `write` with all behind it
         return false
       }
-      write.error = needs.failure = failure // L4
+      write.error = failure
+      needs.fail(failure, entries) // L4
     }
     if (write.given === 0) write.lastLsn = wal.lastLsn
     if (write.error !== undefined || write.lastLsn <= wal.durableLsn) this.#settleLater()

@@ -4,6 +4,8 @@
  * N1 Needed are: entries above the saved applied index, whether applied or not; the newest durable hard state, and a snapshot that
  *    was installed, while no checkpoint holds them. The number kept for an entry is that of its write's first record: at most its own.
  * N2 `next` and `givenHard` count what was given, durable or not: a write is checked against them when it comes.
+ * N3 What a group has in the log is needed after its end too, and may be written again: without the entries that its last write was to
+ *    put in the place of others.
  */
 import { NineError } from '../../namespace/errors.ts'
 import type { Entry, HardState, SnapshotMeta } from '../../raft/model.ts'
@@ -27,6 +29,8 @@ export class GroupNeeds {
   givenInstall: SnapshotMeta | null = null
   /** Why nothing of this group is written any more. */
   failure: NineError | undefined
+  /** First entry of the write that failed. N3 */
+  #failedFrom = Infinity
   /** Index of the first of `#lsns`. */
   #base = 1
   #lsns: number[] = []
@@ -54,13 +58,14 @@ export class GroupNeeds {
 
   /** Takes a write in, or says why it cannot be. N2 */
   refusal(hard: HardState | null, install: SnapshotMeta | null, entries: readonly Entry[], again: boolean): NineError | undefined {
+    const first = entries[0]?.index ?? 0
+    if (again && (entries.at(-1)?.index ?? 0) < this.#failedFrom) return undefined
     if (again || this.failure !== undefined) return this.failure
     const { term, vote } = this.givenHard
-    const first = entries[0]?.index ?? 0
     if (hard !== null && (hard.term < term || (hard.term === term && vote !== null && hard.vote !== vote))) {
-      this.failure = this.#impossible(`its term goes from ${term} to ${hard.term}, or its vote changes`)
+      this.fail(this.#impossible(`its term goes from ${term} to ${hard.term}, or its vote changes`), entries)
     } else if (entries.some((entry, i) => entry.index !== first + i) || first > (install === null ? this.next : install.index + 1)) {
-      this.failure = this.#impossible(`entry ${this.next} was to be the next, ${first} came, or a gap after it`)
+      this.fail(this.#impossible(`entry ${this.next} was to be the next, ${first} came, or a gap after it`), entries)
     } else {
       if (hard !== null) this.givenHard = hard
       if (install !== null) this.givenInstall = install
@@ -68,6 +73,12 @@ export class GroupNeeds {
       else if (install !== null) this.next = install.index + 1
     }
     return this.failure
+  }
+
+  /** A write cannot be, and so none after it. */
+  fail(error: NineError, entries: readonly Entry[]): void {
+    this.failure = error
+    this.#failedFrom = entries[0]?.index ?? Infinity
   }
 
   hardDurable(hard: HardState, lsn: number): void {

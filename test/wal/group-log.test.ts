@@ -208,6 +208,24 @@ describe('the log of groups on a full disk', () => {
     expect(groups.get(1)!.entries.length).toBe(20)
   })
 
+  it('a write that cannot be ends those of its group that waited behind it, too', async () => {
+    const disk = new SimDisk()
+    const opened = await onDisk(disk, {}, 1000)
+    const { ended, write } = noting(opened)
+    disk.hold = true
+    write('first', 1, { entries: [command(1, 1, 'x'.repeat(900))] })
+    write('second', 2, { entries: [command(1, 1, 'x'.repeat(900))] })
+    write('large', 1, { entries: [command(2, 1, 'x'.repeat(limits.append_bytes_max))] })
+    write('behind', 1, { entries: [command(3, 1)] })
+    write('other', 2, { entries: [command(2, 1)] })
+    await settled()
+    while (disk.release()) await settled()
+    expect(ended).toEqual(['first', 'second', 'large too_large group', 'behind too_large group', 'other'])
+    disk.crash(() => false)
+    const { groups } = await onDisk(disk)
+    expect([1, 2].map((group) => groups.get(group)!.entries.length)).toEqual([1, 2])
+  })
+
   it('a log that is full to the brim goes on when a checkpoint has let it be cut', async () => {
     const disk = new SimDisk()
     let retry: (() => void) | undefined
@@ -383,6 +401,39 @@ describe('cutting the log of groups', () => {
     expect(texts(again.groups.get(1)!)).toEqual(['1.1', '2.1', '3.1', '4.1', '5.1'])
     expect(again.groups.get(1)!.hard).toEqual({ term: 1, vote: 'n2.b' })
     await again.wal.close()
+  })
+
+  it.each([
+    ['a gap', { entries: commands(7, 7, 1) }],
+    ['a record that is too large', { entries: [command(6, 1, 'x'.repeat(limits.append_bytes_max))] }],
+    ['a vote for another', { hard: { term: 1, vote: 'n1.a' } }],
+  ])('so does one that ended alone, by %s', async (_, impossible: Parts) => {
+    const dir = fresh()
+    const segmentBytes = 16 * 1024
+    const { log, wal, write } = await open({ dir, segmentBytes })
+    const tail = commands(1, 5, 1)
+    await write(1, { hard: { term: 1, vote: 'n2.b' }, entries: tail })
+    expect(await failureOf(write(1, impossible))).toBeDefined()
+    for (let i = 1; i <= 100; i++) await write(2, { entries: [command(i, 1, 'x'.repeat(1000))] })
+    log.saved(2, { appliedIndex: 100, hardLsn: 0 })
+    expect(log.laggards(4 * segmentBytes)).toMatchObject([{ group: 1, from: 1, to: 5 }])
+    await log.rewrite(1, tail)
+    await wal.cut(log.firstNeeded() - 1)
+    expect(wal.firstLsn).toBeGreaterThan(80)
+    expect(await failureOf(write(1, { entries: commands(6, 6, 1) }))).toBeDefined()
+    await wal.close()
+    const again = await open({ dir, segmentBytes }, { checkpoints: new Map([[2, checkpoint(100)]]) })
+    expect(texts(again.groups.get(1)!)).toEqual(['1.1', '2.1', '3.1', '4.1', '5.1'])
+    expect(again.groups.get(1)!.hard).toEqual({ term: 1, vote: 'n2.b' })
+    await again.wal.close()
+  })
+
+  it('but not by entries that were to take the place of its own, and are in no log', async () => {
+    const { log, write } = await open({ dir: fresh() })
+    await write(1, { hard: { term: 1, vote: 'n2.b' }, entries: commands(1, 5, 1) })
+    const other = [command(3, 2, 'x'.repeat(limits.append_bytes_max)), ...commands(4, 5, 2)]
+    expect(await failureOf(write(1, { hard: { term: 2, vote: null }, entries: other }))).toBeDefined()
+    expect(await failureOf(log.rewrite(1, [...commands(1, 2, 1), ...other]))).toMatchObject({ kind: 'too_large' })
   })
 
   it('a tail of which only a part was written again is whole, wherever the log was cut', async () => {
