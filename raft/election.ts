@@ -53,6 +53,22 @@ export function isLoyal(raft: Raft): boolean {
   return raft.role === 'leader' || raft.election.loyal > 0
 }
 
+/** Campaigns that follow each other soon; then it is as if the leader had fallen silent. */
+const hurries_max = 4
+
+/** It is known to be gone. Who knew it first and was refused gets its answer now. */
+export function forgetLeader(raft: Raft, campaignTicks: number | undefined): void {
+  const { election, options } = raft
+  if (raft.role !== 'follower' || raft.leader === null || options.lease_ticks > 0) return
+  if (campaignTicks !== undefined) {
+    election.hurries = hurries_max
+    election.hurry = Math.max(1, campaignTicks)
+  }
+  becomeFollower(raft, raft.term, null)
+  if (election.refused !== null) handlePreVote(raft, election.refused)
+  else if (campaignTicks === 0 && maySeekOffice(raft)) preCampaign(raft)
+}
+
 /** Section 9.6: ask who would vote, before the term is raised. */
 function preCampaign(raft: Raft): void {
   failWaitingReads(raft)
@@ -77,7 +93,9 @@ export function campaign(raft: Raft, transfer: boolean): void {
 }
 
 export function handlePreVote(raft: Raft, message: PreVote): void {
-  const granted = message.term > raft.term && !isLoyal(raft) && isUpToDate(raft.log, message.lastIndex, message.lastTerm) // E1 E3
+  const isDeserved = message.term > raft.term && isUpToDate(raft.log, message.lastIndex, message.lastTerm) // E1
+  const granted = isDeserved && !isLoyal(raft) // E3
+  raft.election.refused = isDeserved && !granted ? message : null
   const term = granted ? message.term : raft.term
   sendAfterHardState(raft, { kind: 'pre_vote_reply', from: raft.options.id, to: message.from, term, granted })
 }
@@ -98,7 +116,8 @@ export function handleVoteReply(raft: Raft, message: VoteReply): void {
   const pre = message.kind === 'pre_vote_reply'
   if (raft.role !== (pre ? 'pre_candidate' : 'candidate')) return
   if (pre && message.granted && message.term !== raft.term + 1) return
-  if (!raft.election.votes.has(message.from)) raft.election.votes.set(message.from, message.granted)
+  // Who would not may, once it knows that the leader is gone; a vote is for good.
+  if (!raft.election.votes.has(message.from) || (pre && message.granted)) raft.election.votes.set(message.from, message.granted)
   const result = tally(configurationOf(raft), raft.election.votes)
   if (result === 'lost') becomeFollower(raft, raft.term, null)
   else if (result === 'won' && pre)

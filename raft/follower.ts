@@ -22,6 +22,7 @@ export function hearLeader(raft: Raft, leader: string): void {
   }
   raft.election.elapsed = 0
   raft.election.loyal = raft.options.election_ticks
+  raft.election.refused = null
 }
 
 export function handleAppend(raft: Raft, message: Append): void {

@@ -169,7 +169,7 @@ export type Input =
   | { readonly kind: 'snapshot_sent'; readonly to: NodeId; readonly ok: boolean }
   /**
    * The leader is known to be gone (its process ended): do not wait out the time in which votes are refused. With `campaign_ticks` campaign
-   * after so many ticks, if no leader shows up; else after an election timeout.
+   * after so many ticks, if no leader shows up; with 0 at once; else after an election timeout.
    */
   | { readonly kind: 'forget_leader'; readonly campaign_ticks?: number }
 

@@ -8,7 +8,7 @@
 import { assert } from './assert.ts'
 import { append, currentConfiguration, lastIndex, makeLog, restoreBefore } from './log.ts'
 import type { Log } from './log.ts'
-import type { Configuration, NodeId, Options, Restored, Role } from './model.ts'
+import type { Configuration, NodeId, Options, PreVote, Restored, Role } from './model.ts'
 import { makeOutbox } from './outbox.ts'
 import type { Outbox } from './outbox.ts'
 import type { Progress } from './progress.ts'
@@ -46,6 +46,8 @@ export interface Election {
   /** The leader is known to be gone: so many campaigns more may follow each other after `hurry` ticks, for others may not know it yet. */
   hurries: number
   hurry: number
+  /** What was refused for the leader's sake since that was heard: somebody takes it for gone. */
+  refused: PreVote | null
 }
 
 export interface Leading {
@@ -120,6 +122,7 @@ export function makeRaft(options: Options, restored: Restored): Raft {
       votes: new Map(),
       hurries: 0,
       hurry: 0,
+      refused: null,
     },
     leading: null,
     taken: [],

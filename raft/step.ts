@@ -10,6 +10,7 @@ import { assert } from './assert.ts'
 import {
   countOwnVote,
   followConfiguration,
+  forgetLeader,
   handlePreVote,
   handleVote,
   handleVoteReply,
@@ -79,18 +80,9 @@ function take(raft: Raft, input: Input): void {
     case 'snapshot_sent':
       return snapshotSent(raft, input.to, input.ok)
     case 'forget_leader':
-      if (raft.role === 'follower' && raft.leader !== null && raft.options.lease_ticks === 0) {
-        if (input.campaign_ticks !== undefined) {
-          raft.election.hurries = hurries_max
-          raft.election.hurry = Math.max(1, input.campaign_ticks)
-        }
-        becomeFollower(raft, raft.term, null)
-      }
+      return forgetLeader(raft, input.campaign_ticks)
   }
 }
-
-/** Campaigns that follow each other soon; then it is as if the leader had fallen silent. */
-const hurries_max = 4
 
 function tick(raft: Raft, jitter: number): void {
   tickReads(raft)

@@ -131,15 +131,15 @@ export function campaignWithin(ticks: number, random: () => number): number {
 }
 
 /**
- * After how many ticks this node campaigns where the leader is known to be gone: the voters in turn, two ticks apart, so that they do not
- * split the votes; another one first in each group, so that not one node comes to lead them all.
+ * After how many ticks this node campaigns where the leader is known to be gone: the first at once, the others in turn, two ticks apart, so
+ * that they do not split the votes; another one first in each group, so that not one node comes to lead them all.
  */
 export function turnOf(raft: Raft, group: number, gone: NodeId): number {
   const others = currentConfiguration(raft.log)
     .voters.filter((id) => id !== gone)
     .sort()
   const place = others.indexOf(raft.options.id)
-  return place < 0 ? others.length : 1 + 2 * ((place + group) % others.length)
+  return place < 0 ? others.length : 2 * ((place + group) % others.length)
 }
 
 /** Z1, of a leader. */

@@ -163,7 +163,8 @@ export class Link {
   #later(): void {
     const { peer_backoff_ms_min, peer_backoff_ms_max } = this.#own.limits
     const failures = this.#failures++
-    const ms = failures === 0 && this.connects > 0 ? 0 : Math.min(peer_backoff_ms_max, peer_backoff_ms_min * 2 ** Math.min(failures, 16))
+    const isFirst = failures === 0 && this.connects > 0
+    const ms = isFirst ? 0 : Math.min(peer_backoff_ms_max, peer_backoff_ms_min * 2 ** Math.min(failures - 1, 16))
     this.#timer = setTimeout(() => this.#dial(), ms * (0.5 + this.#own.random() / 2))
     this.#timer.unref()
   }

@@ -188,7 +188,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
   proposeFor(data: Uint8Array, deadline: number): Promise<void> {
     return new Promise((resolve, reject) => {
       const entry: OpenEntry = decodeData(data, this.lane.group, 0, 0)
-      if (!this.#isLeading) throw notLeader()
+      if (this.#status?.leader !== this.#parts.self) throw notLeader()
       if (this.#refused !== undefined) throw this.#refused.at('', 'replica.propose')
       if (this.#commands.size >= limits.proposals_max) throw tooMany('replica.propose', '')
       failpoint('propose.received')
@@ -208,7 +208,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
 
   #dispatch(pending: PendingCommand): void {
     const leader = this.#status?.leader ?? null
-    if ((pending.isForOther && !this.#isLeading) || (pending.term !== 0 && pending.term !== this.term)) {
+    if ((pending.isForOther && leader !== this.#parts.self) || (pending.term !== 0 && pending.term !== this.term)) {
       this.#end(pending, () => pending.refuse(notLeader()))
     } else if (this.isBusy || this.#isRestoring || leader === null || (leader === this.#parts.self && !this.#isLeading)) this.#wait(pending)
     else if (this.#isLeading) this.#proposeHere(pending)

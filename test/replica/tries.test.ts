@@ -61,8 +61,12 @@ class Bench {
     this.replica.attach(group as unknown as Group<PendingCommand>)
   }
 
-  led(leader: string, term: number): void {
+  elected(term: number, leader = 'n1'): void {
     this.replica.changed({ role: leader === 'n1' ? 'leader' : 'follower', term, leader, configuration } as unknown as Status)
+  }
+
+  led(leader: string, term: number): void {
+    this.elected(term, leader)
     if (leader === 'n1') void this.replica.apply({ index: ++this.#index, term, data: null, configuration: null }, undefined)
   }
 
@@ -144,6 +148,33 @@ describe('a leader that takes nothing', () => {
     bench.replica.refuse(new NineError({ kind: 'no_space', op: 'tree.write', message: 'the disk is full' }))
     await expect(bench.replica.proposeFor(data, 10)).rejects.toMatchObject({ kind: 'no_space', outcome: 'none' })
     expect(bench.proposed).toEqual([])
+  })
+})
+
+describe('a leader that did not apply the entry that opens its term yet', () => {
+  /** What n2 was given, and now, by another node, this one. */
+  function givenToNew(bench: Bench): Promise<void> {
+    bench.led('n2', 1)
+    void bench.replica.propose(contextFor({ name: 'alice', groups: [] }), 'store.create', '/f', command).catch(() => undefined)
+    const { data } = bench.asked[0]!
+    bench.elected(2)
+    bench.proposed.length = 0
+    return bench.replica.proposeFor(data, 10_000)
+  }
+
+  it('keeps what others ask until then: they need not ask again', () => {
+    const bench = new Bench()
+    void givenToNew(bench)
+    expect(bench.proposed).toEqual([])
+    bench.led('n1', 2)
+    expect(bench.proposed.filter(({ isForOther }) => isForOther)).toHaveLength(1)
+  })
+
+  it('refuses it when another leads first', async () => {
+    const bench = new Bench()
+    const asked = givenToNew(bench)
+    bench.led('n3', 3)
+    await expect(asked).rejects.toMatchObject({ kind: 'unavailable', outcome: 'none' })
   })
 })
 
