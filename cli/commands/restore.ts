@@ -8,6 +8,7 @@ import { formatTime } from '../../namespace/json.ts'
 import { limits } from '../../namespace/limits.ts'
 import { parseName } from '../../namespace/path.ts'
 import { systemRandom } from '../../namespace/random.ts'
+import type { Client } from '../../sdk/client-api.ts'
 import { printable } from '../render/long.ts'
 import { formatBytes, terminalProgress } from '../transfer/progress.ts'
 import type { Run } from './command.ts'
@@ -32,7 +33,7 @@ export async function restoreRunning(
   const { client } = session
   const store = parseName(flags.store ?? 'data', op)
   const path = resolve(file)
-  const { verifySnapshot } = await import('../../services/node/backups.ts')
+  const { checkBackup, checkRestorable, readHeader, verifySnapshot } = await import('../../services/node/backups.ts')
   const progress = terminalProgress('restore')
   let before = 0
   const counted = (bytes: number): void => {
@@ -40,8 +41,10 @@ export async function restoreRunning(
     before = bytes
   }
   try {
+    checkRestorable(store)
+    // All that its first bytes tell comes before what takes long.
+    checkBackup(await readHeader(path), store, (await identityOf(client, store)).id, flags)
     const { header, bytes, chunks, hash } = await verifySnapshot(path, { progress: counted, signal })
-    await client.stat(`/raft/${store}/ctl`) // There is such a store.
     const of = `${printable(header.name)} as of revision ${header.revision}, ${formatTime(header.createdAt)}`
     if (flags.yes !== true) await confirm(`Store ${printable(store)} becomes ${of}. What was changed since is lost. Go on?`)
     const name = `${store}-${systemRandom.id()}`
@@ -60,7 +63,7 @@ export async function restoreRunning(
       throw error
     }
     progress.stop()
-    const { id, incarnation } = JSON.parse(await client.readText(`/sys/stores/${store}`)) as { id: string; incarnation: string }
+    const { id, incarnation } = await identityOf(client, store)
     const { revision, createdAt } = header
     if (output.isJson) {
       await output.json({ store, id, incarnation, revision, createdAt: formatTime(createdAt), bytes, chunks, sha256: hash })
@@ -70,6 +73,11 @@ export async function restoreRunning(
   } finally {
     progress.stop()
   }
+}
+
+/** @throws NineError `not_found` */
+async function identityOf(client: Client, store: string): Promise<{ readonly id: string; readonly incarnation: string }> {
+  return JSON.parse(await client.readText(`/sys/stores/${store}`)) as { id: string; incarnation: string }
 }
 
 /** Until it is done or refused, the time is over or nobody waits: an answer that is late, or was lost with its node, says nothing. */

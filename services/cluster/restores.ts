@@ -130,11 +130,7 @@ export class Restores {
    *   are kept for members that are away), `unavailable`, `deadline`
    */
   async restore(context: Context, store: string, name: string, options: RestoreOptions = {}): Promise<void> {
-    if (store === 'sys') {
-      const message =
-        'the store sys knows the members and stores of the cluster, which would be those of the backup: it is restored into a new folder, by a node that is not running (nine raft restore --data)'
-      throw new NineError({ kind: 'invalid', op, message })
-    }
+    checkRestorable(store)
     parseName(name, op)
     const key = `${store}/${name}`
     let running = this.#running.get(key)
@@ -192,7 +188,7 @@ export class Restores {
       }
       const backup = await this.#backupAt(uploaded)
       if (backup === undefined) continue
-      this.#check(await this.#headerOf(backup, name), restorable, store, options)
+      checkBackup(await this.#headerOf(backup, name), store, restorable.id, options)
       await this.#checkMembers(restorable)
       await this.#checkKept(restorable, store)
       await this.#try(restorable, backup, name)
@@ -208,15 +204,6 @@ export class Restores {
       failpoint('restore.claimed')
       return { path, id }
     }
-  }
-
-  #check(header: SnapshotHeader, { id }: RestorableStore, store: string, { force = false }: RestoreOptions): void {
-    if (!header.isBackup) fail('invalid', 'this is no backup: the chunks of large values are not in it')
-    if (header.store === id || force) return
-    fail(
-      'invalid',
-      `this is a backup of a store ${header.name} with another identity (${header.store}) than ${store} has (${id}): --force takes it all the same`,
-    )
   }
 
   /** A member that cannot make the entry would stop. Who cannot be asked is away, and is not of an older release when it comes back. */
@@ -393,6 +380,25 @@ export class Restores {
   #context(): Context {
     return { ...contextFor(this.#parts.owner, own_ms), signal: this.#stop.signal }
   }
+}
+
+/** Whether the store can be restored while it serves. @throws NineError `invalid` */
+export function checkRestorable(store: string): void {
+  if (store !== 'sys') return
+  fail(
+    'invalid',
+    'the store sys knows the members and stores of the cluster, which would be those of the backup: it is restored into a new folder, by a node that is not running (nine raft restore --data)',
+  )
+}
+
+/** Whether a file that begins so is a backup of this store. @param id of the store @throws NineError `invalid` */
+export function checkBackup(header: SnapshotHeader, store: string, id: string, { force = false }: RestoreOptions): void {
+  if (!header.isBackup) fail('invalid', 'this is no backup: the chunks of large values are not in it')
+  if (header.store === id || force) return
+  fail(
+    'invalid',
+    `this is a backup of a store ${header.name} with another identity (${header.store}) than ${store} has (${id}): --force takes it all the same`,
+  )
 }
 
 const nothing = new Uint8Array(0)

@@ -2,8 +2,8 @@
  * Backups of the stores of a node as streams, and receiving one into a file. The state goes to a file beside the data first, so that a
  * slow reader holds nothing up.
  */
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import { rootPath } from '../../namespace/path.ts'
@@ -11,11 +11,14 @@ import { systemRandom } from '../../namespace/random.ts'
 import { directory, stream } from '../../namespace/serve/entries.ts'
 import type { Call, DirectoryEntry } from '../../namespace/serve/entries.ts'
 import type { Engine } from '../../storage/engine/engine.ts'
+import { BlockReader } from '../../storage/snapshot/block-reader.ts'
 import { streamBackup } from '../../storage/snapshot/backup.ts'
-import { writeFileWhole } from '../../storage/snapshot/files.ts'
+import { checkRegular, openSource, writeFileWhole } from '../../storage/snapshot/files.ts'
+import type { SnapshotHeader } from '../../storage/snapshot/format.ts'
 import { verifySnapshot } from '../../storage/snapshot/verify.ts'
 import type { VerifiedSnapshot } from '../../storage/snapshot/verify.ts'
 
+export { checkBackup, checkRestorable } from '../cluster/restores.ts'
 export { restoreBackup } from '../../storage/snapshot/restore.ts'
 export { verifySnapshot } from '../../storage/snapshot/verify.ts'
 
@@ -61,6 +64,12 @@ export class Backups {
   }
 }
 
+/** How a backup begins: of what it is. @throws NineError as verifySnapshot */
+export async function readHeader(path: string): Promise<SnapshotHeader> {
+  const source = await openSource(path)
+  return new BlockReader(source).begin().finally(() => source.close())
+}
+
 export interface ReceiveOptions {
   /** Replace the file. */
   readonly force?: boolean | undefined
@@ -70,7 +79,7 @@ export interface ReceiveOptions {
 
 /**
  * Write a backup to a file, which has its name only when all of it came and its hashes held.
- * @throws NineError `exists` without `force`, `corrupt`, as writeFileWhole, and what the parts throw
+ * @throws NineError `exists` without `force`, `is_directory`, `invalid` (no regular file), `not_found` (its folder), `corrupt`, as writeFileWhole, and what the parts throw
  */
 export async function receiveBackup(
   parts: AsyncIterable<Uint8Array>,
@@ -78,8 +87,14 @@ export async function receiveBackup(
   { force = false, progress }: ReceiveOptions = {},
 ): Promise<VerifiedSnapshot> {
   const checkFree = (): void => {
-    if (force || !existsSync(path)) return
-    throw new NineError({ kind: 'exists', op: 'node.backup', path, message: `there is a file ${path}: --force replaces it` })
+    const there = statSync(path, { throwIfNoEntry: false })
+    if (there === undefined) return
+    checkRegular(there, path)
+    if (!force) throw new NineError({ kind: 'exists', op: 'node.backup', path, message: `there is a file ${path}: --force replaces it` })
+  }
+  const folder = dirname(path)
+  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
+    throw new NineError({ kind: 'not_found', op: 'node.backup', path: folder, message: `there is no folder ${folder}` })
   }
   checkFree()
   let verified: VerifiedSnapshot | undefined

@@ -4,7 +4,8 @@
  * D1 A file has its name only when all of it is on stable storage; until then it is a `.part` beside it, of one writer alone: of two that
  *    write the same file, neither writes into what the other finished.
  */
-import { open, rename, rm, type FileHandle } from 'node:fs/promises'
+import type { Stats } from 'node:fs'
+import { open, rename, rm, stat, type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { NineError, isNineError, textOf } from '../../namespace/errors.ts'
 import { folderError } from '../engine/folder.ts'
@@ -70,9 +71,10 @@ class FileTarget implements SnapshotTarget {
   }
 }
 
-/** A file as a source, from `from` on. Close it. @throws NineError `not_found`, `denied`, `internal` */
+/** A file as a source, from `from` on. Close it. @throws NineError `not_found`, `is_directory`, `invalid` (no regular file), `denied`, `internal` */
 export async function openSource(path: string, from = 0): Promise<SnapshotSource & { close(): Promise<void> }> {
   try {
+    checkRegular(await stat(path), path) // Opening a pipe would wait for whoever writes to it.
     return new FileSource(path, await open(path, 'r'), from)
   } catch (error) {
     throw fileError(error, 'snapshot.read', path)
@@ -120,6 +122,14 @@ class FileSource implements SnapshotSource {
       throw fileError(error, 'snapshot.read', this.path)
     }
   }
+}
+
+/** @throws NineError `is_directory`, `invalid` */
+export function checkRegular(found: Stats, path: string): void {
+  if (found.isFile()) return
+  const op = 'snapshot.file'
+  if (found.isDirectory()) throw new NineError({ kind: 'is_directory', op, path, message: `${path} is a folder, not a file` })
+  throw new NineError({ kind: 'invalid', op, path, message: `${path} is not a regular file` })
 }
 
 /** A failure of the file system as what it means for this file. */

@@ -175,6 +175,10 @@ describe('a store of a running cluster', () => {
     const other = await cluster.nine('n1', 'raft', 'restore', usr, '--yes')
     expect(other.code).toBe(exitCodeOf('invalid'))
     expect(other.stderr).toContain('--force')
+    // That shows in its first bytes: nothing else was read, and nothing was sent.
+    writeFileSync(usr, readFileSync(usr).subarray(0, -10))
+    expect((await cluster.nine('n1', 'raft', 'restore', usr, '--yes')).code).toBe(exitCodeOf('invalid'))
+    expect((await cluster.nine('n1', 'raft', 'restore', usr, '--yes', '--store', 'sys')).code).toBe(exitCodeOf('invalid'))
     const sys = await cluster.nine('n1', 'raft', 'restore', file, '--yes', '--store', 'sys')
     expect(sys.code).toBe(exitCodeOf('invalid'))
     expect(sys.stderr).toContain('--data')

@@ -1,17 +1,18 @@
 /** nine backup and nine restore: a store of a running node to a file, and a node on the folder that was made of it. */
+import { execFileSync } from 'node:child_process'
 import { readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { exitCodeOf } from '../../cli/exit-codes.ts'
 import { runNine, startNode, temporaryFolder } from './run-nine.ts'
-import type { NodeProcess } from './run-nine.ts'
+import type { Finished, NodeProcess } from './run-nine.ts'
 
 let node: NodeProcess
 let folder: string
 
 beforeAll(async () => {
-  node = await startNode()
   folder = await temporaryFolder()
+  node = await startNode(['--9p-unix', join(folder, 'nine.sock')])
 }, 60_000)
 
 afterAll(async () => {
@@ -66,6 +67,31 @@ describe('nine backup', () => {
     expect((await readdir(join(node.ready.data, 'snapshots'))).filter((name) => name.startsWith('out-'))).toEqual([])
   })
 
+  it('writes to a regular file alone, whatever it is forced to, and says what is wrong before it asks for anything', async () => {
+    const pipe = join(folder, 'pipe')
+    execFileSync('mkfifo', [pipe])
+    for (const command of [
+      ['backup', 'data', '--force'],
+      ['raft', 'snapshot'],
+    ]) {
+      const to = (file: string): Promise<Finished> => node.nine([...command, file])
+      expect(await to(folder)).toMatchObject({
+        code: exitCodeOf('is_directory'),
+        stderr: `nine: ${folder} is a folder, not a file [is_directory]\n`,
+      })
+      for (const file of [pipe, '/dev/null']) {
+        expect(await to(file)).toMatchObject({
+          code: exitCodeOf('invalid'),
+          stderr: `nine: ${file} is not a regular file [invalid]\n`,
+        })
+      }
+      expect(await to(join(folder, 'no', 'where'))).toMatchObject({
+        code: exitCodeOf('not_found'),
+        stderr: `nine: there is no folder ${join(folder, 'no')} [not_found]\n`,
+      })
+    }
+  })
+
   it('is for the owner of the node alone', async () => {
     const token = await node.ok(['token', 'create', 'guest'])
     const tokenFile = join(folder, 'guest.token')
@@ -76,6 +102,24 @@ describe('nine backup', () => {
 })
 
 describe('nine restore', () => {
+  it('takes a regular file alone', async () => {
+    const pipe = join(folder, 'restored-pipe')
+    execFileSync('mkfifo', [pipe])
+    const dir = join(folder, 'not-made')
+    for (const command of [
+      ['restore', '--data', dir],
+      ['raft', 'restore', '--yes'],
+    ]) {
+      const from = async (file: string): Promise<string> => (await node.nine([...command, file])).stderr
+      expect(await from(folder)).toBe(`nine: ${folder} is a folder, not a file [is_directory]\n`)
+      for (const file of [pipe, '/dev/null', node.ready['9pUnix']!]) {
+        expect(await from(file)).toBe(`nine: ${file} is not a regular file [invalid]\n`)
+      }
+      expect(await from('/nonexistent')).toBe('nine: /nonexistent: there is no such file [not_found]\n')
+    }
+    expect(await readdir(folder)).not.toContain('not-made')
+  })
+
   it('names the block that is damaged, and makes no folder', async () => {
     const file = join(folder, 'good')
     await node.ok(['backup', 'data', file])
