@@ -54,26 +54,40 @@ export class Client {
   readonly principal: Principal
   readonly #timeoutMs: number
   readonly #signal: AbortSignal | undefined
+  readonly #isStale: boolean
 
   /**
    * @param timeoutMs of requests that name none, milliseconds
    * @param signal ends every request when it aborts
+   * @param isStale reads that name no consistency are stale
    */
-  constructor(server: FileServer, principal: Principal, timeoutMs: number = limits.request_ms_default, signal?: AbortSignal) {
+  constructor(
+    server: FileServer,
+    principal: Principal,
+    timeoutMs: number = limits.request_ms_default,
+    signal?: AbortSignal,
+    isStale = false,
+  ) {
     this.server = server
     this.principal = principal
     this.#timeoutMs = timeoutMs
     this.#signal = signal
+    this.#isStale = isStale
   }
 
   /** The same client, whose requests all end with `deadline` when `signal` aborts. */
   until(signal: AbortSignal): Client {
-    return new Client(this.server, this.principal, this.#timeoutMs, both(this.#signal, signal))
+    return new Client(this.server, this.principal, this.#timeoutMs, both(this.#signal, signal), this.#isStale)
+  }
+
+  /** The same client, whose reads show what the node that answers has: they need no majority, and may be behind. */
+  stale(): Client {
+    return new Client(this.server, this.principal, this.#timeoutMs, this.#signal, true)
   }
 
   /** @throws NineError `not_found`, `denied` */
   async stat(path: string, options?: ReadOptions & RequestOptions): Promise<Stat> {
-    return (await this.server.stat(this.context(options), parsePath(path), options)).stat
+    return (await this.server.stat(this.context(options), parsePath(path), this.#reading(options))).stat
   }
 
   async exists(path: string, options?: ReadOptions & RequestOptions): Promise<boolean> {
@@ -92,7 +106,7 @@ export class Client {
    */
   async read(path: string, options?: ReadOptions & RequestOptions): Promise<Uint8Array> {
     const parsed = parsePath(path)
-    const first = await this.server.read(this.context(options), parsed, options)
+    const first = await this.server.read(this.context(options), parsed, this.#reading(options))
     if (isWhole(first, 0)) return first.bytes
     for (let attempt = 1; ; attempt++) {
       try {
@@ -114,6 +128,10 @@ export class Client {
    * @throws NineError `conflict` when the value changed meanwhile and its server keeps no past
    */
   async *readStream(path: string, options?: RequestOptions & { readonly offset?: number }): AsyncGenerator<Uint8Array, void> {
+    // Opening asks the leader.
+    if (this.#isStale && (await this.stat(path, options)).kind === 'file') {
+      return yield* this.#parts(parsePath(path), options?.offset ?? 0, options)
+    }
     const handle = await this.open(path, { read: true }, options)
     try {
       if (handle.opened.kind === 'file') return yield* this.#parts(parsePath(path), options?.offset ?? 0, options)
@@ -131,7 +149,7 @@ export class Client {
 
   /** The parts of one version of a value: the later ones are read from the past, where the server keeps it. */ // C3
   async *#parts(path: Path, start: number, options?: ReadOptions & RequestOptions): AsyncGenerator<Uint8Array, void> {
-    const first = await this.server.read(this.context(options), path, { ...options, offset: start })
+    const first = await this.server.read(this.context(options), path, { ...this.#reading(options), offset: start })
     let part = first
     let offset = start
     for (;;) {
@@ -147,10 +165,10 @@ export class Client {
   async #partAt(path: Path, offset: number, first: ReadResult, options?: ReadOptions & RequestOptions): Promise<ReadResult> {
     const at = options?.at ?? (first.position.length > 0 ? first.position : undefined)
     try {
-      return await this.server.read(this.context(options), path, { ...options, offset, at })
+      return await this.server.read(this.context(options), path, { ...this.#reading(options), offset, at })
     } catch (error) {
       if (options?.at !== undefined || !(isNineError(error, 'compacted') || isNineError(error, 'unsupported'))) throw error
-      return this.server.read(this.context(options), path, { ...options, offset })
+      return this.server.read(this.context(options), path, { ...this.#reading(options), offset })
     }
   }
 
@@ -220,7 +238,7 @@ export class Client {
   }
 
   async readlink(path: string, options?: ReadOptions & RequestOptions): Promise<string> {
-    return (await this.server.readlink(this.context(options), parsePath(path), options)).target
+    return (await this.server.readlink(this.context(options), parsePath(path), this.#reading(options))).target
   }
 
   async remove(path: string, options?: RemoveOptions & RequestOptions): Promise<MutationResult> {
@@ -242,7 +260,7 @@ export class Client {
     let left = options?.limit ?? Infinity
     for (;;) {
       const limit = Math.min(left, limits.list_page_entries_max)
-      const page = await this.server.list(this.context(options), parsed, { ...options, limit, cursor })
+      const page = await this.server.list(this.context(options), parsed, { ...this.#reading(options), limit, cursor })
       yield* page.entries
       left -= page.entries.length
       if (page.next === undefined || left <= 0) return page.position
@@ -316,7 +334,7 @@ export class Client {
     return this.server.setRights(this.context(options), parsePath(path), record)
   }
 
-  /** Copy a file or, with `recursive`, a tree, inside or between stores. */
+  /** Copy a file or, with `recursive`, a tree, inside or between stores; modes, times and content types are kept. */
   async copy(from: string, to: string, options?: RequestOptions & { readonly recursive?: boolean }): Promise<void> {
     const source = parsePath(from)
     const target = parsePath(to)
@@ -326,17 +344,21 @@ export class Client {
     const stat = await this.stat(from, options)
     const fields = { mode: stat.mode, modifiedAt: stat.modifiedAt, contentType: stat.contentType }
     if (stat.kind === 'symlink') {
-      await this.symlink(to, await this.readlink(from, options), options)
+      await this.symlink(to, await this.readlink(from, options), { ...fields, ...options })
     } else if (stat.kind !== 'directory') {
       await this.writeStream(to, this.readStream(from, options), { ...fields, ...options })
     } else if (options?.recursive !== true) {
       throw new NineError({ kind: 'is_directory', op: 'client.copy', path: from, message: 'a directory is copied with recursive' })
     } else {
-      await this.mkdir(to, { mode: stat.mode, ...options })
+      await this.mkdir(to, { ...fields, ...options })
       for await (const child of this.list(from, { signal: options.signal, timeoutMs: options.timeoutMs })) {
         await this.copy(joinName(source, child.name), joinName(target, child.name), options)
       }
     }
+  }
+
+  #reading<O extends ReadOptions>(options: O | undefined): O | ReadOptions | undefined {
+    return this.#isStale ? { consistency: 'stale', ...options } : options
   }
 
   /** A Context for one request of this client. */

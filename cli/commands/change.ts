@@ -60,6 +60,10 @@ export function changeCommands(program: Command): void {
     .usage('[options] <from...> <to>')
     .argument('<path...>', 'what to copy, and last the new path or an existing directory')
     .option('-r, --recursive', 'directories and all below')
+    .addHelpText(
+      'after',
+      '\nCopies have the modes, times of change and content types of what they are copies of; their rights are those of their place.',
+    )
     .action(action(cp))
   program
     .command('mkdir')

@@ -5,6 +5,7 @@
  *    goes on.
  */
 import { setMaxListeners } from 'node:events'
+import { Option } from 'commander'
 import type { Command } from 'commander'
 import { NineError } from '../../namespace/errors.ts'
 import type { Session } from '../../sdk/session.ts'
@@ -47,13 +48,15 @@ export function action<A extends unknown[]>(
   return async function (this: Command, ...args: unknown[]) {
     // commander appends the options and the command to the arguments.
     const values = args.slice(0, -1) as A
-    const options = this.optsWithGlobals<GlobalOptions>()
+    const options = this.optsWithGlobals<GlobalOptions & ConsistencyOption>()
     const output = standardOutput(options.json === true)
     const session = await openSession(options)
     const interrupt = new Interrupt(takesInterrupts)
     const { signal } = interrupt
+    const client = session.client.until(signal)
     try {
-      const context = { session: { ...session, client: session.client.until(signal) }, output, signal, timeoutMs: options.timeout }
+      const reading = options.consistency === 'stale' ? client.stale() : client
+      const context = { session: { ...session, client: reading }, output, signal, timeoutMs: options.timeout }
       const code = await Promise.race([run(context, ...values), interrupt.given])
       if (typeof code === 'number') process.exitCode = code
     } catch (error) {
@@ -88,6 +91,18 @@ class Interrupt {
   forget(): void {
     process.off('SIGINT', this.#onSignal)
   }
+}
+
+interface ConsistencyOption {
+  readonly consistency?: 'linearizable' | 'stale'
+}
+
+/** Of a command that reads: `action` gives it a client that does so. */
+export function consistencyOption(): Option {
+  return new Option(
+    '--consistency <how>',
+    'linearizable (default): what was last agreed on; stale: what the node that answers has, even without most of its cluster',
+  ).choices(['linearizable', 'stale'])
 }
 
 /** An option's whole number. */

@@ -9,7 +9,7 @@ import type { Stat } from '../../namespace/stat.ts'
 import type { Client } from '../../sdk/client-api.ts'
 import { exitCodes } from '../exit-codes.ts'
 import { coloredName, columnLines, longLines, shown, statText } from '../render/long.ts'
-import { action, countOption } from './command.ts'
+import { action, consistencyOption, countOption } from './command.ts'
 import type { Run } from './command.ts'
 import { pathArgument } from '../working-directory.ts'
 import { globToRegExp } from './glob.ts'
@@ -24,6 +24,7 @@ export function lookCommands(program: Command): void {
     .option('-R, --recursive', 'everything below')
     .option('-1', 'one name a line')
     .option('--at <moment>', 'as it was at a time (RFC 3339) or position')
+    .addOption(consistencyOption())
     .addHelpText('after', '\nExamples:\n  nine ls -l /data\n  nine ls -R --json /svc | jq .name')
     .helpOption('--help', 'show help')
     .action(action(ls))
@@ -32,6 +33,7 @@ export function lookCommands(program: Command): void {
     .description('show a tree')
     .argument('[path]', 'where to start; default the working directory', '.')
     .option('-L, --depth <n>', 'levels to show', countOption('--depth'))
+    .addOption(consistencyOption())
     .addHelpText('after', '\nExample:\n  nine tree -L 2 /')
     .action(action(tree))
   program
@@ -39,12 +41,14 @@ export function lookCommands(program: Command): void {
     .description('show what is known of files')
     .argument('<path...>', 'files or directories')
     .option('--at <moment>', 'as it was at a time (RFC 3339) or position')
+    .addOption(consistencyOption())
     .action(action(stat))
   program
     .command('cat')
     .description('write files, or the records of streams as they come, to standard output')
     .argument('<path...>', 'files')
     .option('--at <moment>', 'as it was at a time (RFC 3339) or position')
+    .addOption(consistencyOption())
     .addHelpText('after', '\nExamples:\n  nine cat /data/motd\n  nine cat /svc/clock/ticks')
     .action(action(cat))
   program
@@ -55,6 +59,7 @@ export function lookCommands(program: Command): void {
     .option('--type <letter>', 'f file, d directory, l symbolic link')
     .option('--larger <bytes>', 'only files of more bytes', countOption('--larger'))
     .option('--newer <time>', 'only changed after this time (RFC 3339)')
+    .addOption(consistencyOption())
     .addHelpText('after', "\nExample:\n  nine find /data --name '*.json' --type f")
     .action(action(find))
   program
@@ -67,6 +72,7 @@ export function lookCommands(program: Command): void {
     .option('-F, --fixed', 'the pattern is plain text')
     .option('-n, --line-number', 'show line numbers')
     .option('-l, --files', 'show only the names of files that match')
+    .addOption(consistencyOption())
     .addHelpText('after', '\nExample:\n  nine grep -rn TODO /data/src\n\nExits with 1 when nothing matches.')
     .action(action(grep))
 }

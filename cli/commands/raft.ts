@@ -34,7 +34,7 @@ export function raftCommands(program: Command): void {
 
   command('status', 'show how the group of a store stands on this node').addHelpText('after', statusHelp).action(action(status))
   command('members', 'show the nodes in the group of a store: role, leader, how far behind, version')
-    .addHelpText('after', '\nExamples:\n  nine raft members\n  nine cat /raft/data/members')
+    .addHelpText('after', membersHelp)
     .action(action(members))
   raft
     .command('add')
@@ -46,9 +46,12 @@ export function raftCommands(program: Command): void {
       '\nExample:\n  nine raft add n4=127.0.0.1:7104\n  nine up --node n4 --peers n1=127.0.0.1:7101,…,n4=127.0.0.1:7104 --token-file cluster.token --data ./n4',
     )
     .action(
-      action((run, node: string, { learner }: { readonly learner?: boolean }) =>
-        tell(run, 'data', ['add', node, learner === true ? 'learner' : '']),
-      ),
+      action(async (run, peer: string, { learner = false }: { readonly learner?: boolean }) => {
+        await tell(run, 'data', ['add', peer, learner ? 'learner' : ''])
+        const [node = '', address = ''] = peer.split('=')
+        const role = learner ? 'learner' : 'voter'
+        await done(run, { node, address, role }, `${node} may join as a ${role}, at ${address}: start it with an empty folder`)
+      }),
     )
   raft
     .command('remove')
@@ -60,26 +63,39 @@ export function raftCommands(program: Command): void {
       '\nA node whose disk was lost need not be removed: started with an empty folder it takes its own place.\n\nExample:\n  nine raft remove n2',
     )
     .action(
-      action((run, name: string, { force }: { readonly force?: boolean }) =>
-        tell(run, 'data', ['remove', name, force === true ? 'force' : '']),
-      ),
+      action(async (run, node: string, { force }: { readonly force?: boolean }) => {
+        await tell(run, 'data', ['remove', node, force === true ? 'force' : ''])
+        await done(run, { node, role: null }, `${node} belongs to the cluster no more`)
+      }),
     )
   raft
     .command('promote')
     .description('let a learner vote')
     .argument('<name>', 'name of the node')
-    .action(action((run, name: string) => tell(run, 'data', ['promote', name])))
+    .addHelpText('after', '\nExample:\n  nine raft promote n4')
+    .action(
+      action(async (run, node: string) => {
+        await tell(run, 'data', ['promote', node])
+        await done(run, { node, role: 'voter' }, `${node} votes in the groups of all stores`)
+      }),
+    )
   command('transfer', 'let another node lead the group of a store; done when it leads')
     .argument('<name>', 'name of the node')
     .addHelpText('after', '\nExamples:\n  nine raft transfer n3\n  nine raft transfer n3 --store usr')
-    .action(action((run, name: string, flags: StoreFlag) => tell(run, storeOf(flags), ['transfer', name])))
+    .action(
+      action(async (run, node: string, flags: StoreFlag) => {
+        const store = storeOf(flags)
+        await tell(run, store, ['transfer', node])
+        await done(run, { store, leader: node }, `${node} leads store ${store}`)
+      }),
+    )
   command('snapshot', 'write a backup of a store to a file, or, without one, save on this node what is applied')
     .argument('[file]', 'file on this machine; made whole or not at all')
     .option('--force', 'replace the file')
     .addHelpText('after', '\nExamples:\n  nine raft snapshot data-monday.backup\n  nine raft snapshot --store usr usr.backup')
     .action(
       action((run, file: string | undefined, flags: StoreFlag & BackupFlags) =>
-        file === undefined ? tell(run, storeOf(flags), ['snapshot']) : backup(run, storeOf(flags), file, flags),
+        file === undefined ? save(run, storeOf(flags)) : backup(run, storeOf(flags), file, flags),
       ),
     )
   command('restore', 'make a store what a backup says while its nodes serve, or, with --data, one of a folder that no node has open')
@@ -109,12 +125,23 @@ Examples:
     .action(action(defrag))
 }
 
+const membersHelp = `
+One row a node; * is the one that answers. With --json one object a line.
+  ROLE      voter; learner, which holds the store and does not vote; leaving; named: let in, and has not joined yet
+  HEARD     whether the leader hears it; where nobody leads, whether the node that answers does
+  BEHIND    entries of the log that it lacks of those that the leader has
+
+Examples:
+  nine raft members
+  nine cat /raft/data/members`
+
 const statusHelp = `
 What /raft/STORE/status and --json say, of this node:
   store, cluster, node, member  the store; id of the cluster; this node's name and member id, which is of this data folder alone
   group                         number of the store's group, the same on all nodes
   role, term                    leader, follower, candidate or pre_candidate (it looks for a leader), in this term; stopped: see failure
   leader                        member id of who leads, as far as this node knows; null: nobody does
+  reach                         where nobody leads: how many of the members this node reaches, and which not
   isReady                       whether changes and linearizable reads are done through this node now; stale reads always are
   configuration                 voters; learners, who hold the store and do not vote; while members change, outgoing: the voters before,
                                 and demoted: those who stay as learners
@@ -150,6 +177,18 @@ async function tell({ session }: Run, store: string, words: readonly string[]): 
   await session.client.write(`${directoryOf(store)}/ctl`, `${said.join(' ')}\n`)
 }
 
+/** What a verb did: a line, or with --json the same as one object. */
+async function done({ output }: Run, value: object, text: string): Promise<void> {
+  if (output.isJson) await output.json(value)
+  else await output.line(printable(text))
+}
+
+async function save(run: Run, store: string): Promise<void> {
+  const { node, applied } = await statusOf(run, store)
+  await tell(run, store, ['snapshot'])
+  await done(run, { store, node, applied }, `${node} has saved store ${store} up to entry ${applied} or later`)
+}
+
 interface DefragStep {
   readonly step: 'save' | 'collect' | 'copy' | 'done'
   readonly rows?: number
@@ -158,7 +197,8 @@ interface DefragStep {
   readonly after?: number
 }
 
-async function defrag({ session, output, timeoutMs = Infinity }: Run, flags: StoreFlag): Promise<void> {
+async function defrag(run: Run, flags: StoreFlag): Promise<void> {
+  const { session, timeoutMs = Infinity } = run
   let progress: Progress | undefined
   let last: DefragStep | undefined
   let rows = 0
@@ -180,8 +220,7 @@ async function defrag({ session, output, timeoutMs = Infinity }: Run, flags: Sto
     progress?.stop()
   }
   const { before = 0, after = 0 } = last ?? {}
-  if (output.isJson) await output.json({ before, after })
-  else await output.line(`the database of this node took ${formatBytes(before)} and takes ${formatBytes(after)}`)
+  await done(run, { before, after }, `the database of this node took ${formatBytes(before)} and takes ${formatBytes(after)}`)
 }
 
 function directoryOf(store: string): string {
@@ -200,6 +239,8 @@ interface Status {
   readonly applied: number
   readonly last?: number
   readonly isReady: boolean
+  /** Where nobody leads: what of the group it reaches. */
+  readonly reach?: string
   /** Why it does nothing any more. */
   readonly failure?: string
   /** What keeps it from going on, and is tried again. */
@@ -207,8 +248,13 @@ interface Status {
   readonly configuration: { readonly voters: string[]; readonly outgoing: string[]; readonly learners: string[] }
 }
 
-async function status({ session, output }: Run, flags: StoreFlag): Promise<void> {
-  const found = JSON.parse(await session.client.readText(`${directoryOf(storeOf(flags))}/status`)) as Status
+async function statusOf({ session }: Run, store: string): Promise<Status> {
+  return JSON.parse(await session.client.readText(`${directoryOf(store)}/status`)) as Status
+}
+
+async function status(run: Run, flags: StoreFlag): Promise<void> {
+  const { output } = run
+  const found = await statusOf(run, storeOf(flags))
   if (output.isJson) return output.json(found)
   const { voters, outgoing, learners } = found.configuration
   const rows: [string, string][] = [
@@ -217,7 +263,7 @@ async function status({ session, output }: Run, flags: StoreFlag): Promise<void>
     ['node', `${found.node}, ${found.role} of term ${found.term}`],
     ...(found.failure === undefined ? [] : ([['failure', found.failure]] as [string, string][])),
     ...(found.trouble === undefined ? [] : ([['trouble', found.trouble]] as [string, string][])),
-    ['leader', found.leader ?? 'none'],
+    ['leader', found.leader ?? (found.reach === undefined ? 'none' : `none: ${found.reach}`)],
     ['ready', found.isReady ? 'yes' : 'no: changes and linearizable reads wait, and are refused after a while'],
     ['log', `${found.applied} applied, ${found.commit} committed${found.last === undefined ? '' : `, ${found.last} written`}`],
     ['voters', voters.join(', ')],
@@ -252,6 +298,10 @@ async function members({ session, output }: Run, flags: StoreFlag): Promise<void
     cells.push([name, role, heard, String(row.behind ?? '?'), row.version ?? '?', row.address ?? '-', row.member ?? '-'])
   }
   if (output.isJson) return
+  if (!rows.some(({ isLeader }) => isLeader)) {
+    const self = rows.find(({ isSelf }) => isSelf)?.node ?? 'the node'
+    await output.line(printable(`store ${storeOf(flags)} has no leader; HEARD is what ${self} hears`))
+  }
   const widths = cells[0]!.map((_, column) => Math.max(...cells.map((line) => line[column]!.length)))
   for (const line of cells)
     await output.line(

@@ -8,7 +8,7 @@ import { exportTree } from '../transfer/export.ts'
 import { importTree } from '../transfer/import.ts'
 import type { TransferReport } from '../transfer/import.ts'
 import { formatBytes, terminalProgress } from '../transfer/progress.ts'
-import { action, countOption } from './command.ts'
+import { action, consistencyOption, countOption } from './command.ts'
 import type { Run } from './command.ts'
 import { pathArgument } from '../working-directory.ts'
 
@@ -24,7 +24,8 @@ export function transferCommands(program: Command): void {
     .option('-j, --in-flight <n>', 'files at once', countOption('--in-flight'), in_flight_default)
     .addHelpText(
       'after',
-      '\nRun it again after an interruption: what is in place already is skipped.\n\nExample:\n  nine import ./node_modules /data/modules',
+      '\nAll that is in DIR keeps its mode and its time of last change (to the microsecond), directories and links too. PATH gets the mode of DIR' +
+        '\nwhen it is made, and the time it is made at. Owners are not kept.\n\nRun it again after an interruption: what is in place already is skipped.\n\nExample:\n  nine import ./node_modules /data/modules',
     )
     .action(action(runImport))
   program
@@ -34,7 +35,12 @@ export function transferCommands(program: Command): void {
     .argument('<dir>', 'folder on this machine; made when missing')
     .option('--delete', 'remove what is in DIR but not at PATH')
     .option('-j, --in-flight <n>', 'files at once', countOption('--in-flight'), in_flight_default)
-    .addHelpText('after', '\nExample:\n  nine export /data/modules ./copy')
+    .addOption(consistencyOption())
+    .addHelpText(
+      'after',
+      '\nAll that is below PATH keeps its mode and its time of last change (to the microsecond), directories and links too. DIR gets the mode of' +
+        '\nPATH when it is made. Owners are yours.\n\nExample:\n  nine export /data/modules ./copy',
+    )
     .action(action(runExport))
   program
     .command('diff')
@@ -42,6 +48,7 @@ export function transferCommands(program: Command): void {
     .argument('<dir>', 'folder on this machine')
     .argument('<path>', 'directory of the namespace')
     .option('-j, --in-flight <n>', 'files at once', countOption('--in-flight'), in_flight_default)
+    .addOption(consistencyOption())
     .addHelpText('after', '\nExits with 0 when equal, 1 when not.')
     .action(action(runDiff))
 }

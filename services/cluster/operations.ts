@@ -43,6 +43,8 @@ export interface StoreStatus extends Omit<GroupStatus, 'peers'> {
    * that was agreed on before its term.
    */
   readonly isReady: boolean
+  /** Where nobody leads: how many of the members this node reaches, and which not, in words. */
+  readonly reach?: string
 }
 
 export interface MemberRow {
@@ -54,7 +56,7 @@ export interface MemberRow {
   readonly isLeader: boolean
   /** The node that answers. */
   readonly isSelf: boolean
-  /** Whether the leader hears it; undefined where that is not known. */
+  /** Whether the leader hears it; where there is none that can be asked, whether the node that answers does. */
   readonly isActive: boolean | undefined
   /** Entries that it lacks of those that the leader has. */
   readonly behind: number | undefined
@@ -82,7 +84,8 @@ export class Operations {
     const { stores, cluster, name, member } = this.#parts
     const { peers: _, ...status } = stores.group(store).status()
     const isReady = status.leader === member ? status.isReady : status.leader !== null
-    return { store, cluster, node: name, member, ...status, isReady }
+    const reach = status.leader === null ? { reach: stores.standing(store).reach() } : {}
+    return { store, cluster, node: name, member, ...status, isReady, ...reach }
   }
 
   /** @throws NineError `not_found` */
@@ -227,18 +230,23 @@ export class Operations {
     const { addressOf, member } = this.#parts
     const progress = peers.find((known) => known.id === id)
     const isLeader = leader === id
-    const isKnown = role === 'leader'
+    const isSelf = id === member
+    const isHeard = role === 'leader' ? isLeader || progress?.isActive : isSelf || this.#isHeard(id)
     return {
       node: nameOfMember(id),
       member: id,
       address: addressOf(id),
       role: configuration.voters.includes(id) ? 'voter' : configuration.outgoing.includes(id) ? 'leaving' : 'learner',
       isLeader,
-      isSelf: id === member,
-      isActive: isLeader ? true : isKnown ? progress?.isActive : undefined,
+      isSelf,
+      isActive: isHeard,
       behind: isLeader ? 0 : progress === undefined ? undefined : Math.max(0, last - progress.match),
       ...(await this.#versionOf(id)),
     }
+  }
+
+  #isHeard(id: string): boolean {
+    return this.#parts.peer.status().peers.find((known) => known.member === id)?.isHeard === true
   }
 
   async #versionOf(id: string): Promise<Pick<MemberRow, 'version' | 'protocol'>> {

@@ -1,17 +1,21 @@
 /** What is left of a cluster whose majority is gone: it changes nothing, and says so. */
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { exitCodeOf } from '../../cli/exit-codes.ts'
 import { TestCluster } from './nodes.ts'
 import { until } from './processes.ts'
 
 let cluster: TestCluster
+const large = 'a large value '.repeat(8_000)
 const reach = '1 of 3 members is reachable (n1, n2 are not)'
 
 beforeAll(async () => {
   cluster = await TestCluster.make(['n1', 'n2', 'n3'])
   await cluster.up('n1', 'n2', 'n3')
   await cluster.ok('n3', 'write', '/data/kept', 'kept')
+  await cluster.ok('n3', 'write', '/data/large', large)
+  await cluster.ok('n3', 'ln', '-s', 'kept', '/data/link')
   await cluster.ok('n3', 'cat', '/data/kept')
   await Promise.all([cluster.kill('n1'), cluster.kill('n2')])
 })
@@ -31,6 +35,23 @@ describe('a node that lost the others', () => {
   it('tells its owner how it stands', async () => {
     expect(await cluster.ok('n3', 'raft', 'status')).toMatch(/leader +none/)
     expect((await cluster.members('n3')).map(({ isLeader }) => isLeader)).toEqual([false, false, false])
+  })
+
+  it('answers stale reads of the command line, and refuses others', async () => {
+    const stale = (...command: string[]): Promise<string> => cluster.ok('n3', ...command, '--consistency', 'stale')
+    expect(await stale('cat', '/data/kept')).toBe('kept')
+    expect(await stale('ls', '/data')).toBe('kept\nlarge\nlink\n')
+    expect(await stale('tree', '/data')).toContain('link -> kept')
+    expect(await stale('find', '/data', '--name', 'k*')).toBe('/data/kept\n')
+    expect(await stale('grep', '-r', 'ep', '/data')).toBe('/data/kept:kept\n')
+    expect(await stale('stat', '/data/kept')).toContain('/data/kept')
+    expect(await stale('cat', '/data/large')).toBe(large)
+    const copy = join(cluster.folder, 'copy')
+    await stale('export', '/data', copy)
+    expect(readFileSync(join(copy, 'large'), 'utf8')).toBe(large)
+    await stale('diff', copy, '/data')
+    const { code, stderr } = await cluster.nine('n3', 'ls', '/data', '--consistency', 'linearizable')
+    expect({ code, stderr }).toMatchObject({ code: exitCodeOf('unavailable'), stderr: expect.stringContaining('no leader') as string })
   })
 
   it('answers over HTTP what needs no other, the stored files as it knows them among it', async () => {

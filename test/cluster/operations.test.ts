@@ -23,7 +23,8 @@ describe('operators of a cluster', () => {
     await three()
     await cluster.ok('n1', 'write', '/data/x', '1')
     const address = await cluster.place('n4')
-    await cluster.ok('n1', 'raft', 'add', '--learner', `n4=${address}`)
+    const added = await cluster.ok('n1', 'raft', 'add', '--learner', `n4=${address}`)
+    expect(added).toBe(`n4 may join as a learner, at ${address}: start it with an empty folder\n`)
     await cluster.start('n4').ready
     expect(await cluster.ok('n4', 'cat', '/data/x')).toBe('1')
     await cluster.ok('n4', 'write', '/data/x', '2')
@@ -33,15 +34,23 @@ describe('operators of a cluster', () => {
     const { code, stderr } = await cluster.nine('n1', 'raft', 'transfer', 'n4')
     expect(stderr).toMatch(/n4 is no voter of store data/)
     expect(code).toBe(exitCodeOf('invalid'))
-    await cluster.ok('n2', 'raft', 'promote', 'n4')
+    expect(await cluster.ok('n2', 'raft', 'promote', 'n4')).toBe('n4 votes in the groups of all stores\n')
     for (const store of ['data', 'usr', 'sys']) expect(await roleOf(store)).toBe('voter')
-    await cluster.ok('n3', 'raft', 'promote', 'n4')
+    // It does already.
+    expect(JSON.parse(await cluster.ok('n3', 'raft', 'promote', 'n4', '--json'))).toEqual({ node: 'n4', role: 'voter' })
     const unknown = await cluster.nine('n1', 'raft', 'promote', 'n9')
     expect(unknown.code).toBe(exitCodeOf('not_found'))
     expect(unknown.stderr).toMatch(/no node "n9" belongs to this cluster: there are n1, n2, n3, n4/)
-    for (const name of ['n1', 'n4']) await cluster.ok(name, 'raft', 'defrag')
-    await cluster.ok('n4', 'raft', 'snapshot')
+    for (const name of ['n1', 'n4']) expect(await cluster.ok(name, 'raft', 'defrag')).toMatch(/^the database of this node took .*\n$/)
+    const sizes = { before: expect.any(Number) as number, after: expect.any(Number) as number }
+    expect(JSON.parse(await cluster.ok('n4', 'raft', 'defrag', '--json'))).toEqual(sizes)
+    expect(await cluster.ok('n4', 'raft', 'snapshot')).toMatch(/^n4 has saved store data up to entry \d+ or later\n$/)
+    const saved = JSON.parse(await cluster.ok('n4', 'raft', 'snapshot', '--json', '--store', 'usr')) as object
+    expect(saved).toEqual({ store: 'usr', node: 'n4', applied: expect.any(Number) as number })
+    expect(await cluster.ok('n1', 'raft', 'transfer', 'n4')).toBe('n4 leads store data\n')
+    expect(JSON.parse(await cluster.ok('n1', 'raft', 'transfer', 'n2', '--json'))).toEqual({ store: 'data', leader: 'n2' })
     expect(await cluster.ok('n4', 'cat', '/data/x')).toBe('2')
+    expect(JSON.parse(await cluster.ok('n1', 'raft', 'remove', 'n4', '--json'))).toEqual({ node: 'n4', role: null })
   })
 
   it('are told at once when the node that is to lead is down, and the store is served meanwhile', async () => {
@@ -71,7 +80,13 @@ describe('operators of a cluster', () => {
     while ((await statusOf('n1')).leader !== null);
     expect(await cluster.ok('n1', 'raft', 'status')).toMatch(/leader +none/)
     expect((await statusOf('n1')).isReady).toBe(false)
-    expect((await cluster.members('n1')).map(({ node }) => node)).toEqual(['n1', 'n2', 'n3'])
+    const members = await cluster.ok('n1', 'raft', 'members')
+    expect(members).toMatch(/^store data has no leader; HEARD is what n1 hears\nNODE +ROLE +HEARD/)
+    expect(members.match(/^n\d.* voter +(yes|no) /gm)?.map((row) => row.trim().replace(/ +/g, ' '))).toEqual([
+      'n1 * voter yes',
+      'n2 voter no',
+      'n3 voter no',
+    ])
     for (const [command, kinds] of [
       [['remove', 'n2'], ['invalid']],
       [

@@ -94,6 +94,15 @@ describe('files', () => {
     await node.ok(['cp', '-r', '/data/m/into', '/data/m/copy'])
     expect(await node.ok(['find', '/data/m', '--name', 'x'])).toBe('/data/m/copy/from/x\n/data/m/into/from/x\n')
     expect((await node.nine(['cp', '/data/m/into', '/data/m/other'])).code).toBe(exitCodeOf('is_directory'))
+    await node.ok(['chmod', '750', '/data/m/into'])
+    await node.ok(['ln', '-s', 'from/x', '/data/m/into/link'])
+    await node.ok(['cp', '-r', '/data/m/into', '/data/m/same'])
+    const shown = async (path: string): Promise<unknown> => {
+      const { mode, modifiedAt } = JSON.parse(await node.ok(['--json', 'stat', path])) as Record<string, unknown>
+      return { mode, modifiedAt }
+    }
+    for (const name of ['', '/from', '/from/x', '/link'])
+      expect(await shown(`/data/m/same${name}`)).toEqual(await shown(`/data/m/into${name}`))
   })
 
   it('searches', async () => {

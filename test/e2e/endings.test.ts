@@ -21,6 +21,26 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
+describe('a node', () => {
+  it('that is told to stop a second time ends at once, and has what it acknowledged', async () => {
+    const leaving = await startNode()
+    let next: NodeProcess | undefined
+    try {
+      await leaving.ok(['write', '/data/kept', 'kept'])
+      // It gets both in one turn: it begins to stop, and cannot have ended when the second comes.
+      leaving.process.kill('SIGSTOP')
+      for (const signal of ['SIGINT', 'SIGTERM', 'SIGCONT'] as const) leaving.process.kill(signal)
+      await once(leaving.process, 'exit')
+      expect([130, 143]).toContain(leaving.process.exitCode)
+      next = await startNode([], leaving.ready.data)
+      expect(await next.ok(['cat', '/data/kept'])).toBe('kept')
+    } finally {
+      await next?.kill()
+      await leaving.kill()
+    }
+  }, 60_000)
+})
+
 describe('Ctrl-C', () => {
   it('ends an import under way, which goes on when it is run again', async () => {
     const from = join(folder, 'many')
