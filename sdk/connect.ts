@@ -54,6 +54,7 @@ export async function openRemote(options: ConnectOptions): Promise<RemoteSession
     route: options.route,
     isInOrder: options.prefer === 'given',
     isMonotonic: options.monotonic,
+    isPatient: true,
     token,
     tls: options.tls,
     transport: options.transport,

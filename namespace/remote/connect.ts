@@ -44,6 +44,8 @@ export interface ConnectOptions {
   readonly isInOrder?: boolean | undefined
   /** Of several: a stale read shows at least what this client has changed and been shown before. Default: what its node has. */
   readonly isMonotonic?: boolean | undefined
+  /** What has a deadline waits until then for a node that is lost; else, and where this is not set, for limits.reconnect_ms_max. */
+  readonly isPatient?: boolean | undefined
   /** Bearer token, or where to get it on each connection. */
   readonly token?: string | (() => string | Promise<string>) | undefined
   readonly tls?: DialTls | undefined
@@ -151,6 +153,7 @@ class LinkedSession implements RemoteSession {
       restore: async (peer) => {
         for (const step of this.#steps) await step.redo(peer) // N1
       },
+      isPatient: options.isPatient,
       router: isMany ? nodes : undefined,
     })
     this.server = new RemoteFileServer(isMany && options.isMonotonic === true ? new MonotonicCaller(this.#link, nodes) : this.#link)

@@ -4,8 +4,8 @@
  *
  * L1 What reads is asked again. A mutation is asked again with the same (client, seq), so it takes effect once. What belongs to
  *    the connection that was lost fails with `unavailable`.
- * L2 Nothing waits for longer than its deadline, nor than limits.reconnect_ms_max after the connection was lost; a mutation that
- *    was sent then fails with `outcome: unknown`.
+ * L2 Nothing waits for longer than its deadline, nor than limits.reconnect_ms_max after the connection was lost where it has none or the
+ *    link is not patient; a mutation that was sent then fails with `outcome: unknown`.
  * L3 Between attempts is a random part of a time that doubles (full jitter), so that many clients do not come back at once.
  * L4 A handle is of one connection: after another it is not found by accident, whatever its number.
  * L5 A mutation after a long pause waits for a new identity (sequence.ts, C3), for no longer than its own deadline.
@@ -40,6 +40,8 @@ export interface LinkOptions {
   readonly open: (events: { onGoaway(): void; onClosed(error: NineError): void }) => Promise<Opened>
   /** Make the new session what the old one was, before anything else is asked of it. */
   readonly restore: (peer: SessionPeer) => Promise<void>
+  /** What has a deadline waits until then for a connection. */
+  readonly isPatient?: boolean | undefined
   /** Where there are other sessions than this one. */
   readonly router?: Router | undefined
 }
@@ -213,10 +215,11 @@ export class Link implements Caller {
     const peer = this.#options.router?.peerFor(asked.messages, asked.args, asked.avoid) ?? this.#peer
     if (peer !== undefined) return this.#send(peer, asked)
     const refusal =
-      this.#refusal() ?? (this.#waiting.length >= limits.client_requests_max ? tooMany(asked.messages.name, asked.args) : undefined)
+      this.#refusal(asked) ?? (this.#waiting.length >= limits.client_requests_max ? tooMany(asked.messages.name, asked.args) : undefined)
     if (refusal !== undefined) return this.#fail(asked, failed(asked, refusal))
     if (isHandleCall(asked)) return this.#fail(asked, handleLost(asked))
     this.#waiting.push(asked)
+    this.#startTicking()
   }
 
   #send(peer: SessionPeer, asked: Asked): void {
@@ -300,11 +303,12 @@ export class Link implements Caller {
     asked.reject(error.path === '' && asked.handlePath !== '' ? error.at(asked.handlePath) : error)
   }
 
-  /** Why nothing can wait for a connection now. */
-  #refusal(): NineError | undefined {
+  /** Why this cannot wait for a connection now; without `asked`: what has no deadline. L2 */
+  #refusal(asked?: Asked): NineError | undefined {
     if (this.#isClosed) return new NineError({ kind: 'unavailable', op: 'remote.call', message: 'the client was closed', retryable: false })
-    if (this.#options.clock.monotonic() - this.#lostAt < limits.reconnect_ms_max && !isNineError(this.#lastError, 'unauthenticated'))
-      return undefined
+    const isEarly = this.#options.clock.monotonic() - this.#lostAt < limits.reconnect_ms_max
+    const waits = isEarly || (this.#options.isPatient === true && asked !== undefined && asked.context.deadline !== Infinity)
+    if (waits && !isNineError(this.#lastError, 'unauthenticated')) return undefined
     return this.#lastError ?? new NineError({ kind: 'unavailable', op: 'remote.call', message: 'there is no connection' })
   }
 
@@ -351,7 +355,7 @@ export class Link implements Caller {
     const ready = this.#onReady
     this.#waiting = []
     this.#onReady = []
-    clearInterval(this.#timer)
+    this.#stopTicking()
     for (const asked of waiting) this.#send(peer, asked)
     for (const then of ready) then()
   }
@@ -362,8 +366,7 @@ export class Link implements Caller {
     this.#lostAt = this.#options.clock.monotonic()
     this.#lastError =
       error.kind === 'unavailable' ? error : new NineError({ ...error.fields, kind: 'unavailable', retryable: true, cause: error })
-    clearInterval(this.#timer)
-    this.#timer = setInterval(() => this.#tick(), tick_ms)
+    this.#startTicking()
     void this.#reconnect()
   }
 
@@ -386,15 +389,28 @@ export class Link implements Caller {
     }
   }
 
+  #startTicking(): void {
+    this.#timer ??= setInterval(() => this.#tick(), tick_ms)
+  }
+
+  #stopTicking(): void {
+    clearInterval(this.#timer)
+    this.#timer = undefined
+  }
+
   /** L2 */
   #tick(): void {
+    this.#waiting = this.#inTime(this.#waiting).filter((asked) => {
+      const refusal = this.#refusal(asked)
+      if (refusal !== undefined) this.#fail(asked, failed(asked, refusal))
+      return refusal === undefined
+    })
     const refusal = this.#refusal()
-    if (refusal !== undefined) {
-      this.#failWaiting((asked) => failed(asked, refusal))
-      clearInterval(this.#timer)
-      return
-    }
-    this.#waiting = this.#inTime(this.#waiting)
+    if (refusal === undefined) return
+    const ready = this.#onReady
+    this.#onReady = []
+    for (const then of ready) then(refusal)
+    if (this.#waiting.length === 0) this.#stopTicking()
   }
 
   /** Those that go on waiting; the others have failed. */
@@ -403,7 +419,8 @@ export class Link implements Caller {
     return waiting.filter((asked) => {
       const isCancelled = asked.context.signal?.aborted === true
       if (!isCancelled && asked.context.deadline > now) return true
-      const message = isCancelled ? 'the request was cancelled' : 'it waited for the node until its deadline'
+      const why = this.#lastError === undefined ? '' : `: ${this.#lastError.message}`
+      const message = isCancelled ? 'the request was cancelled' : `it waited for the node until its deadline${why}`
       this.#fail(asked, failed(asked, new NineError({ kind: 'deadline', op: 'remote.call', message })))
       return false
     })
@@ -414,7 +431,7 @@ export class Link implements Caller {
     const ready = this.#onReady
     this.#waiting = []
     this.#onReady = []
-    clearInterval(this.#timer)
+    this.#stopTicking()
     for (const asked of waiting) this.#fail(asked, withOutcome(errorOf(asked), asked))
     for (const then of ready) then(errorOf(undefined))
   }

@@ -125,6 +125,43 @@ function refusing(kind: 'unavailable' | 'overloaded', outcome: 'none' | 'unknown
   return () => Promise.reject(new NineError({ kind, op: 'store.write', message: 'not now', outcome }))
 }
 
+describe('one node that is away for long', () => {
+  const away = async (options: Partial<ConnectOptions>) => {
+    let passed = 0
+    const clock = { now: () => systemClock.now(), monotonic: () => systemClock.monotonic() + passed }
+    const [{ proxy }] = stations
+    const session = await connect({ address: proxy.address, clock, ...options })
+    proxy.refuse(true)
+    proxy.cut()
+    await until('it is lost', 5_000, () => session.status().nodes[0]!.state !== 'open')
+    return { proxy, session, pass: (ms: number) => (passed += ms) }
+  }
+
+  it('is waited for by what has a deadline until then, by what has none as long as a connection is made again', async () => {
+    const { proxy, session, pass } = await away({ isPatient: true })
+    const appended = append(session, 'early', 60_000)
+    const short = failure(append(session, 'x', 2 * limits.reconnect_ms_max), 'deadline')
+    const endless = session.server.stat({ principal: owner, deadline: Infinity }, file)
+    pass(1.5 * limits.reconnect_ms_max)
+    await failure(endless, 'unavailable')
+    const late = append(session, ',late', 60_000)
+    await failure(session.server.stat({ principal: owner, deadline: Infinity }, file), 'unavailable')
+    pass(limits.reconnect_ms_max)
+    const { message, outcome } = await short
+    expect([message, outcome]).toEqual([expect.stringMatching(/^it waited for the node until its deadline: ./), 'none'])
+    proxy.refuse(false)
+    await Promise.all([appended, late])
+    expect(await text()).toBe('early,late')
+  })
+
+  it('is not waited for where a mount is to answer soon', async () => {
+    const { session, pass } = await away({})
+    const appended = append(session, 'x', 60_000)
+    pass(limits.reconnect_ms_max)
+    await failure(appended, 'unavailable')
+  })
+})
+
 describe('a node that goes away', () => {
   it.each([
     ['in what all have', file],
