@@ -70,13 +70,20 @@ function sourceOf(bytes: Buffer, closed: { count: number }, id = 's1'): Snapshot
   }
 }
 
-async function pair(bytes: Buffer, limits = {}): Promise<{ a: TestNode; b: TestNode; disk: Disk; closed: { count: number } }> {
+async function pair(
+  bytes: Buffer,
+  limits = {},
+  receiverLimits = limits,
+): Promise<{ a: TestNode; b: TestNode; disk: Disk; closed: { count: number } }> {
   const disk = new Disk()
   const closed = { count: 0 }
   const never = (): Promise<never> => Promise.reject(new Error('not this side'))
   const open = async (group: number): Promise<SnapshotSource> => sourceOf(bytes, closed, `s${group}`)
   const a = await startNode('n1.a', { snapshots: { open, receive: never }, limits })
-  const b = await startNode('n2.b', { snapshots: { open: never, receive: (group, transfer) => disk.receive(group, transfer) }, limits })
+  const b = await startNode('n2.b', {
+    snapshots: { open: never, receive: (group, transfer) => disk.receive(group, transfer) },
+    limits: receiverLimits,
+  })
   introduce(a, b)
   return { a, b, disk, closed }
 }
@@ -134,6 +141,21 @@ describe('snapshots between peers', () => {
     expect(results).toEqual([true, true, true, true, true, true])
     expect(disk.most).toBe(2)
     expect(b.received.length).toBe(6)
+  })
+
+  it('are refused by a receiver that has as many as it may, of whomever', async () => {
+    const { a, b, disk } = await pair(content(100_000), { peer_transfer_attempts_max: 0 }, { peer_transfers_max: 1 })
+    let finish!: () => void
+    disk.finishing = new Promise((resolve) => (finish = resolve))
+    const first = a.peer.sendSnapshot(1, asked)
+    while (disk.open > 0 || disk.begun.length === 0) await new Promise(setImmediate)
+    expect(await a.peer.sendSnapshot(2, asked)).toBe(false)
+    expect(a.events.filter(({ event }) => event === 'fault')).toMatchObject([{ peer: 'n2.b', error: { kind: 'overloaded' } }])
+    expect(disk.begun.length).toBe(1)
+    finish()
+    expect(await first).toBe(true)
+    expect(await a.peer.sendSnapshot(2, asked)).toBe(true)
+    expect(b.received.length).toBe(2)
   })
 
   it('of one group: the newest alone is received', async () => {
@@ -218,6 +240,8 @@ describe('snapshots between peers', () => {
     expect(await sent).toBe(true)
     expect(disk.begun[1]!.offset).toBe(bytes.length)
     expect(disk.written).toBe(bytes.length)
+    // What was being finished was left to that.
+    expect([disk.closed, disk.open]).toEqual([0, 0])
     await proxy.close()
   })
 })

@@ -1,13 +1,21 @@
 /** A file that is read while it is written. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, open, readFile, rm, type FileHandle } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { limits } from '../../namespace/limits.ts'
 import { GrowingFile } from '../../storage/snapshot/growing-file.ts'
 
 let dir: string
-beforeAll(async () => void (dir = await mkdtemp(join(tmpdir(), 'nine-growing-'))))
+/** What all open files are made from, so that a test can stand between them and the disk. */
+let files: FileHandle
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'nine-growing-'))
+  const file = await open(join(dir, 'any'), 'w')
+  files = Object.getPrototypeOf(file) as FileHandle
+  await file.close()
+})
+afterEach(() => void vi.restoreAllMocks())
 afterAll(() => rm(dir, { recursive: true }))
 
 async function readAt(file: GrowingFile, offset: number, length = 100): Promise<string> {
@@ -57,6 +65,74 @@ describe('a growing file', () => {
     file.fail(new Error('the second'))
     for (const one of [waiting, readAt(file, 0), file.write(Buffer.from('more')), file.end()])
       await expect(one).rejects.toThrow('the first')
+    await file.close()
+  })
+
+  /** Each sync from now on waits to be told how it ends. */
+  function held(): ((error?: Error) => void)[] {
+    const syncs: ((error?: Error) => void)[] = []
+    vi.spyOn(files, 'datasync').mockImplementation(
+      () => new Promise((resolve, reject) => syncs.push((error) => (error === undefined ? resolve() : reject(error)))),
+    )
+    return syncs
+  }
+
+  /** Whether it is over, once the file has this length and all that follows from it was done. */
+  async function isOver(file: GrowingFile, length: number, done: Promise<void>): Promise<boolean> {
+    let isDone = false
+    done.then(
+      () => (isDone = true),
+      () => (isDone = true),
+    )
+    while (file.length < length) await new Promise(setImmediate)
+    await new Promise(setImmediate)
+    return isDone
+  }
+
+  it('waits for stable storage where more than may is not there, and at its end until all is', async () => {
+    const syncs = held()
+    const file = await GrowingFile.open(join(dir, 'held'))
+    const half = Buffer.alloc(limits.snapshot_unsynced_bytes / 2, 7)
+    await file.write(half)
+    expect(syncs.length).toBe(0)
+    await file.write(half)
+    await file.write(half)
+    expect(syncs.length).toBe(1)
+    const fourth = file.write(half)
+    expect(await isOver(file, 4 * half.length, fourth)).toBe(false)
+    syncs[0]!()
+    await fourth
+    expect(syncs.length).toBe(2)
+    const end = file.end()
+    expect(await isOver(file, 0, end)).toBe(false)
+    syncs[1]!()
+    while (syncs.length < 3) await new Promise(setImmediate)
+    expect(await isOver(file, 0, end)).toBe(false)
+    syncs[2]!()
+    await end
+    await file.close()
+  })
+
+  it('tells everybody that stable storage failed, and is closed only when nothing is under way there', async () => {
+    const syncs = held()
+    const file = await GrowingFile.open(join(dir, 'failing'))
+    await file.write(Buffer.alloc(limits.snapshot_unsynced_bytes))
+    const waiting = readAt(file, limits.snapshot_unsynced_bytes)
+    const closed = file.close()
+    // Still open.
+    expect(await readAt(file, 0, 1)).toBe('\0')
+    syncs[0]!(Object.assign(new Error('EIO: i/o error, fdatasync'), { code: 'EIO' }))
+    await expect(waiting).rejects.toThrow('EIO')
+    await expect(file.end()).rejects.toThrow('EIO')
+    await closed
+  })
+
+  it('leaves out stable storage where it need not outlive the process', async () => {
+    const syncs = held()
+    const file = await GrowingFile.open(join(dir, 'brief'), { isDurable: false })
+    await file.write(Buffer.alloc(3 * limits.snapshot_unsynced_bytes))
+    await file.end()
+    expect(syncs.length).toBe(0)
     await file.close()
   })
 

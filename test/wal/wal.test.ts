@@ -83,16 +83,16 @@ describe('wal on a real disk', () => {
     await wal.close()
   })
 
-  it('writes at once what it is told to, and gathers what is given meanwhile', async () => {
+  it.each([true, false])('writes at once what it is told to (may block: %s), and gathers what is given meanwhile', async (mayBlock) => {
     const wal = await openWal({ dir: fresh(), sealMs: Infinity })
     for (const name of ['a', 'b']) wal.enqueue(text(name))
-    wal.flush(true)
+    wal.flush(mayBlock)
     for (const name of ['c', 'd']) wal.enqueue(text(name))
-    wal.flush(true)
+    wal.flush(mayBlock)
     await wal.append([text('e')])
     expect(wal.report.frames).toBe(2)
     expect([...wal.replay(1)].map(({ bytes }) => Buffer.from(bytes).toString())).toEqual(['a', 'b', 'c', 'd', 'e'])
-    wal.flush(true)
+    wal.flush(mayBlock)
     expect(wal.report.frames).toBe(2)
     await wal.close()
   })
