@@ -29,12 +29,13 @@ async function memberOf(node: NodeProcess): Promise<string> {
   return (JSON.parse(await readFile(join(node.dataFolder, 'cluster.json'), 'utf8')) as { member: string }).member
 }
 
+/** Those of headers are where nothing but their checksum tells. */
 const damages: readonly (readonly [string, (file: string) => Promise<void>])[] = [
-  ['a flipped bit in the header of a frame', (file) => changeBytes(file, (bytes) => void (bytes[first_frame + 9]! ^= 1))],
+  ['a flipped bit in the header of a frame', (file) => changeBytes(file, (bytes) => void (bytes[first_frame + 28]! ^= 1))],
   ['a flipped bit in a record', (file) => changeBytes(file, (bytes) => void (bytes[first_frame + 36]! ^= 0x10))],
   ['a sector that was lost', (file) => changeBytes(file, (bytes) => void bytes.fill(0, first_frame, 2 * first_frame))],
   ['a file that ends early', (file) => truncate(file, 2_000)],
-  ['a flipped bit in the header of a segment', (file) => changeBytes(file, (bytes) => void (bytes[20]! ^= 4))],
+  ['a flipped bit in the header of a segment', (file) => changeBytes(file, (bytes) => void (bytes[30]! ^= 4))],
 ]
 
 it.each(damages)('%s', async (what, damage) => {
