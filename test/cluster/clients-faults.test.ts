@@ -262,7 +262,7 @@ describe('a session whose home is lost', () => {
     cluster = await Processes.start(3)
     const session = await cluster.connect()
     await session.client.write('/data/still', '', { parents: true })
-    await until('it knows the leader', 2_000, () => leaderOf(session) !== undefined)
+    await until('it knows the leader', 10_000, () => leaderOf(session) !== undefined)
     for (const name of new Set([homeOf(session), leaderOf(session)!])) {
       const node = cluster.node(name)
       node.pause()

@@ -265,7 +265,7 @@ describe('a restore', () => {
     const saved = await backup(leader, 'b')
     await leader.store.write(contextFor(glenda), at('/kept'), Buffer.from('second'))
     const release = noSlots(leader)
-    const asked = restore(leader, { id: 'one', backup: saved })
+    const asked = restore(leader, { id: 'one', backup: saved }, contextFor(glenda, Infinity))
     const other = await cluster.leader(leader.id)
     await other.store.write(contextFor(glenda), at('/after'), Buffer.from('1'))
     expect(await read(other, '/kept')).toBe('first')
@@ -288,7 +288,7 @@ describe('a restore', () => {
     // The leader asks the first of equals first.
     const able = others.at(-1)!
     const releases = [leader, others[0]!].map(noSlots)
-    const asked = restore(leader, { id: 'one', backup: saved })
+    const asked = restore(leader, { id: 'one', backup: saved }, contextFor(glenda, Infinity))
     expect((await cluster.leader(leader.id)).id).toBe(able.id)
     await able.store.write(contextFor(glenda), at('/after'), Buffer.from('1'))
     expect(await read(able, '/kept')).toBe('first')
