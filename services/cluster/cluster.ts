@@ -43,7 +43,7 @@ import { Reconciler } from './reconciler.ts'
 import { removedMessage } from './formation.ts'
 import { makeRecovered } from './recovery.ts'
 import { isInAny, watchRemoval } from './removal.ts'
-import { livesOf, Roster, wantedOf } from './roster.ts'
+import { goalOf, livesOf, Roster } from './roster.ts'
 import { RosterView } from './roster-view.ts'
 import { StoreRegistry } from './stores.ts'
 
@@ -242,7 +242,8 @@ export class Cluster {
     const reconciler = new Reconciler({
       groups: () => groupsOf(stores),
       generation: () => view.generation,
-      wanted: async () => wantedOf(await roster.load()),
+      member: this.member,
+      wanted: async () => goalOf(await roster.load()),
       isFilled: (group, id) => this.#isFilled(group, id),
       note: (group, changes, error) => {
         const store = [...stores.names()].find((name) => stores.group(name).id === group)!
@@ -253,7 +254,7 @@ export class Cluster {
     })
     const { name, member, peer } = this
     const parts = { cluster: file.cluster, name, member, version: this.#options.version, stores, roster, view, peer }
-    const operations = new Operations({ ...parts, addressOf: (id) => this.addressOf(id) })
+    const operations = new Operations({ ...parts, addressOf: (id) => this.addressOf(id), waiting: (group) => reconciler.waiting(group) })
     const leadership = new Leadership({ stores, log: this.#log, now: () => clock.monotonic() })
     this.#opened = { engine, stores, roster, view, registry, reconciler, operations, leadership }
     this.peer.enter(file.cluster)
@@ -434,7 +435,7 @@ export class Cluster {
   }
 
   #forgetRemoved(): void {
-    for (const id of this.#opened!.view.members.removed) if (this.#isGone(id)) this.peer.forget(id)
+    for (const id of this.#opened!.view.members.removed.keys()) if (this.#isGone(id)) this.peer.forget(id)
   }
 
   /** As named to this node, then as the cluster knows them: one may stand there twice, at two addresses. */

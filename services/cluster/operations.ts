@@ -2,7 +2,8 @@
  * What an operator asks of a cluster, on whichever node: the node finds the leader itself.
  *
  * O1 A command answers when it is done, not when it was begun; what goes on after its time is over goes on in the background.
- * O2 A removal after which a group could not go on is refused, unless it is forced.
+ * O2 A removal after which a group could not go on is refused, unless it is forced. What was removed before counts as gone, also where groups
+ *    have not let it go yet.
  * O3 What waits for a node that is silent for long ends with its name.
  */
 import type { Context } from '../../namespace/context.ts'
@@ -16,7 +17,7 @@ import type { Peer } from './peer-list.ts'
 import type { Role } from './plan.ts'
 import type { ClusterStores, GroupControl } from './ports.ts'
 import { restoreVerbs } from './restores.ts'
-import type { Roster } from './roster.ts'
+import type { Members, Roster } from './roster.ts'
 import type { RosterView } from './roster-view.ts'
 
 export interface OperationsParts {
@@ -30,6 +31,8 @@ export interface OperationsParts {
   readonly view: RosterView
   readonly peer: PeerService
   readonly addressOf: (member: string) => string | undefined
+  /** What the next change of members of a group that this node leads waits for. */
+  readonly waiting: (group: number) => string | undefined
 }
 
 export interface StoreStatus extends Omit<GroupStatus, 'peers'> {
@@ -45,6 +48,8 @@ export interface StoreStatus extends Omit<GroupStatus, 'peers'> {
   readonly isReady: boolean
   /** Where nobody leads: how many of the members this node reaches, and which not, in words. */
   readonly reach?: string
+  /** What keeps its members from following those of the cluster. */
+  readonly trouble?: string
 }
 
 export interface MemberRow {
@@ -85,7 +90,8 @@ export class Operations {
     const { peers: _, ...status } = stores.group(store).status()
     const isReady = status.leader === member ? status.isReady : status.leader !== null
     const reach = status.leader === null ? { reach: stores.standing(store).reach() } : {}
-    return { store, cluster, node: name, member, ...status, isReady, ...reach }
+    const trouble = status.leader === member ? this.#parts.waiting(status.group) : undefined
+    return { store, cluster, node: name, member, ...status, isReady, ...reach, ...(trouble === undefined ? {} : { trouble }) }
   }
 
   /** @throws NineError `not_found` */
@@ -113,15 +119,18 @@ export class Operations {
   async remove(context: Context, name: string, force: boolean): Promise<void> {
     const { stores, roster, peer, member } = this.#parts
     const op = 'cluster.remove'
-    const open = peer.status().peers.filter(({ state }) => state === 'open')
-    const alive = new Set([member, ...open.map((known) => known.member)])
-    for (const store of stores.names()) {
-      const refusal = removalRefusal(stores.group(store).status().configuration, name, alive)
-      if (refusal?.isFinal === true || (refusal !== undefined && !force)) {
-        throw new NineError({ kind: 'invalid', op, message: `store ${store}: ${refusal.message}` }) // O2
+    const judge = ({ members }: Members): void => {
+      const open = peer.status().peers.filter(({ state }) => state === 'open')
+      const alive = new Set([member, ...open.map((known) => known.member)])
+      const staying = new Set([...members.values()].map(({ value }) => value.name))
+      for (const store of stores.names()) {
+        const refusal = removalRefusal(stores.group(store).status().configuration, name, alive, staying)
+        if (refusal?.isFinal === true || (refusal !== undefined && !force)) {
+          throw new NineError({ kind: 'invalid', op, message: `store ${store}: ${refusal.message}` }) // O2
+        }
       }
     }
-    await roster.remove(name)
+    await roster.remove(name, { isForced: force, judge })
     if (name === this.#parts.name) return
     await this.#until(context, op, () => {
       const left = this.#storesOf(name)

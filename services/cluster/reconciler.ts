@@ -5,27 +5,40 @@
  * K1 A step is taken on what the cluster says now, not on what this node has heard of it: a node that was away undoes nothing.
  * K2 One step of a group at a time; a group in which nothing changed is not looked at.
  * K3 A learner becomes a voter only when it also has the chunks of large values: what is acknowledged is on a majority's disks whole.
+ * K4 A voter is taken out only when most of those that stay are heard, unless that was forced: else nothing could be agreed on any more.
  */
 import { limits } from '../../namespace/limits.ts'
-import type { MembershipChange } from '../../raft/index.ts'
+import type { MembershipChange, NodeId } from '../../raft/index.ts'
 import { nameOfMember } from './cluster-file.ts'
+import { stepRefusal } from './guard.ts'
 import { stepsTo } from './plan.ts'
 import type { Wanted } from './plan.ts'
 import type { GroupControl } from './ports.ts'
 import { pause } from './founding.ts'
+
+export interface Goal {
+  readonly members: readonly Wanted[]
+  /** Members that were removed by force. */
+  readonly forced: ReadonlySet<NodeId>
+}
 
 export interface ReconcilerParts {
   /** All groups of this node. */
   groups(): Iterable<GroupControl>
   /** Moves on whenever this node hears of a change of the members. */
   generation(): number
+  /** This node, as a member. */
+  readonly member: NodeId
   /** What is wanted, as of now. K1 @throws NineError */
-  wanted(): Promise<readonly Wanted[]>
+  wanted(): Promise<Goal>
   /** Whether a member has on its disk every chunk of large values that the group's store names. */
   isFilled(group: number, member: string): Promise<boolean>
-  /** Told of a step, and of failures that do not end by themselves. */
+  /** Told of a step, of failures that do not end by themselves, and once of what a step waits for. */
   note(group: number, changes: readonly MembershipChange[], error?: unknown): void
 }
+
+/** A member that is up may be taken for silent for a moment. */
+const looks_noted = 4
 
 /** Refusals that the next look may find over. */
 const passing: ReadonlySet<unknown> = new Set([
@@ -45,6 +58,8 @@ export class Reconciler {
   /** Groups that are as wanted: in which term, and by which generation. */
   readonly #settled = new Map<number, { readonly term: number; readonly generation: number }>()
   readonly #busy = new Set<number>()
+  /** By group: what its next step waits for, and for how many looks. K4 */
+  readonly #waiting = new Map<number, { readonly why: string; readonly looks: number }>()
   readonly #stop = new AbortController()
   #running: Promise<void> | undefined
 
@@ -54,6 +69,12 @@ export class Reconciler {
 
   start(): void {
     this.#running ??= this.#run()
+  }
+
+  /** What the next step of a group that this node leads waits for. */
+  waiting(group: number): string | undefined {
+    const { why, looks } = this.#waiting.get(group) ?? { why: undefined, looks: 0 }
+    return looks >= looks_noted ? why : undefined
   }
 
   async close(): Promise<void> {
@@ -74,14 +95,14 @@ export class Reconciler {
     const generation = this.#parts.generation()
     const due = [...this.#parts.groups()].filter((group) => this.#isDue(group, generation))
     if (due.length === 0) return
-    let wanted: readonly Wanted[]
+    let goal: Goal
     try {
-      wanted = await this.#parts.wanted()
+      goal = await this.#parts.wanted()
     } catch {
       return // Nobody can be asked now; the next look asks again.
     }
-    if (wanted.length === 0) return
-    for (const group of due) this.#look(group, wanted, generation)
+    if (goal.members.length === 0) return
+    for (const group of due) this.#look(group, goal, generation)
   }
 
   /** K2 */
@@ -91,22 +112,34 @@ export class Reconciler {
     return settled === undefined || settled.term !== group.term || settled.generation !== generation
   }
 
-  #look(group: GroupControl, wanted: readonly Wanted[], generation: number): void {
+  #look(group: GroupControl, goal: Goal, generation: number): void {
     const { configuration, term } = group.status()
-    const steps = stepsTo(wanted, configuration, nameOfMember)
+    const steps = stepsTo(goal.members, configuration, nameOfMember)
     if (steps.length > 0) {
       this.#busy.add(group.id)
-      void this.#take(group, steps).finally(() => this.#busy.delete(group.id))
-    } else if (configuration.outgoing.length === 0) this.#settled.set(group.id, { term, generation })
+      void this.#take(group, steps, goal).finally(() => this.#busy.delete(group.id))
+    } else if (configuration.outgoing.length === 0) {
+      this.#waiting.delete(group.id)
+      this.#settled.set(group.id, { term, generation })
+    }
   }
 
   /** The first step that the group takes. */
-  async #take(group: GroupControl, steps: readonly MembershipChange[][]): Promise<void> {
+  async #take(group: GroupControl, steps: readonly MembershipChange[][], { forced }: Goal): Promise<void> {
+    const { configuration, peers } = group.status()
+    const heard = new Set([this.#parts.member, ...peers.filter(({ isActive }) => isActive).map(({ id }) => id)])
+    let waits: { readonly changes: readonly MembershipChange[]; readonly why: string } | undefined
     for (const changes of steps) {
+      const why = changes.some(({ id }) => forced.has(id)) ? undefined : stepRefusal(configuration, changes, heard)
+      if (why !== undefined) {
+        waits ??= { changes, why }
+        continue // K4
+      }
       try {
         const promoted = changes.find((change) => change.do === 'promote')
         if (promoted !== undefined && !(await this.#parts.isFilled(group.id, promoted.id))) continue // K3
         await group.change(changes)
+        this.#waiting.delete(group.id)
         this.#parts.note(group.id, changes)
         return
       } catch (error) {
@@ -115,5 +148,12 @@ export class Reconciler {
         if (reason !== 'learner_behind') return
       }
     }
+    if (waits !== undefined) this.#wait(group.id, waits.changes, waits.why)
+  }
+
+  #wait(group: number, changes: readonly MembershipChange[], why: string): void {
+    const looks = 1 + (this.#waiting.get(group)?.looks ?? 0)
+    this.#waiting.set(group, { why, looks })
+    if (looks === looks_noted) this.#parts.note(group, changes, new Error(`${why}: it waits for them`))
   }
 }

@@ -3,7 +3,7 @@
  *
  *   /cluster/names/<node>       {address, role}: who may be a member, and where its peer listener is
  *   /cluster/members/<id>       {name, address, joined}: the lives that are members; configurations of groups follow them
- *   /cluster/removed/<id>       {name}: lives that are members no more, so that they can be told
+ *   /cluster/removed/<id>       {name, isForced}: lives that are members no more, so that they can be told
  *   /cluster/stores/<store>     {group, id, incarnation, owner, voters}: the stores, each a group of its own
  *   /cluster/groups/<number>    {store}: numbers that are taken
  *   /cluster/uploads, restores  backups on their way into stores: see restores.ts
@@ -21,6 +21,8 @@ const text = z.string().min(1).max(255)
 
 export const nameRecord = z.object({ address: text, role: z.enum(['voter', 'learner']) })
 export const memberRecord = z.object({ name: text, address: text, joined: z.number() })
+/** `isForced`: groups let it go also where most of those that stay cannot be reached. */
+export const removedRecord = z.object({ name: text, isForced: z.boolean().optional() })
 export const storeRecord = z.object({
   group: z.int().min(1),
   id: text,
@@ -31,6 +33,7 @@ export const storeRecord = z.object({
 
 export type NameRecord = z.infer<typeof nameRecord>
 export type MemberRecord = z.infer<typeof memberRecord>
+export type RemovedRecord = z.infer<typeof removedRecord>
 export type StoreRecord = z.infer<typeof storeRecord>
 
 export const clusterFolder = parsePath('/cluster')
@@ -49,6 +52,8 @@ export const folders = {
 export interface Versioned<T> {
   readonly value: T
   readonly match: { readonly path: number; readonly version: number }
+  /** Revision. */
+  readonly created: number
 }
 
 /** @throws NineError `corrupt` */

@@ -20,7 +20,7 @@ const followed = [folders.names, folders.members, folders.removed]
 export class RosterView {
   readonly #parts: RosterViewParts
   readonly #stop = new AbortController()
-  #members: Members = { names: new Map(), members: new Map(), removed: new Set() }
+  #members: Members = { names: new Map(), members: new Map(), removed: new Map() }
   #generation = 0
   #running: Promise<void> | undefined
 

@@ -10,18 +10,24 @@ import { joinName } from '../../namespace/path.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { Position } from '../../namespace/position.ts'
 import type { z } from 'zod'
+import type { Goal } from './reconciler.ts'
 import { removedMessage } from './formation.ts'
 import type { Peer } from './peer-list.ts'
 import type { Role, Wanted } from './plan.ts'
-import { decodeRecord, encodeRecord, folders, memberRecord, nameRecord } from './records.ts'
-import type { MemberRecord, NameRecord, Versioned } from './records.ts'
+import { decodeRecord, encodeRecord, folders, memberRecord, nameRecord, removedRecord } from './records.ts'
+import type { MemberRecord, NameRecord, RemovedRecord, Versioned } from './records.ts'
 
 /** All of it, as of one moment. */
 export interface Members {
   readonly names: ReadonlyMap<string, Versioned<NameRecord>>
   readonly members: ReadonlyMap<string, Versioned<MemberRecord>>
   /** Lives that are members no more, the oldest removal first. */
-  readonly removed: ReadonlySet<string>
+  readonly removed: ReadonlyMap<string, RemovedRecord>
+}
+
+export interface RemoveOptions {
+  readonly isForced?: boolean
+  readonly judge?: (members: Members) => void
 }
 
 export interface Newcomer {
@@ -50,14 +56,14 @@ export class Roster {
   async load(isStale = false): Promise<Members> {
     const consistency = isStale ? 'stale' : 'linearizable'
     const at = (await this.#list(folders.names, consistency))?.position
-    if (at === undefined) return { names: new Map(), members: new Map(), removed: new Set() }
+    if (at === undefined) return { names: new Map(), members: new Map(), removed: new Map() }
     const [names, members, removed] = await Promise.all([
       this.#readAll(folders.names, nameRecord, at),
       this.#readAll(folders.members, memberRecord, at),
-      this.#list(folders.removed, 'stale', at),
+      this.#readAll(folders.removed, removedRecord, at),
     ])
-    const olderFirst = [...(removed?.entries ?? [])].sort((a, b) => a.createdRevision - b.createdRevision)
-    return { names, members, removed: new Set(olderFirst.map(({ name }) => name)) }
+    const olderFirst = [...removed].sort(([, a], [, b]) => a.created - b.created)
+    return { names, members, removed: new Map(olderFirst.map(([id, { value }]) => [id, value])) }
   }
 
   /**
@@ -73,7 +79,7 @@ export class Roster {
     const operations = [
       ...remove(folders.names, names.keys()),
       ...remove(folders.members, members.keys()),
-      ...remove(folders.removed, removed),
+      ...remove(folders.removed, removed.keys()),
       ...peers.map(({ name, address }) => put(joinName(folders.names, name), voter(address))),
       put(joinName(folders.members, founder.member), this.#recordOf(founder)),
     ]
@@ -131,13 +137,22 @@ export class Roster {
     })
   }
 
-  /** The node is a member no more, and none of its name joins until it is added again. @throws NineError `not_found` */
-  async remove(name: string): Promise<void> {
+  /**
+   * The node is a member no more, and none of its name joins until it is added again. Forced where it was removed already: that is noted.
+   * @param judge throws what speaks against it, by what is taken out of: of two removals at once one is judged after the other
+   * @throws NineError `not_found`, what `judge` throws
+   */
+  async remove(name: string, { isForced = false, judge = () => undefined }: RemoveOptions = {}): Promise<void> {
     const op = 'cluster.remove'
-    await this.#change(op, ({ names, members, removed }) => {
-      const known = nodeOf(names, name, op)
+    await this.#change(op, (loaded) => {
+      const { names, members, removed } = loaded
+      const before = [...removed].filter(([, record]) => record.name === name).map(([id]) => id)
+      if (isForced && !names.has(name) && before.length > 0) return { if: [], then: before.map((id) => noteRemoved(id, name, true)) }
+      nodeOf(names, name, op)
+      judge(loaded)
+      const others = [...names].map(([other, { match }]) => ({ path: joinName(folders.names, other), is: match }))
       const path = joinName(folders.names, name)
-      return { if: [{ path, is: known.match }], then: [{ op: 'remove', path }, ...dismissal(name, livesOf(name, members), removed)] }
+      return { if: others, then: [{ op: 'remove', path }, ...dismissal(name, livesOf(name, members), removed, isForced)] }
     })
   }
 
@@ -176,7 +191,8 @@ export class Roster {
     for (const { name } of entries) {
       const path = joinName(folder, name)
       const { bytes, stat } = await this.#sys.read(this.#context(), path, { at })
-      found.set(name, { value: decodeRecord(shape, bytes, path), match: { path: stat.qid.path, version: stat.version } })
+      const match = { path: stat.qid.path, version: stat.version }
+      found.set(name, { value: decodeRecord(shape, bytes, path), match, created: stat.createdRevision })
     }
     return found
   }
@@ -190,6 +206,12 @@ export class Roster {
       throw error
     }
   }
+}
+
+/** What the configurations of groups should become. */
+export function goalOf(loaded: Members): Goal {
+  const forced = [...loaded.removed].filter(([, { isForced }]) => isForced === true)
+  return { members: wantedOf(loaded), forced: new Set(forced.map(([id]) => id)) }
 }
 
 /** The members that groups should have. */
@@ -217,13 +239,14 @@ export function livesOf(name: string, members: Members['members']): string[] {
 }
 
 /** Lives of a node are members no more; beyond the limit the oldest that were removed are forgotten. */
-function dismissal(name: string, lives: readonly string[], removed: ReadonlySet<string>): TxnOperation[] {
-  const forgotten = [...removed].slice(0, Math.max(0, removed.size + lives.length - limits.cluster_removed_max))
+function dismissal(name: string, lives: readonly string[], removed: Members['removed'], isForced = false): TxnOperation[] {
+  const forgotten = [...removed.keys()].slice(0, Math.max(0, removed.size + lives.length - limits.cluster_removed_max))
   return [
     ...forgotten.map((id): TxnOperation => ({ op: 'remove', path: joinName(folders.removed, id) })),
-    ...lives.flatMap((id): TxnOperation[] => [
-      { op: 'remove', path: joinName(folders.members, id) },
-      put(joinName(folders.removed, id), { name }),
-    ]),
+    ...lives.flatMap((id): TxnOperation[] => [{ op: 'remove', path: joinName(folders.members, id) }, noteRemoved(id, name, isForced)]),
   ]
+}
+
+function noteRemoved(id: string, name: string, isForced: boolean): TxnOperation {
+  return put(joinName(folders.removed, id), { name, ...(isForced ? { isForced } : {}) } satisfies RemovedRecord)
 }

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { nameOfMember, newMemberId, readClusterFile, writeClusterFile } from '../../services/cluster/cluster-file.ts'
 import type { ClusterFile } from '../../services/cluster/cluster-file.ts'
+import type { Configuration } from '../../raft/index.ts'
 import { removalRefusal } from '../../services/cluster/guard.ts'
 import { checkFolder, folderState } from '../../services/cluster/joining.ts'
 
@@ -56,19 +57,32 @@ describe('a folder', () => {
 
 describe('a group without one of its nodes', () => {
   const group = (...voters: string[]) => ({ voters, outgoing: [], learners: [], demoted: [] })
+  const refusal = (configuration: Configuration, name: string, alive: readonly string[], staying = ['n1', 'n2', 'n3', 'n4']) =>
+    removalRefusal(configuration, name, new Set(alive), new Set(staying))
 
   it('goes on where most of the others can be reached', () => {
-    expect(removalRefusal(group('n1.a', 'n2.b', 'n3.c'), 'n3', new Set(['n1.a', 'n2.b']))).toBeUndefined()
-    expect(removalRefusal(group('n1.a', 'n2.b', 'n3.c'), 'n9', new Set(['n1.a']))).toBeUndefined()
-    expect(removalRefusal(group('n1.a', 'n2.b'), 'n2', new Set(['n1.a']))).toBeUndefined()
+    expect(refusal(group('n1.a', 'n2.b', 'n3.c'), 'n3', ['n1.a', 'n2.b'])).toBeUndefined()
+    expect(refusal(group('n1.a', 'n2.b', 'n3.c'), 'n9', ['n1.a'])).toBeUndefined()
+    expect(refusal(group('n1.a', 'n2.b'), 'n2', ['n1.a'])).toBeUndefined()
   })
 
   it('does not where they cannot, or nobody is left', () => {
-    const few = removalRefusal(group('n1.a', 'n2.b', 'n3.c'), 'n2', new Set(['n1.a']))
+    const few = refusal(group('n1.a', 'n2.b', 'n3.c'), 'n2', ['n1.a'])
     expect(few).toMatchObject({
       isFinal: false,
       message: expect.stringMatching(/has 2 voters and needs 2 of them, but n3 cannot/) as string,
     })
-    expect(removalRefusal(group('n1.a'), 'n1', new Set(['n1.a']))).toMatchObject({ isFinal: true })
+    expect(refusal(group('n1.a'), 'n1', ['n1.a'])).toMatchObject({ isFinal: true })
+  })
+
+  it('does not count on a voter that was removed before and is still in it', () => {
+    const four = group('n1.a', 'n2.b', 'n3.c', 'n4.d')
+    const up = ['n1.a', 'n2.b', 'n3.c']
+    expect(refusal(four, 'n2', up)).toBeUndefined()
+    expect(refusal(four, 'n2', up, ['n2', 'n3', 'n4'])).toMatchObject({
+      isFinal: false,
+      message: expect.stringMatching(/without n2 it has 2 voters and needs 2 of them, but n4 cannot/) as string,
+    })
+    expect(refusal(group('n1.a', 'n2.b'), 'n2', up, ['n2'])).toMatchObject({ isFinal: true })
   })
 })

@@ -88,7 +88,10 @@ describe('operators of a cluster', () => {
       'n3 voter no',
     ])
     for (const [command, kinds] of [
-      [['remove', 'n2'], ['invalid']],
+      [
+        ['remove', 'n2'],
+        ['unavailable', 'deadline'],
+      ],
       [
         ['remove', 'n2', '--force'],
         ['unavailable', 'deadline'],

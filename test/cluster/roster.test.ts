@@ -4,7 +4,7 @@ import { contextFor } from '../../namespace/context.ts'
 import { limits } from '../../namespace/limits.ts'
 import { MemoryServer } from '../../namespace/memory/memory-server.ts'
 import { parsePeers } from '../../services/cluster/peer-list.ts'
-import { Roster, wantedOf } from '../../services/cluster/roster.ts'
+import { goalOf, Roster, wantedOf } from '../../services/cluster/roster.ts'
 
 const peers = parsePeers('n1=h:1,n2=h:2,n3=h:3')
 const founder = { name: 'n1', member: 'n1.a', address: 'h:1' }
@@ -66,7 +66,7 @@ describe('the members of a cluster', () => {
     await roster.admit({ name: 'n2', member: 'n2.b', address: 'h:22' })
     expect(await ids()).toEqual(['n1.a:voter', 'n2.b:voter'])
     const { removed, names } = await roster.load()
-    expect([...removed]).toEqual(['n2.a'])
+    expect([...removed.keys()]).toEqual(['n2.a'])
     expect(names.get('n2')?.value.address).toBe('h:22')
     await expect(roster.admit({ name: 'n2', member: 'n2.a', address: 'h:2' })).rejects.toMatchObject({
       kind: 'denied',
@@ -91,10 +91,37 @@ describe('the members of a cluster', () => {
     expect(await ids()).toEqual(['n1.a:voter', 'n4.a:voter'])
     await roster.remove('n4')
     expect(await ids()).toEqual(['n1.a:voter'])
-    expect([...(await roster.load()).removed]).toEqual(['n4.a'])
+    expect([...(await roster.load()).removed.keys()]).toEqual(['n4.a'])
     const back = roster.admit({ name: 'n4', member: 'n4.b', address: 'h:4' })
     await expect(back).rejects.toMatchObject({ kind: 'denied', message: expect.stringMatching(/nine raft add/) as string })
     await expect(roster.remove('n4')).rejects.toMatchObject({ kind: 'not_found' })
+  })
+
+  it('are judged again where others were removed meanwhile: of two removals at once the second knows of the first', async () => {
+    await roster.admit({ name: 'n2', member: 'n2.a', address: 'h:2' })
+    const judged: string[] = []
+    const remove = (name: string) =>
+      another().remove(name, {
+        judge: ({ names }) => {
+          judged.push(`${name} of ${[...names.keys()].join(' ')}`)
+          if (names.size === 2) throw new Error('too few')
+        },
+      })
+    const outcomes = await Promise.allSettled([remove('n1'), remove('n2')])
+    expect(outcomes.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
+    expect(judged).toHaveLength(3)
+    expect(judged[2]).toMatch(/^n[12] of n[12] n3$/)
+    expect((await roster.load()).names.size).toBe(2)
+  })
+
+  it('are removed by force, also where the removal was noted without', async () => {
+    await roster.admit({ name: 'n2', member: 'n2.a', address: 'h:2' })
+    await roster.remove('n2')
+    expect([...goalOf(await roster.load()).forced]).toEqual([])
+    await roster.remove('n2', { isForced: true })
+    expect([...goalOf(await roster.load()).forced]).toEqual(['n2.a'])
+    await roster.remove('n1', { isForced: true })
+    expect([...goalOf(await roster.load()).forced]).toEqual(['n2.a', 'n1.a'])
   })
 
   it('refuse names and addresses that are taken, and too many', async () => {
