@@ -13,7 +13,8 @@ import { NodeProcess } from './node-process.ts'
 /** How a link fails: nothing arrives, nothing is taken, or connections are refused. */
 export type LinkFault = 'blackhole' | 'stall' | 'refuse'
 
-const start_ms_max = 30_000
+/** How soon one starts is no promise of this folder: an empty one fetches all large values first. */
+const start_ms_max = 120_000
 
 export class ChaosCluster {
   readonly nodes: readonly NodeProcess[]
