@@ -66,6 +66,22 @@ export class ByteReader {
     return bytes.toString('latin1', at, at + size)
   }
 
+  /** A text that is often `likely`, which is then not made anew. */
+  textLike(likely: string): string {
+    const bytes = this.#bytes
+    const at = this.#at
+    const { length } = likely
+    if (length < 0x80 && bytes[at] === length && at + length < bytes.length) {
+      let i = 0
+      while (i < length && bytes[at + 1 + i] === likely.charCodeAt(i) && bytes[at + 1 + i]! < 0x80) i++
+      if (i === length) {
+        this.#at = at + 1 + length
+        return likely
+      }
+    }
+    return this.text()
+  }
+
   /** A view of the input. */
   bytes(): Uint8Array {
     const size = this.count()

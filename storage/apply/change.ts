@@ -29,7 +29,7 @@ export class Change {
   readonly leases: LeaseTable
   readonly owner: string
   readonly isOwner: boolean
-  readonly events: StoreEvent[] = []
+  events: StoreEvent[] = []
   /** Whether a record or an entry of the tree was changed. */
   isChanged = false
   #principal: Principal | undefined
@@ -73,7 +73,10 @@ export class Change {
     node: NodeRecord,
     previous: NodeRecord | undefined,
   ): void {
-    this.events.push({ type, path, from, subtree, node, previous })
+    const event = { type, path, from, subtree, node, previous }
+    // Most entries have one, and an array that grows takes room for many.
+    if (this.events.length === 0) this.events = [event]
+    else this.events.push(event)
   }
 
   /** @throws NineError `denied` unless the actor holds all of `bits` at `node`. H2 */

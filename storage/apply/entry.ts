@@ -26,6 +26,9 @@ const writer = new ByteWriter()
 /** Of what is taken: its bytes live as long as the log's memory does. */
 const dataWriter = new ByteWriter()
 const noGroups: readonly string[] = []
+/** Of the entry read last: the next one is likely of the same. */
+let lastActor = ''
+let lastClient = ''
 
 /**
  * The record of an alone node's log: a view that is good until the next call, so copy it or write it before.
@@ -113,7 +116,7 @@ function readRest(reader: ByteReader, flags: number, group: number, term: number
     term,
     index,
     time: reader.count(),
-    actor: reader.text(),
+    actor: (lastActor = reader.textLike(lastActor)),
     groups: (flags & has.groups) !== 0 ? readGroups(reader) : noGroups,
     client: (flags & has.client) !== 0 ? readClient(reader) : undefined,
     seq: (flags & has.seq) !== 0 ? reader.count() : undefined,
@@ -144,5 +147,5 @@ function readGroups(reader: ByteReader): string[] {
 }
 
 function readClient(reader: ByteReader): ClientIdentity {
-  return { id: reader.text(), born: reader.count(), settled: reader.count() }
+  return { id: (lastClient = reader.textLike(lastClient)), born: reader.count(), settled: reader.count() }
 }

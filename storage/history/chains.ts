@@ -2,37 +2,37 @@
  * Shortcuts back through the many records of one file or entry inside a segment, so that finding its state at an old
  * revision takes a number of steps logarithmic in how often it changed.
  *
- * The k-th change of a thing names, besides the one before it, the change 8^n before it, where 8^n is the largest power
- * of eight that divides k (a skip list whose levels follow from the count). Shortcuts are optional: those of a segment
- * that was opened again begin anew.
+ * A change that brings a thing's count of changes to or past a multiple of 8^n names, besides the change before it, the last one in this
+ * segment that did so; of several n the largest counts (a skip list whose levels follow from the count). A file's count is its version, so
+ * seven of eight of its changes need not be noted. Shortcuts are optional: those of a segment that was opened again begin anew.
  */
 export class Chains {
-  readonly #things = new Map<number | string, Chain>()
+  /** Of a thing: the last revision that came past a multiple of 8, of 64, and so on. */
+  readonly #levels = new Map<number | string, number[]>()
+  /** Entries have no version. */
+  readonly #changes = new Map<string, number>()
 
-  /** Number of things that changed more than once. */
-  get size(): number {
-    return this.#things.size
+  /** Note that a node changed at `since`, from version `was` to `is`. Gives an earlier revision that changed it, or 0. */
+  ofNode(ino: number, since: number, was: number, is: number): number {
+    return Math.floor(was / 8) === Math.floor(is / 8) ? 0 : this.#jump(ino, since, was, is)
   }
 
-  /** Note that `key` changed at `since`, after `before`. Gives an earlier revision that changed it, or 0. */
-  jump(key: number | string, since: number, before: number): number {
-    let chain = this.#things.get(key)
-    if (chain === undefined) this.#things.set(key, (chain = { first: before, count: 0, levels: undefined }))
-    let count = ++chain.count
-    if (count % 8 !== 0) return 0
-    const levels = (chain.levels ??= [])
-    let level = 0
+  /** Note that an entry changed at `since`. Gives an earlier revision that changed it, or 0. */
+  ofEntry(parent: number, name: string, since: number): number {
+    const key = `${parent}/${name}`
+    const was = this.#changes.get(key) ?? 0
+    this.#changes.set(key, was + 1)
+    return (was + 1) % 8 !== 0 ? 0 : this.#jump(key, since, was, was + 1)
+  }
+
+  #jump(key: number | string, since: number, was: number, is: number): number {
+    let levels = this.#levels.get(key)
+    if (levels === undefined) this.#levels.set(key, (levels = []))
     let jump = 0
-    for (; count % 8 === 0; count /= 8, level++) {
-      jump = levels[level] ?? chain.first
+    for (let level = 0, step = 8; Math.floor(was / step) !== Math.floor(is / step); level++, step *= 8) {
+      jump = levels[level] ?? jump
       levels[level] = since
     }
     return jump
   }
-}
-
-interface Chain {
-  readonly first: number
-  count: number
-  levels: number[] | undefined
 }

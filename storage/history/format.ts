@@ -132,13 +132,13 @@ function encodeBody(writer: ByteWriter, revision: Revision, first: number, chain
     }
   }
   writer.varint(revision.events.length)
-  for (const [i, event] of revision.events.entries()) encodeEvent(writer, event, revision, first, i)
+  for (let i = 0; i < revision.events.length; i++) encodeEvent(writer, revision.events[i]!, revision, first, i)
   return hasBlobs
 }
 
 function encodeNodeImage(writer: ByteWriter, after: NodeRecord, before: NodeRecord | undefined, first: number, chains: Chains): void {
   const isNamed = before !== undefined && before.since >= first // F1
-  const jump = isNamed ? chains.jump(after.ino, after.since, before.since) : 0
+  const jump = isNamed ? chains.ofNode(after.ino, after.since, before.version, after.version) : 0
   writer.u8((before === undefined ? 0 : isNamed ? image_named : image_embedded) | (jump === 0 ? 0 : image_jump))
   encodeNode(writer, after)
   if (before !== undefined) {
@@ -155,7 +155,7 @@ function encodeEntryImage(
   first: number,
   chains: Chains,
 ): void {
-  const jump = before !== undefined && before.since >= first ? chains.jump(`${after.parent}/${after.name}`, after.since, before.since) : 0
+  const jump = before !== undefined && before.since >= first ? chains.ofEntry(after.parent, after.name, after.since) : 0
   writer.u8(image_entry | (before === undefined ? 0 : image_embedded) | (jump === 0 ? 0 : image_jump))
   writer.varint(after.parent)
   writer.text(after.name)

@@ -43,7 +43,7 @@ const op = 'history.read'
 
 interface Slab {
   /** Where in the file it begins. */
-  readonly offset: number
+  offset: number
   readonly buffer: Buffer
   length: number
   written: number
@@ -178,8 +178,12 @@ export class Segment implements RecordFinder {
         const from = slab.written
         slab.written = from + (await writeAt(this.#open(), slab.buffer, from, slab.length - from, slab.offset + from))
       }
-      // The last one has room for more.
-      if (this.#slabs.length === 1) return
+      if (this.#slabs.length === 1) {
+        // Its memory is used again: what is in the file is read from there.
+        slab.offset += slab.length
+        slab.length = slab.written = 0
+        return
+      }
       this.#slabs.shift()
     }
   }

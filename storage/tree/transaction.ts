@@ -48,7 +48,7 @@ export class Transaction implements TreeTransaction {
   readonly revision: number
   readonly #tree: TransactionTree
   readonly #generation: Generation
-  readonly #touched: (TouchedNode | TouchedEntry)[] = []
+  #touched: (TouchedNode | TouchedEntry)[] = []
   /** Nodes that lost a name, as they lost it. */
   #fallen: Fallen[] | undefined
   readonly #firstIno: number
@@ -90,7 +90,7 @@ export class Transaction implements TreeTransaction {
     if (known?.since !== this.revision) {
       // T1
       const before = known ?? (node.ino >= this.#firstIno ? undefined : this.#tree.nodeBelow(node.ino))
-      this.#touched.push({ kind: 'node', ino: node.ino, known, before })
+      this.#touch({ kind: 'node', ino: node.ino, known, before })
       if (known === undefined) {
         if (before !== undefined && isApart(before.content, this.#tree.apartOver))
           generation.stale.push({ ino: before.ino, since: before.since })
@@ -113,11 +113,10 @@ export class Transaction implements TreeTransaction {
     this.#check(this.revision)
     this.#isOpen = false
     const generation = this.#generation
-    const images: Image[] = []
-    for (const touched of this.#touched) {
-      if (touched.kind === 'node') images.push({ kind: 'node', after: generation.nodes.get(touched.ino)!, before: touched.before })
-      else images.push({ kind: 'entry', after: generation.entry(touched.parent, touched.name)!, before: touched.before })
-    }
+    const images = this.#touched.map((touched): Image => {
+      if (touched.kind === 'node') return { kind: 'node', after: generation.nodes.get(touched.ino)!, before: touched.before }
+      return { kind: 'entry', after: generation.entry(touched.parent, touched.name)!, before: touched.before }
+    })
     if (this.#fallen !== undefined) generation.fallen.push(...this.#fallen)
     if (images.length > 0) this.#tree.advance(this.revision)
     return images
@@ -151,7 +150,7 @@ export class Transaction implements TreeTransaction {
       // T1
       const before = was ?? (parent >= this.#firstIno ? undefined : this.#tree.entryBelow(parent, name))
       replaced = before
-      this.#touched.push({ kind: 'entry', parent, name, known: was, before })
+      this.#touch({ kind: 'entry', parent, name, known: was, before })
       if (slot === undefined) {
         this.#generation.addSlot(entry, baseOf(before))
         this.#tree.forgetEntry(parent, name)
@@ -160,6 +159,12 @@ export class Transaction implements TreeTransaction {
     if (slot !== undefined) slot.entry = entry
     const lost = replaced === undefined || replaced.ino === entry.ino ? 0 : replaced.ino
     if (entry.ino === 0 || lost !== 0) (this.#fallen ??= []).push({ since: this.revision, ino: lost, parent, name })
+  }
+
+  /** Most touch one thing, and an array that grows takes room for many. */
+  #touch(touched: TouchedNode | TouchedEntry): void {
+    if (this.#touched.length === 0) this.#touched = [touched]
+    else this.#touched.push(touched)
   }
 
   #check(since: number): void {

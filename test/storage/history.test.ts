@@ -31,7 +31,8 @@ function openAt(dir: string, revision: number, segmentBytes = 2000): History {
 
 /** Revision n changes node 2 + n % `nodes`, and says so in an event. */
 function sample(n: number, nodes: number, before: NodeRecord | undefined): { revision: Revision; node: NodeRecord } {
-  const node = record({ ino: 2 + (n % nodes), since: n, content: inline(`value ${n}`) })
+  const version = (before?.version ?? 0) + 1
+  const node = record({ ino: 2 + (n % nodes), since: n, version, content: inline(`value ${n}`) })
   const event = { type: 'change', path: '/é/f' as Path, from: undefined, subtree: false, node, previous: before } as const
   const entry = { parent: 1, name: node.name, ino: node.ino, since: n }
   const images = [
@@ -228,7 +229,7 @@ describe('damaged history', () => {
           try {
             const [revision] = history.read(n, 1)
             expect(plain((revision!.images[0] as { after: NodeRecord }).after)).toEqual(
-              plain(record({ ino: 2 + (n % 3), since: n, content: inline(`value ${n}`) })),
+              plain(record({ ino: 2 + (n % 3), since: n, version: Math.ceil(n / 3), content: inline(`value ${n}`) })),
             )
           } catch (error) {
             expect(error).toMatchObject({ kind: 'corrupt' })
