@@ -78,7 +78,10 @@ export class NodeProcess {
   async ready(ms_max: number): Promise<void> {
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(() => reject(new Error(`${this.name} does not serve after ${ms_max} ms: ${this.#up!.said().slice(-1000)}\n${this.logEnd()}`)), ms_max)
+      timer = setTimeout(
+        () => reject(new Error(`${this.name} does not serve after ${ms_max} ms: ${this.#up!.said().slice(-1000)}\n${this.logEnd()}`)),
+        ms_max,
+      )
     })
     try {
       await Promise.race([this.#up!.ready, late])
