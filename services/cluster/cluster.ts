@@ -255,7 +255,7 @@ export class Cluster {
     const { name, member, peer } = this
     const parts = { cluster: file.cluster, name, member, version: this.#options.version, stores, roster, view, peer }
     const operations = new Operations({ ...parts, addressOf: (id) => this.addressOf(id), waiting: (group) => reconciler.waiting(group) })
-    const leadership = new Leadership({ stores, log: this.#log, now: () => clock.monotonic() })
+    const leadership = new Leadership({ stores, log: this.#log })
     this.#opened = { engine, stores, roster, view, registry, reconciler, operations, leadership }
     this.peer.enter(file.cluster)
     if (file.stage === 'founding') await this.#noteFounded(file, data)

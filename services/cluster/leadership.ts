@@ -5,7 +5,6 @@
  *    limits.raft_leaderless_ms_max.
  * H2 A loss and its end are told once each.
  */
-import { limits } from '../../namespace/limits.ts'
 import { nameOfMember } from './cluster-file.ts'
 import type { ClusterLog } from './cluster-log.ts'
 import type { ClusterStores } from './ports.ts'
@@ -13,8 +12,6 @@ import type { ClusterStores } from './ports.ts'
 export interface LeadershipParts {
   readonly stores: ClusterStores
   readonly log: ClusterLog
-  /** Monotonic milliseconds. */
-  readonly now: () => number
 }
 
 const look_ms = 500
@@ -49,7 +46,7 @@ export class Leadership {
     for (const name of stores.names()) {
       const standing = stores.standing(name)
       if (!this.#isLost(name)) {
-        if (standing.leader !== null && standing.leaderlessSince === Infinity) this.#led(name, standing.leader)
+        if (standing.leaderAtHand !== null) this.#led(name, standing.leaderAtHand)
       } else if (!this.#lost.has(name)) {
         this.#lost.add(name)
         this.#leaders.delete(name)
@@ -68,7 +65,7 @@ export class Leadership {
   }
 
   #isLost(name: string): boolean {
-    const { stores, now } = this.#parts
-    return stores.hasStore(name) && now() - stores.standing(name).leaderlessSince > limits.raft_leaderless_ms_max
+    const { stores } = this.#parts
+    return stores.hasStore(name) && stores.standing(name).isLeaderless
   }
 }

@@ -13,8 +13,10 @@ export type GroupControl = Pick<
 export interface Standing {
   /** Member id. */
   readonly leader: string | null
-  /** Since when it has none that this node reaches, on the monotonic clock; Infinity while it has one. */
-  readonly leaderlessSince: number
+  /** The same, where this node reaches it. */
+  readonly leaderAtHand: string | null
+  /** It has had none that this node reaches for limits.raft_leaderless_ms_max. */
+  readonly isLeaderless: boolean
   /** Why it has none, in words. */
   leaderlessness(): string
   /** How many of its members this node reaches, and which not, in words. */

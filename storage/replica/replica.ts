@@ -111,6 +111,11 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     return this.#leaderlessSince
   }
 
+  /** It has had none for so long that this is no election. */
+  get isLeaderless(): boolean {
+    return this.#clock.monotonic() - this.#leaderlessSince > limits.raft_leaderless_ms_max
+  }
+
   get waiting(): number {
     return this.#commands.size
   }
@@ -439,7 +444,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     this.#lookForLeader()
     if (this.#commands.size === 0 && this.#reads.size === 0) return
     const now = this.#clock.monotonic()
-    const isLeaderless = now - this.#leaderlessSince > limits.raft_leaderless_ms_max
+    const { isLeaderless } = this
     const kind = isLeaderless ? 'unavailable' : 'deadline'
     for (const pending of this.#commands.all()) {
       if (isLeaderless || pending.isOver(now)) this.#end(pending, () => pending.fail(kind, this.#lateness()))

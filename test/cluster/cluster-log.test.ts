@@ -4,7 +4,7 @@ import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import { ClusterLog } from '../../services/cluster/cluster-log.ts'
 import { Leadership } from '../../services/cluster/leadership.ts'
-import type { ClusterStores } from '../../services/cluster/ports.ts'
+import type { ClusterStores, Standing } from '../../services/cluster/ports.ts'
 import type { PeerEvent } from '../../services/peer/ports.ts'
 
 const minute_ms = 60_000
@@ -99,10 +99,15 @@ describe('the leaders of stores', () => {
     let leader: string | null = 'n1.a'
     let since = Infinity
     const reach = '1 of 3 members is reachable (n1, n3 are not)'
-    const standing = (name: string) =>
-      ({ leader, leaderlessSince: since, reach: () => reach, leaderlessness: () => `store ${name} has no leader: ${reach}` }) // prettier-ignore
+    const standing = (name: string): Standing => ({
+      leader,
+      leaderAtHand: since === Infinity ? leader : null,
+      isLeaderless: now() - since > limits.raft_leaderless_ms_max,
+      reach: () => reach,
+      leaderlessness: () => `store ${name} has no leader: ${reach}`,
+    })
     const stores = { names: () => names, hasStore: (name: string) => names.includes(name), standing } as unknown as ClusterStores
-    const leadership = new Leadership({ stores, log, now })
+    const leadership = new Leadership({ stores, log })
     const lead = (id: string | null): void => {
       leader = id
       since = id === null ? now() : Infinity

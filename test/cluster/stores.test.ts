@@ -14,7 +14,7 @@ class Served implements ClusterStores {
   hasStore = (name: string): boolean => this.rows.has(name)
   store = (): FileServer => new MemoryServer({ owner: 'ann' })
   group = (name: string): GroupControl => ({ id: this.rows.get(name)!.group }) as GroupControl
-  standing = (): Standing => ({ leader: 'n1.a', leaderlessSince: Infinity, reach: () => '', leaderlessness: () => '' })
+  standing = (): Standing => ({ leader: 'n1.a', leaderAtHand: 'n1.a', isLeaderless: false, reach: () => '', leaderlessness: () => '' })
 
   adopt = async (row: StoreRow): Promise<void> => {
     for (const known of this.rows.values()) {
