@@ -20,8 +20,8 @@ export function shareSession(session: Session): void {
 /** @throws NineError `unavailable` when no node answers, `unauthenticated` for a token that is missing or wrong */
 export async function openSession({ addr, tokenFile, tlsCa, timeout }: GlobalOptions): Promise<Session> {
   if (shared !== undefined) return shared
-  const ca = tlsCa ?? process.env['NINE_TLS_CA']
-  const tls = ca === undefined ? undefined : { ca: await readFile(ca) }
+  const ca = tlsCa ?? process.env['NINE_TLS_CA'] ?? ''
+  const tls = ca === '' ? undefined : { ca: await readFile(ca) }
   // A command is over before following a leader could pay.
   return connect({ address: addr, tokenFile, tls, timeoutMs: timeout, clientName: 'nine', route: 'any', prefer: 'given' })
 }

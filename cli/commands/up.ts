@@ -1,4 +1,5 @@
 /** up: run a node until it is told to stop. */
+import { X509Certificate } from 'node:crypto'
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { Option } from 'commander'
@@ -86,6 +87,7 @@ async function up(this: void, _flags: unknown, command: Command): Promise<void> 
   // Loaded here, so that no other command pays for a node.
   const { startNode } = await import('../../services/node/index.ts')
   giveHeapRoom()
+  const tls = await readTls(options)
   const stop = stopAsked()
   const starting = startNode({
     data: resolve(options.data),
@@ -97,7 +99,7 @@ async function up(this: void, _flags: unknown, command: Command): Promise<void> 
     name: options.name,
     tokenFile: options.tokenFile,
     owner: options.owner,
-    tls: await readTls(options),
+    tls,
     corsOrigins: options.corsOrigin ?? [],
     logLevel: options.logLevel,
     logFile: options.logFile,
@@ -122,7 +124,7 @@ async function up(this: void, _flags: unknown, command: Command): Promise<void> 
       process.stderr.write(`nine: warning: whoever can connect to ${ninep} acts as ${node.owner.name} (--9p-auth none)\n`)
     }
     if (output.isJson) await output.json(ready)
-    else await banner(output, node, options.tlsCert)
+    else await banner(output, node, { tlsCert: options.tlsCert, cert: tls?.cert })
     const removed = await Promise.race([stop.asked, node.ended])
     if (removed !== undefined) throw removed
   } finally {
@@ -231,11 +233,13 @@ async function replaceFile(file: string, text: string): Promise<void> {
   await rename(temporary, file)
 }
 
-async function banner(output: Output, node: RunningNode, tlsCert: string | undefined): Promise<void> {
+async function banner(output: Output, node: RunningNode, { tlsCert, cert }: { tlsCert?: string; cert?: Buffer }): Promise<void> {
   const { colors } = output
   const isDefault = node.grpc === defaultAddresses.grpc && node.data === resolve(defaultDataDir())
   const tokenFile = shellWord(node.tokenFile)
-  const ca = tlsCert === undefined ? undefined : shellWord(resolve(tlsCert))
+  // Whoever signed it may be known everywhere, or to be named: only the operator knows.
+  const isSigned = cert !== undefined && !isSelfSigned(cert)
+  const ca = tlsCert === undefined || isSigned ? undefined : shellWord(resolve(tlsCert))
   const tls = ca === undefined ? '' : ` --tls-ca ${ca}`
   const prefix = isDefault ? `npx nine${tls}` : `npx nine --addr ${reachable(node.grpc)}${tls} --token-file ${tokenFile}`
   const scheme = node.isTls ? 'https' : 'http'
@@ -254,10 +258,16 @@ async function banner(output: Output, node: RunningNode, tlsCert: string | undef
     `  ${prefix} tree /`,
     `  ${prefix} import ./node_modules /data/modules`,
     `  curl${ca === undefined ? '' : ` --cacert ${ca}`} -H "Authorization: Bearer $(cat ${tokenFile})" ${scheme}://${reachable(node.http)}/v1/fs/sys/status`,
+    ...(isSigned ? ['', `Where the authority of ${tlsCert} is not a well-known one: nine --tls-ca CA.pem, curl --cacert CA.pem`] : []),
     '',
     colors.dim('Ctrl-C stops it; nothing acknowledged is lost.'),
   ]
   for (const line of lines) await output.line(line)
+}
+
+function isSelfSigned(cert: Buffer): boolean {
+  const known = new X509Certificate(cert)
+  return known.checkIssued(known)
 }
 
 /** Where a client on this machine connects to what listens on every address. */

@@ -4,6 +4,7 @@
  */
 import type { Duplex } from 'node:stream'
 import { NineError } from '../errors.ts'
+import { connectionReason } from './tls-reason.ts'
 
 export interface ChannelEvents {
   data(chunk: Buffer): void
@@ -29,7 +30,7 @@ export class Channel {
     this.#now = now
     this.takenAt = now()
     stream.on('data', (chunk: Buffer) => events.data(chunk))
-    stream.on('error', (error: Error) => this.#closed(error.message, error instanceof NineError ? error : undefined))
+    stream.on('error', (error: Error) => this.#closed(connectionReason(error, '--tls-ca'), error instanceof NineError ? error : undefined))
     // A connection that the other end closed half way is over: an answer could not be trusted to arrive.
     stream.on('end', () => this.#closed('the other end closed the connection'))
     stream.on('close', () => this.#closed('the connection was closed'))

@@ -5,6 +5,7 @@ import { connect as connectTls } from 'node:tls'
 import { sessionMagic } from '../../proto/frames.ts'
 import { NineError } from '../errors.ts'
 import { limits } from '../limits.ts'
+import { connectionReason } from './tls-reason.ts'
 
 export interface DialTls {
   /** PEM of the authorities that may have signed the node's certificate; default: the system's. */
@@ -50,7 +51,7 @@ export async function dial(options: DialOptions): Promise<Duplex> {
         new NineError({
           kind: 'unavailable',
           op: 'remote.connect',
-          message: `cannot connect to ${options.address}: ${cause.message}`,
+          message: `cannot connect to ${options.address}: ${connectionReason(cause, '--tls-ca')}`,
           cause,
         }),
       )

@@ -4,7 +4,9 @@
  * B1 Until both are said, the peer gets one small frame and limits.handshake_ms.
  * B2 Who is refused is told why, as a failure of the session, before the connection closes.
  */
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { TLSSocket } from 'node:tls'
 import { FrameReader, frameType } from '../../proto/frames.ts'
 import { Reader } from '../../proto/protobuf.ts'
 import type { Clock } from '../clock.ts'
@@ -189,7 +191,7 @@ export async function beginSession(stream: Duplex, options: BeginOptions): Promi
     const features = options.onCluster === undefined ? [] : [clusterFeature]
     const hello: Hello = { version: protocolVersion, features, limits: ownLimits, token, name, client }
     opening.write(frameType.hello, (writer) => writeHello(writer, hello))
-    const frames = await opening.firstFrame().catch(refuseStranger)
+    const frames = await opening.firstFrame().catch((error: unknown) => refuseStranger(error, stream))
     const reader = new Reader(frames.buffer, frames.start, frames.end)
     if (frames.type === frameType.failure) throw readError(reader)
     if (frames.type !== frameType.welcome) {
@@ -300,8 +302,12 @@ class Opening {
 }
 
 /** Bytes that are no frame are not of a node, or of another of its ports. */
-function refuseStranger(error: unknown): never {
-  throw isNineError(error, 'too_large') || isNineError(error, 'invalid') ? noNode(error) : error
+function refuseStranger(error: unknown, stream: Duplex): never {
+  if (isNineError(error, 'too_large') || isNineError(error, 'invalid')) throw noNode(error)
+  // What listens for TLS closes a connection that begins otherwise.
+  const isPlain = stream instanceof Socket && !(stream instanceof TLSSocket)
+  if (!isPlain || !isNineError(error, 'unavailable')) throw error
+  throw failure('unavailable', `${error.message} without an answer: it may ask for TLS, or be no node`)
 }
 
 function noNode(cause?: unknown): NineError {

@@ -13,12 +13,13 @@ import type { PeerCertificate } from 'node:tls'
 import { NineError } from '../../namespace/errors.ts'
 import type { ErrorKind } from '../../namespace/errors.ts'
 import { parseAddress } from '../../namespace/remote/dial.ts'
+import { connectionReason } from '../../namespace/remote/tls-reason.ts'
 import type { NodeId } from '../../raft/model.ts'
 import { isLoopback } from '../node/address.ts'
 import { callHeaders, GrpcStream, grpcStatus, withPrefix } from './grpc-stream.ts'
 import { decodeOpening, decodeWelcome, encodeHello, encodeOpening, isProof, nonce_bytes, proofOf, versionRefusal } from './hello.ts'
 import type { Welcome } from './hello.ts'
-import { callPath, http2Settings, sessionMemory, windowBytes } from './own.ts'
+import { callPath, http2Settings, peerAuthority, sessionMemory, windowBytes } from './own.ts'
 import type { CallKind, Own } from './own.ts'
 
 export interface DialEvents {
@@ -96,7 +97,7 @@ export class Dial {
     const socket = tls === undefined ? connectTcp({ host, port, noDelay: true }) : tlsSocket(host, port, agreed, tls)
     this.#socket = socket
     socket.on('error', (error: NodeJS.ErrnoException) => {
-      this.end(this.#error('unavailable', describe(error), error), error.code === 'ECONNREFUSED')
+      this.end(this.#error('unavailable', connectionReason(error, peerAuthority), error), error.code === 'ECONNREFUSED')
     })
     socket.on('close', () => this.#fail('unavailable', 'the connection broke'))
     socket.once(tls === undefined ? 'connect' : 'secureConnect', () => this.#connected(socket))
@@ -112,7 +113,7 @@ export class Dial {
       maxSessionMemory: sessionMemory,
     })
     this.#session = session
-    session.on('error', (error: Error) => this.end(this.#error('unavailable', describe(error), error)))
+    session.on('error', (error: Error) => this.end(this.#error('unavailable', connectionReason(error, peerAuthority), error)))
     session.on('close', () => this.#fail('unavailable', 'the connection broke'))
     session.on('goaway', () => this.#fail('unavailable', 'the peer closes the connection'))
     session.on('connect', () => session.setLocalWindowSize(2 * windowBytes))
@@ -174,23 +175,6 @@ function tlsSocket(host: string, port: number, name: string, tls: NonNullable<Ow
   const servername = serverName.includes(':') || /^[\d.]+$/.test(serverName) ? undefined : serverName
   const checkServerIdentity = (_host: string, certificate: PeerCertificate): Error | undefined => checkIdentity(serverName, certificate)
   return connectTls({ host, port, ca, cert, key, servername, checkServerIdentity, ALPNProtocols: ['h2'], minVersion: 'TLSv1.2' })
-}
-
-const untrusted: ReadonlySet<string | undefined> = new Set([
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'UNABLE_TO_GET_ISSUER_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-  'CERT_SIGNATURE_FAILURE',
-])
-
-/** What is wrong with certificates is said in the words of the flags. */
-function describe({ message, code }: NodeJS.ErrnoException): string {
-  if (untrusted.has(code)) return `its certificate is not one of the authority in --peer-tls-ca (${message})`
-  if (code === 'ERR_SSL_TLSV1_ALERT_UNKNOWN_CA') return 'it does not take the certificate of this node, which is not one of its authority'
-  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG') return `it speaks no TLS (${message})`
-  return message
 }
 
 function kindOf(code: number): ErrorKind {

@@ -11,10 +11,11 @@ import { createServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
 import { NineError } from '../../namespace/errors.ts'
+import { connectionReason } from '../../namespace/remote/tls-reason.ts'
 import { grpcStatus, isGrpc, refuseCall } from './grpc-stream.ts'
 import { Incoming } from './incoming.ts'
 import type { IncomingEvents } from './incoming.ts'
-import { callPath, http2Settings, sessionMemory, windowBytes } from './own.ts'
+import { callPath, http2Settings, peerAuthority, sessionMemory, windowBytes } from './own.ts'
 import type { CallKind, Own } from './own.ts'
 
 export interface ListenerEvents extends IncomingEvents {
@@ -91,7 +92,7 @@ export class Listener {
     server.on('connection', (socket: Socket) => void this.#accepted(socket))
     server.on('tlsClientError', (error, socket) => {
       const connection = of(socket)
-      if (connection !== undefined) this.#drop(connection, 'garbage', error.message)
+      if (connection !== undefined) this.#drop(connection, 'garbage', connectionReason(error, peerAuthority))
       socket.destroy()
     })
     server.on('secureConnection', (socket) => {

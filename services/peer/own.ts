@@ -30,6 +30,8 @@ export const callPath = {
 export type CallKind = keyof typeof callPath
 
 /** Settings of HTTP/2 on both sides: windows that a full message fits in, so that no message waits for a round trip within it. */
+/** Where an operator names whom nodes trust. */
+export const peerAuthority = '--peer-tls-ca'
 export const windowBytes = 4 * 1024 * 1024
 export const http2Settings = { enablePush: false, initialWindowSize: windowBytes }
 /** Of node:http2, in MiB: what one connection holds. */

@@ -1,9 +1,13 @@
 /** Clusters of real processes over TLS: certificates of one authority, of another, of none. */
+import { randomBytes } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { exitCodeOf } from '../../cli/exit-codes.ts'
+import { startProxy } from '../faults/proxy.ts'
+import type { FaultProxy } from '../faults/proxy.ts'
 import { makeCertificates } from './certificates.ts'
 import type { Certificates } from './certificates.ts'
 import { TestCluster } from './nodes.ts'
@@ -14,6 +18,16 @@ afterEach(async () => cluster.end())
 
 function flagsOf(name: string, tls: Pick<Certificates, 'flags'>): string[] {
   return ['--node', name, '--peers', cluster.peers, '--token-file', cluster.tokenFile, ...tls.flags]
+}
+
+/** Resolves when the node has closed a connection that began so. */
+async function refused(address: string, bytes: Uint8Array): Promise<void> {
+  const [host, port] = address.split(':')
+  const socket = connect({ host: host!, port: Number(port) })
+  socket.on('error', () => undefined)
+  socket.resume()
+  socket.write(bytes)
+  await new Promise((resolve) => socket.on('close', resolve))
 }
 
 /** An address of this machine that is not loopback. */
@@ -47,6 +61,40 @@ describe('nodes over TLS', () => {
     await cluster.kill('n3')
     await cluster.start('n3', flagsOf('n3', ours)).ready
     expect(await cluster.ok('n3', 'cat', '/data/x')).toBe('without n3')
+  })
+
+  it('go through other ways, for which their certificates need not be, and on beside garbage at every port', async () => {
+    const names = ['n1', 'n2', 'n3']
+    cluster = await TestCluster.make(names)
+    const tls = makeCertificates(join(cluster.folder, 'tls'))
+    const proxies = new Map<string, FaultProxy>()
+    try {
+      for (const name of names) proxies.set(name, await startProxy(cluster.addresses.get(name)!))
+      const clients = ['--tls-cert', tls.cert, '--tls-key', tls.key]
+      const viaOf = (name: string): string =>
+        // The certificates are for 127.0.0.1.
+        names.filter((other) => other !== name).map((other) => `${other}=localhost:${proxies.get(other)!.address.split(':')[1]}`).join(',') // prettier-ignore
+      const flags = (name: string): string[] => [...flagsOf(name, tls), ...clients, '--peer-via', viaOf(name)]
+      await Promise.all(names.map((name) => cluster.start(name, flags(name)).ready))
+      for (const { passed } of proxies.values()) expect(passed.toTarget).toBeGreaterThan(0)
+      const { http, grpc } = cluster.ready('n1')
+      for (const address of [cluster.addresses.get('n1')!, http, grpc]) {
+        for (const garbage of [randomBytes(1_000_000), Buffer.alloc(1_000_000), Buffer.from('GET / HTTP/1.1\r\n\r\n')]) {
+          await refused(address, garbage)
+        }
+      }
+      await cluster.ok('n1', '--tls-ca', tls.ca, 'write', '/data/x', 'through TLS')
+      expect(await cluster.ok('n3', '--tls-ca', tls.ca, 'cat', '/data/x')).toBe('through TLS')
+      const said = cluster.node('n1').said()
+      expect(said).toContain('it speaks no TLS')
+      expect(said).not.toMatch(/SSL routines|"stack"/)
+      // What it tells to try does not name its own certificate as an authority.
+      const { stdout } = await cluster.kill('n1', 'SIGTERM')
+      expect(stdout).toContain(`Where the authority of ${tls.cert} is not a well-known one: nine --tls-ca CA.pem, curl --cacert CA.pem`)
+      expect(stdout).not.toContain(`--tls-ca ${tls.cert}`)
+    } finally {
+      for (const proxy of proxies.values()) await proxy.close()
+    }
   })
 
   it('and nodes without it wait for each other and say why', async () => {

@@ -69,6 +69,23 @@ describe.each(['tcp', 'grpc'] as const)('TLS over %s', (transport) => {
   })
 })
 
+describe('a client', () => {
+  it('says in plain words why TLS did not come to be', async () => {
+    const { transport, ca, serverName } = { transport: 'tcp', ca: own.cert, serverName: 'localhost' } as const
+    await expect(node.connect({ transport, tls: { ca: strange.cert, serverName } })).rejects.toMatchObject({
+      message: expect.stringMatching(/: its certificate is not one of the authority in --tls-ca \(/) as string,
+    })
+    await expect(node.connect({ transport })).rejects.toMatchObject({
+      message: expect.stringMatching(/ without an answer: it may ask for TLS, or be no node$/) as string,
+    })
+    const plain = await startNode(memory)
+    await expect(plain.connect({ transport, tls: { ca, serverName } })).rejects.toMatchObject({
+      message: expect.stringMatching(/: it speaks no TLS$|before secure TLS connection was established$/) as string,
+    })
+    await plain.close()
+  })
+})
+
 describe('a TLS port', () => {
   it('ends plain text, a handshake that never comes, and a client that says nothing after it', async () => {
     const plain = dial()

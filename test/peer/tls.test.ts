@@ -1,10 +1,13 @@
 /** TLS between peers: both sides show a certificate of the cluster's authority. */
 import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { connect as connectTcp } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { connectionReason } from '../../namespace/remote/tls-reason.ts'
 import type { PeerTls } from '../../services/peer/ports.ts'
 import { closeNodes, connected, introduce, startNode } from './nodes.ts'
 
@@ -75,6 +78,34 @@ describe('peers over TLS', () => {
     await expect(connected(plain, b)).rejects.toMatchObject({ kind: 'unavailable', outcome: 'none' })
     await b.until(() => b.peer.status().garbage >= 2)
     while (b.peer.status().connections > 0) await new Promise(setImmediate)
+  })
+
+  it('are served beside garbage, of which the log says in plain words what it was', async () => {
+    const b = await startNode('n2.b', { tls: ours })
+    const [host, port] = b.peer.address.split(':')
+    const reasons = async (...bytes: Uint8Array[]): Promise<string[]> => {
+      for (const some of bytes) {
+        const socket = connectTcp({ host: host!, port: Number(port) })
+        socket.on('error', () => undefined)
+        socket.resume()
+        socket.write(some)
+        await new Promise((resolve) => socket.on('close', resolve))
+      }
+      await b.until(() => b.events.length === 1)
+      return b.events.splice(0).map(({ event, error }) => `${event}: ${error?.message}`)
+    }
+    const noTls = ['garbage: it speaks no TLS']
+    // The same of one stranger is said once.
+    expect(await reasons(Buffer.from('GET / HTTP/1.1\r\n\r\n'), randomBytes(1_000_000), Buffer.alloc(1_000_000))).toEqual(noTls)
+    const bare = connectTls({ host: host!, port: Number(port), ca: ours.ca, ALPNProtocols: ['h2'] })
+    const told = new Promise<Error>((resolve) => bare.on('error', resolve))
+    bare.resume()
+    expect(connectionReason(await told, 'x')).toMatch(/^a certificate was asked for and none was shown/)
+    expect(await reasons()).toEqual([expect.stringMatching(/^garbage: a certificate was asked for and none was shown/)])
+    const a = await startNode('n1.a', { tls: ours })
+    introduce(a, b)
+    await connected(a, b)
+    while (b.peer.status().connections > 1) await new Promise(setImmediate)
   })
 
   it('refuse a node whose certificate is not for the address that was dialled', async () => {
