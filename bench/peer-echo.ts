@@ -8,14 +8,14 @@ import { PacketWriter } from '../services/peer/codec.ts'
 import { readItems } from '../services/peer/decode.ts'
 import type { ItemSink } from '../services/peer/decode.ts'
 import { startPeer } from '../services/peer/service.ts'
-import type { PeerItem } from '../raft/driver/ports.ts'
+import type { Brought, PeerItem } from '../raft/driver/ports.ts'
 
 export const echoPath = '/bench.Echo/Items'
 
 const [transport, back] = process.argv.slice(2)
 
 /** What a follower answers. */
-export function answerOf(item: PeerItem): PeerItem | undefined {
+export function answerOf(item: PeerItem | Brought): PeerItem | undefined {
   if (item.kind !== 'raft' || item.message.kind !== 'append') return undefined
   const { from, to, term, prevIndex, entries } = item.message
   return { kind: 'raft', group: item.group, message: { kind: 'accepted', from: to, to: from, term, match: prevIndex + entries.length } }

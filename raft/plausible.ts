@@ -21,6 +21,9 @@ export function isPlausible(raft: Raft, message: Message): boolean {
       return raft.leading === null || message.match <= lastIndex(raft.log)
     case 'heartbeat_reply':
       return raft.leading === null || message.round <= raft.leading.round
+    case 'vote_reply':
+      // Its requests leave when its own vote is durable. A vote before is for a former life that had its id.
+      return !message.granted || raft.role !== 'candidate' || (raft.out.hard.term === raft.term && raft.out.hardTicket <= raft.out.done)
     default:
       return true
   }

@@ -17,7 +17,7 @@ import type { Install, NodeId, Options, Persist, Restored } from '../model.ts'
 import type { Group } from './group.ts'
 import { Member } from './member.ts'
 import type { Node } from './member.ts'
-import type { GroupId, Host, Inbound, LogStorage, PeerItem, StateMachine, Transport } from './ports.ts'
+import type { Brought, GroupId, Host, Inbound, LogStorage, PeerItem, StateMachine, Transport } from './ports.ts'
 import { Rest, turnOf } from './rest.ts'
 import { faultOfItem } from './validate.ts'
 
@@ -127,7 +127,7 @@ export class Driver<P> implements Inbound {
     for (const member of this.#awake) member.tick(this.#options.host.random())
   }
 
-  receive(from: NodeId, item: PeerItem): void {
+  receive(from: NodeId, item: PeerItem | Brought): void {
     if (!this.#isRunning) return
     const fault = faultOfItem(item, from, this.#options.id) // D3
     if (fault !== null) return this.#options.dropped?.(from, fault)

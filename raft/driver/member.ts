@@ -15,7 +15,7 @@ import type { Room, Sink } from './applying.ts'
 import type { Group, GroupStatus } from './group.ts'
 import { Notices } from './notices.ts'
 import { Pending } from './pending.ts'
-import type { Fate, GroupId, PeerItem, StateMachine } from './ports.ts'
+import type { Fate, GroupId, PeerItem, PeerMessage, StateMachine } from './ports.ts'
 import { Reads } from './reads.ts'
 import { Refused } from './refused.ts'
 import { Requests } from './requests.ts'
@@ -381,7 +381,7 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
     })
   }
 
-  #say(message: Message): void {
+  #say(message: PeerMessage): void {
     this.#node.send(message.to, { kind: 'raft', group: this.id, message })
   }
 

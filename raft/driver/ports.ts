@@ -37,15 +37,25 @@ export interface LogStorage {
   flush?(hasSent: boolean): void
 }
 
+/** What goes between members as it is. A snapshot goes a way of its own (`sendSnapshot`), and its message with it. */
+export type PeerMessage = Exclude<Message, Install>
+
 /** One thing that one node tells another. */
 export type PeerItem =
-  | { readonly kind: 'raft'; readonly group: GroupId; readonly message: Message }
+  | { readonly kind: 'raft'; readonly group: GroupId; readonly message: PeerMessage }
   /** The leader of an idle group, in this life of its node: nothing is under way, all up to `index` is committed and yours; stop its clock. */
   | { readonly kind: 'quiesce'; readonly group: GroupId; readonly life: number; readonly term: number; readonly index: number }
   /** The answer of who cannot stop it, the word of who is no more in the group, or of a learner that hears of no leader: its clock has to run on. */
   | { readonly kind: 'awake'; readonly group: GroupId }
   /** The node is alive, in this life of it: stands for the heartbeats of all quiesced groups. */
   | { readonly kind: 'beat'; readonly life: number }
+
+/** A snapshot that the transport has brought: the state machine has all of it. */
+export interface Brought {
+  readonly kind: 'raft'
+  readonly group: GroupId
+  readonly message: Install
+}
 
 export interface Transport {
   /**
@@ -64,7 +74,7 @@ export interface Transport {
 
 /** What the network tells a driver. */
 export interface Inbound {
-  receive(from: NodeId, item: PeerItem): void
+  receive(from: NodeId, item: PeerItem | Brought): void
   /** The connection to a peer is lost; `gone`: its process is known to have ended (nobody listens at its address). */
   peerLost(peer: NodeId, gone: boolean): void
 }

@@ -3,13 +3,13 @@
  * given to the core, which looks at the rest against its own state (raft/plausible.ts).
  */
 import type { Configuration, Entry, Message, NodeId, SnapshotMeta } from '../model.ts'
-import type { PeerItem } from './ports.ts'
+import type { Brought, PeerItem } from './ports.ts'
 
 /** Terms and indexes are below this, so that counting on from one stays exact. */
 const number_max = 2 ** 52
 
 /** What is wrong with it, or null. */
-export function faultOfItem(item: PeerItem, from: NodeId, to: NodeId): string | null {
+export function faultOfItem(item: PeerItem | Brought, from: NodeId, to: NodeId): string | null {
   switch (item.kind) {
     case 'raft':
       return isCount(item.group) ? faultOfMessage(item.message, from, to) : 'group'

@@ -10,8 +10,8 @@
  * C3 The data of entries is copied once, into the packet.
  * C4 An append that goes to several peers is encoded once: for the others its bytes are copied, as long as they stand.
  */
-import type { GroupId, PeerItem } from '../../raft/driver/ports.ts'
-import type { Append, Configuration, Entry, Message } from '../../raft/model.ts'
+import type { GroupId, PeerItem, PeerMessage } from '../../raft/driver/ports.ts'
+import type { Append, Configuration, Entry } from '../../raft/model.ts'
 import { NineError } from '../../namespace/errors.ts'
 
 /** First byte of an item. */
@@ -30,7 +30,6 @@ export const itemKind = {
   read: 12,
   readReply: 13,
   stale: 14,
-  install: 15,
   quiesce: 32,
   awake: 33,
   beat: 34,
@@ -138,7 +137,7 @@ export class PacketWriter {
     return this.#start
   }
 
-  #message(group: GroupId, message: Message): void {
+  #message(group: GroupId, message: PeerMessage): void {
     const { term } = message
     switch (message.kind) {
       case 'append':
@@ -183,11 +182,6 @@ export class PacketWriter {
         this.#count(message.read)
         if (message.kind === 'read_reply') this.#count(message.index)
         return
-      case 'install':
-        this.#raft(itemKind.install, group, term)
-        this.#count(message.meta.index)
-        this.#count(message.meta.term)
-        return this.#configuration(message.meta.configuration)
     }
   }
 

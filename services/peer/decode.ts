@@ -6,8 +6,8 @@
  */
 import { WireError } from '../../proto/protobuf.ts'
 import type { Reader } from '../../proto/protobuf.ts'
-import type { GroupId, PeerItem } from '../../raft/driver/ports.ts'
-import type { Configuration, Entry, Message, NodeId } from '../../raft/model.ts'
+import type { GroupId, PeerItem, PeerMessage } from '../../raft/driver/ports.ts'
+import type { Configuration, Entry, NodeId } from '../../raft/model.ts'
 import { entryHas, itemKind } from './codec.ts'
 
 /** Takes what a packet holds, in order. */
@@ -23,7 +23,7 @@ export interface ItemSink {
 export function readItems(reader: Reader, from: NodeId, to: NodeId, sink: ItemSink): void {
   while (reader.at < reader.end) {
     const kind = reader.uint()
-    if (kind <= itemKind.install) {
+    if (kind <= itemKind.stale) {
       const group = reader.uint()
       sink.item({ kind: 'raft', group, message: readMessage(reader, kind, from, to) })
     } else if (kind === itemKind.request) {
@@ -53,7 +53,7 @@ export function readItems(reader: Reader, from: NodeId, to: NodeId, sink: ItemSi
   }
 }
 
-function readMessage(reader: Reader, kind: number, from: NodeId, to: NodeId): Message {
+function readMessage(reader: Reader, kind: number, from: NodeId, to: NodeId): PeerMessage {
   const term = reader.uint()
   switch (kind) {
     case itemKind.append: {
@@ -102,11 +102,6 @@ function readMessage(reader: Reader, kind: number, from: NodeId, to: NodeId): Me
       const incarnation = reader.uint()
       const read = reader.uint()
       return { kind: 'read_reply', from, to, term, incarnation, read, index: reader.uint() }
-    }
-    case itemKind.install: {
-      const index = reader.uint()
-      const metaTerm = reader.uint()
-      return { kind: 'install', from, to, term, meta: { index, term: metaTerm, configuration: readConfiguration(reader) } }
     }
     default:
       throw new WireError(`${kind} is no kind of message`)

@@ -146,16 +146,19 @@ export class ClientTable {
   }
 
   /**
-   * An older state took the place of the store's: what clients were answered is of the one before. What they ask again is not done again,
-   * and is answered as unknown (X1, X3); all of them are to be saved.
+   * The table of an older state that takes the store's place: what clients were answered is of the one before. What they ask again is not
+   * done again, and is answered as unknown (X1, X3); all of them are to be saved. This table stays as it is.
    */
-  forgetResults(): void {
+  forgotten(): ClientTable {
+    const table = new ClientTable()
+    table.horizon = this.horizon
     for (const client of [...this.#clients.values(), ...this.#unborn.values()]) {
-      let last = client.settled
-      for (const { seq } of client.results.values()) last = Math.max(last, seq)
-      this.#settle(client, last)
-      this.#dirty.add(client.key)
+      let settled = client.settled
+      for (const { seq } of client.results.values()) settled = Math.max(settled, seq)
+      table.#mapOf(client.born).set(client.key, { ...client, settled, results: new KeptResults(), notedIn: 0 })
+      table.#dirty.add(client.key)
     }
+    return table
   }
 
   *exportChanged(writer: ByteWriter): Iterable<[string, Uint8Array | undefined]> {

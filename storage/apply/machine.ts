@@ -109,8 +109,7 @@ export class Machine {
     const { index, time, command } = entry
     if (!(index > before.#index && time > before.#time)) throw before.#outOfOrder(entry)
     if (command.op !== 'restore' || time <= this.#time) return false
-    this.#clients = before.#clients
-    this.#clients.forgetResults()
+    this.#clients = before.#clients.forgotten()
     this.#restores = before.#restores.with({ id: command.id, index, isDone: true }, command.incarnation)
     this.#index = index
     this.#time = time

@@ -63,6 +63,8 @@ export class BlobFill {
   readonly #queue = new Map<string, Wanted>()
   #scan: Iterator<BlobRef> | undefined
   #isScanDue = false
+  /** The values could not be listed: what is missing is not known until they can. */
+  #isUnlisted = false
   /** Index chunks that this scan has gone through. */
   readonly #seen = new Set<ChunkHash>()
   /** Values being filled, and chunks of them on their way. */
@@ -81,7 +83,7 @@ export class BlobFill {
   }
 
   get status(): FillStatus {
-    const isScanning = this.#isScanDue || this.#scan !== undefined
+    const isScanning = this.#isScanDue || this.#scan !== undefined || this.#isUnlisted
     return { waiting: this.#queue.size + this.#active, isScanning, filled: this.#filled, failure: this.#failure }
   }
 
@@ -125,7 +127,7 @@ export class BlobFill {
     if (this.#isClosed || this.#running !== undefined || this.#again !== undefined) return
     this.#running = this.#run()
       .catch((error: unknown) => {
-        // The values could not be listed.
+        this.#isUnlisted = true
         this.#scan = undefined
         this.#failure = toNineError(error, 'blob.fill')
         this.#scanLater()
@@ -170,6 +172,7 @@ export class BlobFill {
     }
     const next = this.#scan?.next()
     if (next?.done === false) return { blob: next.value, base: undefined }
+    if (this.#scan !== undefined) this.#isUnlisted = false
     this.#scan = undefined
     this.#seen.clear()
     return undefined

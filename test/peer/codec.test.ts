@@ -2,8 +2,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { bytesKey, Reader, WireError } from '../../proto/protobuf.ts'
-import type { PeerItem } from '../../raft/driver/ports.ts'
-import type { Entry, Message } from '../../raft/model.ts'
+import type { PeerItem, PeerMessage } from '../../raft/driver/ports.ts'
+import type { Entry } from '../../raft/model.ts'
 import { itemKind, PacketWriter } from '../../services/peer/codec.ts'
 import { readItems } from '../../services/peer/decode.ts'
 
@@ -54,7 +54,7 @@ const slots = fc.array(
 )
 const append = fc
   .record({ term: fc.integer({ min: 3, max: 2 ** 53 - 1 }), prevIndex: fc.nat(2 ** 52), prevTerm: count, commit: count, slots })
-  .map(({ slots: made, ...fields }): Message => ({
+  .map(({ slots: made, ...fields }): PeerMessage => ({
     kind: 'append',
     from,
     to,
@@ -62,10 +62,10 @@ const append = fc
     entries: made.map(({ back, ...rest }, i) => ({ index: fields.prevIndex + 1 + i, term: fields.term - back, ...rest })),
   }))
 const others = fc
-  .record({ term: count, a: count, b: count, c: count, is: fc.boolean(), configuration })
-  .chain(({ term, a, b, c, is, configuration: made }): fc.Arbitrary<Message> => {
+  .record({ term: count, a: count, b: count, c: count, is: fc.boolean() })
+  .chain(({ term, a, b, c, is }): fc.Arbitrary<PeerMessage> => {
     const head = { from, to, term }
-    return fc.constantFrom<Message>(
+    return fc.constantFrom<PeerMessage>(
       { ...head, kind: 'pre_vote', lastIndex: a, lastTerm: b },
       { ...head, kind: 'vote', lastIndex: a, lastTerm: b, transfer: is },
       { ...head, kind: 'pre_vote_reply', granted: is },
@@ -75,7 +75,6 @@ const others = fc
       { ...head, kind: 'heartbeat', commit: a, round: b },
       { ...head, kind: 'heartbeat_reply', round: a },
       { ...head, kind: 'commit', commit: a },
-      { ...head, kind: 'install', meta: { index: a, term: b, configuration: made } },
       { ...head, kind: 'timeout_now' },
       { ...head, kind: 'read', incarnation: a, read: b },
       { ...head, kind: 'read_reply', incarnation: a, read: b, index: c },
@@ -135,7 +134,7 @@ describe('packets of peers', () => {
     const before = writer.length
     expect(() => writer.item({ kind: 'beat', life: -1 })).toThrow(expect.objectContaining({ kind: 'invalid' }) as Error)
     expect(() => writer.item({ kind: 'quiesce', group: 1, life: 2, term: 2, index: 0.5 })).toThrow()
-    const gap: Message = {
+    const gap: PeerMessage = {
       kind: 'append',
       from,
       to,
@@ -155,7 +154,7 @@ describe('packets of peers', () => {
   it('an append that goes to several peers is the same for each, whatever stands around it, and another one is another', () => {
     const entries = [1, 2, 3].map((index) => ({ index, term: 1, data: Buffer.alloc(300, index), configuration: null }))
     const append = (fields: object): PeerItem => {
-      const message: Message = { kind: 'append', from, to, term: 1, prevIndex: 0, prevTerm: 0, commit: 0, entries, ...fields }
+      const message: PeerMessage = { kind: 'append', from, to, term: 1, prevIndex: 0, prevTerm: 0, commit: 0, entries, ...fields }
       return { kind: 'raft', group: 1, message }
     }
     const first = new PacketWriter()
@@ -174,7 +173,7 @@ describe('packets of peers', () => {
 
   it('an append that was taken back, and written over, is not copied', () => {
     const entries = [{ index: 1, term: 1, data: Buffer.alloc(300, 1), configuration: null }]
-    const message: Message = { kind: 'append', from, to, term: 1, prevIndex: 0, prevTerm: 0, commit: 0, entries }
+    const message: PeerMessage = { kind: 'append', from, to, term: 1, prevIndex: 0, prevTerm: 0, commit: 0, entries }
     const first = new PacketWriter()
     first.item({ kind: 'beat', life: 1 })
     const before = first.length

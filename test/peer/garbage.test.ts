@@ -132,6 +132,7 @@ describe('garbage on the port of peers', () => {
 
   it.each([
     ['an item of no kind', messageOf(Buffer.of(99)), /no kind of item/],
+    ['a snapshot that was never brought', messageOf(Buffer.of(15, 1, 7, 9, 7, 1, 4, 110, 49, 46, 97, 0, 0, 0)), /no kind of item/],
     ['half an item', messageOf(Buffer.of(4, 1)), /ends in the middle/],
     ['an answer', messageOf(Buffer.of(49, 1, 0)), /an answer came/],
     ['a claim past the limit', Buffer.from('00ffffffff', 'hex'), /the limit is 16777216/],

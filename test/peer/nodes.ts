@@ -3,13 +3,13 @@ import { createHash } from 'node:crypto'
 import { NineError } from '../../namespace/errors.ts'
 import { startPeer } from '../../services/peer/service.ts'
 import type { Caller, PeerEvent, PeerOptions, PeerService, SnapshotSink, SnapshotSource, Transfer } from '../../services/peer/ports.ts'
-import type { GroupId, PeerItem } from '../../raft/driver/ports.ts'
+import type { Brought, GroupId, PeerItem } from '../../raft/driver/ports.ts'
 import type { NodeId } from '../../raft/model.ts'
 import type { ChunkHash } from '../../storage/blob/store.ts'
 
 export interface Received {
   readonly from: NodeId
-  readonly item: PeerItem
+  readonly item: PeerItem | Brought
 }
 
 export interface TestNode {

@@ -18,7 +18,7 @@ import type {
   Status,
 } from '../../raft/index.ts'
 import type { Member } from '../../raft/driver/member.ts'
-import type { WriteDone } from '../../raft/driver/ports.ts'
+import type { Brought, WriteDone } from '../../raft/driver/ports.ts'
 import { optionsOfTests } from './cluster.ts'
 
 export const ids = ['n1', 'n2', 'n3']
@@ -173,6 +173,6 @@ export class Nodes {
 
 export const data = (text: string): Uint8Array => Buffer.from(text)
 
-export function message(fields: Partial<Message> & { readonly kind: Message['kind'] }): PeerItem {
-  return { kind: 'raft', group: 1, message: { from: 'n2', to: 'n1', term: 1, ...fields } as Message }
+export function message(fields: Partial<Message> & { readonly kind: Message['kind'] }): PeerItem | Brought {
+  return { kind: 'raft', group: 1, message: { from: 'n2', to: 'n1', term: 1, ...fields } as Message } as PeerItem | Brought
 }

@@ -1,6 +1,7 @@
 /** The driver by itself, over a disk, network and clock that do what the test says. */
 import { describe, expect, it } from 'vitest'
 import type { PeerItem } from '../../raft/index.ts'
+import type { Brought } from '../../raft/driver/ports.ts'
 import { Pending } from '../../raft/driver/pending.ts'
 import { optionsOfTests } from './cluster.ts'
 import { Nodes, configuration, data, ids, message } from './driver-nodes.ts'
@@ -180,7 +181,7 @@ describe('faults', () => {
     expect(second.group.isLeader).toBe(true)
   })
 
-  it.each<[string, PeerItem]>([
+  it.each<[string, PeerItem | Brought]>([
     ['of another sender', message({ kind: 'stale', from: 'n3' })],
     ['for another node', message({ kind: 'stale', to: 'n3' })],
     ['a term that is no number', message({ kind: 'stale', term: NaN })],
@@ -236,6 +237,21 @@ describe('faults', () => {
     nodes.run()
     expect(nodes.dropped).toHaveLength(3)
     expect(nodes.machine('n1').error).toBe(null)
+  })
+
+  it('drops votes for a candidate that has not asked for any yet: they are for a node that had its id before', () => {
+    const nodes = new Nodes()
+    nodes.open(1)
+    nodes.holdDisk = true
+    nodes.tick('n1', 16)
+    expect(nodes.machine('n1').group.status().role).toBe('candidate')
+    for (const from of ['n2', 'n3']) nodes.drivers.get('n1')!.receive(from, message({ kind: 'vote_reply', from, granted: true }))
+    nodes.run()
+    expect(nodes.dropped).toHaveLength(2)
+    expect(nodes.machine('n1').error).toBe(null)
+    nodes.holdDisk = false
+    nodes.run()
+    expect(nodes.machine('n1').group.isReady).toBe(true)
   })
 })
 

@@ -54,6 +54,26 @@ it('fetches chunks of several values at once, a bounded number, and says what wa
   await fill.close()
 })
 
+it('is not done while the values cannot be listed', async () => {
+  const store = new Elsewhere()
+  let isDamaged = true
+  const roots = (): BlobRef[] => {
+    if (isDamaged) throw new NineError({ kind: 'corrupt', op: 'test', message: 'a row is damaged' })
+    return [refs[0]!]
+  }
+  const fill = new BlobFill({ store, roots })
+  fill.scan()
+  await fill.idle()
+  expect(fill.status).toMatchObject({ waiting: 0, isScanning: true, failure: { kind: 'corrupt' } })
+  isDamaged = false
+  fill.scan()
+  while (store.asked.length < 1) await new Promise(setImmediate)
+  store.asked[0]!.give()
+  await fill.idle()
+  expect(fill.status).toEqual({ waiting: 0, isScanning: false, filled: 1, failure: undefined })
+  await fill.close()
+})
+
 it('has what failed waiting, and tries it again', async () => {
   const store = new Elsewhere()
   const fill = new BlobFill({ store, roots: () => [], limits: { blob_fill_again_ms: 5 } })

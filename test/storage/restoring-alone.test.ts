@@ -1,10 +1,11 @@
 /** A node alone puts the state of a backup in the place of a store's while it serves. */
 import { readFileSync } from 'node:fs'
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import type { Context } from '../../namespace/context.ts'
-import { isNineError } from '../../namespace/errors.ts'
+import { isNineError, NineError } from '../../namespace/errors.ts'
 import { parsePath } from '../../namespace/path.ts'
 import { writeBackupFile } from '../../storage/snapshot/backup.ts'
+import { Environment } from '../../storage/tree/environment.ts'
 import { testEngines } from './engines.ts'
 
 const owner: Context = { principal: { name: 'owner', groups: [] }, deadline: Infinity }
@@ -41,4 +42,21 @@ it('no chunk of the backup is collected before the store names it, however long 
   for (let i = 0; i < count; i++) {
     expect(Buffer.from((await store.read(owner, parsePath(`/v${i}`))).bytes).equals(valueOf(i))).toBe(true)
   }
+})
+
+it('that cannot be put in place leaves what clients were answered as it was', async () => {
+  const engine = await open()
+  const store = await engine.createStore('data')
+  const path = inFolder('data.backup')
+  await writeBackupFile(await engine.backupParts('data'), path)
+  const asked: Context = { ...owner, client: { id: 'c', born: 1, settled: 0 }, seq: 1, digest: 'd' }
+  const first = await store.write(asked, parsePath('/file'), Buffer.from('once'))
+  const full = new NineError({ kind: 'no_space', op: 'tree.write', message: 'the disk is full' })
+  const take = vi.spyOn(Environment.prototype, 'take').mockRejectedValueOnce(full)
+  const backup = { kind: 'inline', bytes: readFileSync(path) } as const
+  const restoring = engine.restore(owner, 'data', { op: 'restore', id: 'one', incarnation: 'second', backup })
+  await expect(restoring).rejects.toMatchObject({ kind: 'no_space' })
+  expect(take).toHaveBeenCalledOnce()
+  take.mockRestore()
+  expect(await store.write(asked, parsePath('/file'), Buffer.from('once'))).toEqual(first)
 })
