@@ -46,7 +46,7 @@ export function upCommand(program: Command): void {
     .addHelpText(
       'after',
       '\nThe token file (--token-file, default DATA/identity/token) is made at first start and holds the token only.\n\nExamples:\n  nine up\n  nine up --data ./data --http 127.0.0.1:0 --grpc 127.0.0.1:0 --ready-file ready.json' +
-        '\n\nA cluster of three; every node has the same token file:\n  nine up --node n1 --peers n1=127.0.0.1:7101,n2=127.0.0.1:7102,n3=127.0.0.1:7103 --token-file cluster.token --data ./n1',
+        '\n\nA cluster of three; every node has the same token file, which is made beforehand:\n  head -c 24 /dev/urandom | base64 > cluster.token && chmod 600 cluster.token\n  nine up --node n1 --peers n1=127.0.0.1:7101,n2=127.0.0.1:7102,n3=127.0.0.1:7103 --token-file cluster.token --data ./n1',
     )
     .action(up)
 }

@@ -8,6 +8,8 @@
  * F3 A folder with data joins nothing, since that data would be lost or the cluster's.
  * F4 A folder that belongs to a cluster never leaves it for another.
  * F5 What only a person can put right is refused with what to do; what time may put right is waited for.
+ * F6 Of nodes that do not take each other (token file, certificate, release) the one that ends is whom most of the nodes do not take: the
+ *    others wait for it to be put right.
  */
 import type { ErrorKind } from '../../namespace/errors.ts'
 import { nameOfMember } from './cluster-file.ts'
@@ -50,6 +52,8 @@ export type Heard =
   | { readonly kind: 'who'; readonly who: Who }
   /** Not heard (yet), and why. */
   | { readonly kind: 'silent'; readonly why: string }
+  /** The two nodes do not take each other, which does not get better by itself. */
+  | { readonly kind: 'stranger'; readonly error: ErrorKind; readonly why: string }
 
 export interface Awaited {
   readonly name: string
@@ -66,6 +70,15 @@ export type Next =
   | { readonly do: 'wait'; readonly for: readonly Awaited[] }
   | { readonly do: 'refuse'; readonly kind: ErrorKind; readonly message: string }
 
+/** Whether a folder has its place in a cluster, so that it waits for nobody to open it. */
+export function isMember(folder: FolderState): boolean {
+  return folder.kind === 'member' && folder.stage !== 'joining'
+}
+
+export function describe(awaited: readonly Awaited[]): string {
+  return awaited.map(({ name, address, why }) => `${name} (${address}): ${why}`).join('; ')
+}
+
 interface Answer {
   readonly peer: Peer
   readonly who: Who
@@ -76,10 +89,15 @@ export function nextOf(own: Own, heard: ReadonlyMap<string, Heard>): Next {
   const others = own.peers.filter((peer) => peer.name !== own.name)
   const answers: Answer[] = []
   const silent: Awaited[] = []
+  const strangers: (Awaited & { readonly error: ErrorKind })[] = []
   for (const peer of others) {
     const found = heard.get(peer.name) ?? { kind: 'silent', why: 'not asked yet' }
     if (found.kind === 'who') answers.push({ peer, who: found.who })
     else silent.push({ ...peer, why: found.why })
+    if (found.kind === 'stranger') strangers.push({ ...peer, ...found })
+  }
+  if (!isMember(own.folder) && strangers.length * 2 > own.peers.length) {
+    return refuse(`most of the nodes do not take this one: ${describe(strangers)}`, strangers[0]!.error) // F6
   }
   const wrong = mismatch(own, answers)
   if (wrong !== undefined) return wrong

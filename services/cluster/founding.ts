@@ -5,8 +5,8 @@
  */
 import { isNineError, NineError, textOf } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
-import { nextOf } from './formation.ts'
-import type { Awaited, Heard, Next, Own, Who } from './formation.ts'
+import { describe, isMember, nextOf } from './formation.ts'
+import type { Heard, Next, Own, Who } from './formation.ts'
 import type { Peer } from './peer-list.ts'
 
 export interface FormationPorts {
@@ -24,18 +24,17 @@ export type Decided = Extract<Next, { do: 'found' | 'join' | 'open' }>
 export async function decide(own: Own, ports: FormationPorts): Promise<Decided> {
   const others = own.peers.filter(({ name }) => name !== own.name)
   const heard = new Map<string, Heard>()
-  const isMember = own.folder.kind === 'member' && own.folder.stage !== 'joining'
   let said = ''
   for (;;) {
-    await Promise.all(others.map(async (peer) => heard.set(peer.name, await hear(peer, ports, isMember))))
+    await Promise.all(others.map(async (peer) => heard.set(peer.name, await hear(peer, ports))))
     if (ports.signal.aborted) throw new NineError({ kind: 'unavailable', op: 'cluster.form', message: 'the node was told to stop' })
     const next = nextOf(own, heard)
     if (next.do === 'refuse') {
-      if (!isMember) await pause(limits.cluster_refused_ms, ports.signal) // D1
+      if (!isMember(own.folder)) await pause(limits.cluster_refused_ms, ports.signal) // D1
       throw new NineError({ kind: next.kind, op: 'cluster.form', message: next.message })
     }
     if (next.do !== 'wait') return next
-    const text = describe(next.for)
+    const text = `waiting for ${describe(next.for)}`
     if (text !== said) ports.waiting((said = text))
     await pause(limits.cluster_ask_again_ms, ports.signal)
   }
@@ -55,24 +54,14 @@ export function pause(ms: number, signal: AbortSignal): Promise<void> {
   })
 }
 
-async function hear(peer: Peer, ports: FormationPorts, isMember: boolean): Promise<Heard> {
+async function hear(peer: Peer, ports: FormationPorts): Promise<Heard> {
   try {
     return { kind: 'who', who: await ports.ask(peer) }
   } catch (error) {
-    // Another token or certificate does not get better by itself; a member, though, has others to go on with.
-    if (!isMember && (isNineError(error, 'unauthenticated') || isNineError(error, 'denied'))) {
-      await pause(limits.cluster_refused_ms, ports.signal) // D1
-      throw new NineError({
-        kind: error.kind,
-        op: 'cluster.form',
-        message: `${peer.name} (${peer.address}) does not take this node: ${error.message}`,
-        cause: error,
-      })
+    if (isNineError(error, 'unauthenticated')) {
+      return { kind: 'stranger', error: error.kind, why: 'it has another secret than this node: one of the two has the wrong --token-file' }
     }
+    if (isNineError(error, 'denied')) return { kind: 'stranger', error: error.kind, why: error.message }
     return { kind: 'silent', why: textOf(error) }
   }
-}
-
-function describe(awaited: readonly Awaited[]): string {
-  return `waiting for ${awaited.map(({ name, address, why }) => `${name} (${address}): ${why}`).join('; ')}`
 }

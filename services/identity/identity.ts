@@ -28,6 +28,8 @@ export interface IdentityOptions {
   readonly dir: string
   /** Where the owner's token stands; default `DIR/token`. An existing file's token becomes the owner's. */
   readonly tokenFile?: string | undefined
+  /** The file has to be there: other nodes have the same. */
+  readonly isTokenShared?: boolean | undefined
   /** Name of the owner when the folder is new; a folder that has one keeps it. */
   readonly ownerName: string
 }
@@ -72,7 +74,7 @@ export class Identity {
 
   /**
    * Open or make the identity of a node.
-   * @throws NineError `corrupt` for files that are not ours, `denied` for a token file others may read
+   * @throws NineError `corrupt` for files that are not ours, `denied` for a token file others may read, `not_found` (isTokenShared)
    */
   static async open(options: IdentityOptions): Promise<Identity> {
     const dir = resolve(options.dir)
@@ -81,7 +83,9 @@ export class Identity {
     await mkdir(dir, { recursive: true, mode: 0o700 })
     const stored = await readStored(file)
     const ownerName = stored?.owner ?? principalNameOf(options.ownerName)
-    const token = (await readToken(tokenFile)) ?? (await makeTokenFile(tokenFile))
+    const found = await readToken(tokenFile)
+    if (found === undefined && options.isTokenShared === true) throw noSharedToken(tokenFile)
+    const token = found ?? (await makeTokenFile(tokenFile))
     const others = (stored?.principals ?? []).filter((one) => one.name !== ownerName)
     const owner: PrincipalRecord = {
       name: ownerName,
@@ -341,6 +345,11 @@ async function readIfThere(file: string): Promise<string | undefined> {
     const kind = code === 'ENOTDIR' || code === 'EISDIR' ? 'invalid' : 'denied'
     throw new NineError({ kind, op: 'identity.open', message: `cannot read ${file}: ${(error as Error).message}`, cause: error })
   }
+}
+
+function noSharedToken(file: string): NineError {
+  const message = `there is no ${file}: the nodes of a cluster have one token file, which is written once, by hand, and named with --token-file at each`
+  return new NineError({ kind: 'not_found', op: 'identity.open', message })
 }
 
 async function makeTokenFile(file: string): Promise<string> {

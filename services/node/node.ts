@@ -146,7 +146,8 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     const name = flags?.name ?? options.name ?? 'local'
     const dir = identityDir(options.data)
     const ownerName = (await Identity.ownerNameOf(dir)) ?? principalNameOf(options.owner ?? userInfo().username)
-    const openIdentity = (): Promise<Identity> => Identity.open({ dir, tokenFile: options.tokenFile, ownerName })
+    const isTokenShared = (flags?.peers.length ?? 1) > 1
+    const openIdentity = (): Promise<Identity> => Identity.open({ dir, tokenFile: options.tokenFile, isTokenShared, ownerName })
     const metrics = new Metrics()
     const http = await HttpDoor.open({
       ...httpAddress,

@@ -1,5 +1,5 @@
 /** What nine up says to flags, folders and peers that do not fit together. */
-import { writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { exitCodeOf } from '../../cli/exit-codes.ts'
@@ -69,7 +69,7 @@ describe('nine up with --node and --peers', () => {
     for (const name of ['n1', 'n2', 'n3']) expect(await cluster.ok(name, 'cat', '/data/before/x')).toBe('kept')
   })
 
-  it('refuses two folders with data, other owners, other tokens and other lists of peers', async () => {
+  it('refuses two folders with data, other owners and other lists of peers', async () => {
     cluster = await TestCluster.make(['n1', 'n2'])
     for (const name of ['n1', 'n2']) {
       await cluster.start(name, ['--token-file', cluster.tokenFile]).ready
@@ -79,7 +79,7 @@ describe('nine up with --node and --peers', () => {
     const both = async (flags: readonly string[]): Promise<string[]> => {
       const ended = [cluster.start('n1').ended, cluster.start('n2', flags).ended]
       const found = await Promise.all(ended)
-      for (const { code } of found) expect([exitCodeOf('invalid'), exitCodeOf('unauthenticated')]).toContain(code)
+      for (const { code } of found) expect(code).toBe(exitCodeOf('invalid'))
       for (const name of ['n1', 'n2']) cluster.lose(name)
       return found.map(({ stderr }) => stderr)
     }
@@ -89,14 +89,38 @@ describe('nine up with --node and --peers', () => {
     const owners = await both([...flags, '--owner', 'somebody-else'])
     expect(owners[0]).toMatch(/n2 belongs to somebody-else, n1 to /)
     expect(owners[1]).toMatch(/n1 belongs to .*, n2 to somebody-else/)
-    const token = join(cluster.folder, 'other.token')
-    writeFileSync(token, 'another-token-of-a-cluster', { mode: 0o600 })
-    const tokens = await both([...flags.slice(0, -1), token])
-    expect(tokens[0]).toMatch(/n2 .* does not take this node/)
-    expect(tokens[1]).toMatch(/n1 .* does not take this node/)
     const lists = await both(['--node', 'n2', '--peers', `${cluster.peers},n3=127.0.0.1:7003`, '--token-file', cluster.tokenFile])
     expect(lists[0]).toMatch(/--peers of n2 differs from that of n1: n3=127.0.0.1:7003 is in it, and not here/)
     expect(lists[1]).toMatch(/--peers of n1 differs from that of n2: n3=127.0.0.1:7003 is not in it/)
+  })
+
+  it('does not make the token file that several nodes have', async () => {
+    cluster = await TestCluster.make(['n1', 'n2'])
+    const mistyped = join(cluster.folder, 'mistyped.token')
+    for (const [file, flags] of [
+      [mistyped, ['--token-file', mistyped]],
+      [join(cluster.data('n1'), 'identity', 'token'), []],
+    ] as const) {
+      const { code, stderr } = await cluster.start('n1', ['--node', 'n1', '--peers', cluster.peers, ...flags]).ended
+      expect(stderr).toMatch(`there is no ${file}: the nodes of a cluster have one token file`)
+      expect(stderr).toMatch('--token-file')
+      expect(code).toBe(exitCodeOf('not_found'))
+      expect(existsSync(file)).toBe(false)
+    }
+    await cluster.up('n1', 'n2')
+  })
+
+  it('waits on beside one with another token file, which ends when most do not take it, and forms once that is put right', async () => {
+    cluster = await TestCluster.make(['n1', 'n2', 'n3'])
+    const token = join(cluster.folder, 'other.token')
+    writeFileSync(token, 'another-token-of-a-cluster', { mode: 0o600 })
+    const nodes = [cluster.start('n1'), cluster.start('n3', ['--node', 'n3', '--peers', cluster.peers, '--token-file', token])]
+    for (const node of nodes) await node.says(/waiting for .*n[13] \(.*\): it has another secret than this node: .* wrong --token-file/)
+    nodes.push(cluster.start('n2'))
+    const { code, stderr } = await nodes[1]!.ended
+    expect(stderr).toMatch(/most of the nodes do not take this one: n1 \(.*--token-file; n2 \(.*--token-file/)
+    expect(code).toBe(exitCodeOf('unauthenticated'))
+    await Promise.all([cluster.start('n3').ready, nodes[0]!.ready, nodes[2]!.ready])
   })
 
   it('does not take a node of another cluster, nor joins two', async () => {

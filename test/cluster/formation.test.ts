@@ -31,6 +31,10 @@ function silent(name: string): [string, Heard] {
   return [name, { kind: 'silent', why: 'connection refused' }]
 }
 
+function stranger(name: string): [string, Heard] {
+  return [name, { kind: 'stranger', error: 'unauthenticated', why: 'another secret' }]
+}
+
 function next(self: Own, ...heard: [string, Heard][]): Next {
   return nextOf(self, new Map(heard))
 }
@@ -51,6 +55,16 @@ describe('a node that starts with --peers', () => {
     const waiting = { do: 'wait', for: [{ name: 'n3', address: '127.0.0.1:7103', why: 'connection refused' }] }
     expect(next(own('n1', empty), who('n2', empty), silent('n3'))).toEqual(waiting)
     expect(next(own('n1', empty), who('n2', empty))).toMatchObject({ do: 'wait', for: [{ name: 'n3', why: 'not asked yet' }] })
+  })
+
+  it('is refused when most of the nodes do not take it, and else waits for those that do not', () => {
+    expect(refusal(next(own('n3', empty), stranger('n1'), stranger('n2')))).toMatch(/n1 \(.*\): another secret; n2 \(.*unauthenticated/)
+    const waits = { do: 'wait', for: [{ name: 'n3', why: 'another secret' }] }
+    expect(next(own('n1', empty), who('n2', empty), stranger('n3'))).toMatchObject(waits)
+    const two = parsePeers('n1=127.0.0.1:7101,n3=127.0.0.1:7103')
+    expect(next(own('n1', empty, { peers: two }), stranger('n3'))).toMatchObject(waits)
+    expect(next(own('n3', member('c', 'n3')), stranger('n1'), stranger('n2'))).toEqual({ do: 'open' })
+    expect(next(own('n3', empty), stranger('n1'), who('n2', member('c', 'n2')))).toMatchObject({ do: 'join' })
   })
 
   it('founds alone when it is the only peer', () => {
