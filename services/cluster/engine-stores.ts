@@ -19,7 +19,7 @@ export function engineStores(engine: Engine): ClusterStores {
     hasStore: (name) => engine.hasStore(name),
     store: (name) => engine.store(name),
     group: (name) => replica(name).group,
-    standing: replica,
+    standing: (name) => replica(name).standing,
     adopt: async (row) => void (await engine.openStore(row)),
   }
 }

@@ -264,7 +264,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     const rowOf = (store: string): StoreRow => engine.rows().find((row) => row.name === store)!
     const leaderOf = (store: string): Leader => {
       const replica = engine.member?.replica(rowOf(store).group)
-      return { name: nameOfMember(replica?.leaderAtHand ?? ''), term: replica?.group.term ?? 0 }
+      return { name: nameOfMember(replica?.standing.leaderAtHand ?? ''), term: replica?.group.term ?? 0 }
     }
     const roots = sharedRoots({ data, usr }, leaderOf)
     const news = cluster === undefined ? undefined : new ClusterNews(roots, () => addresses.all)

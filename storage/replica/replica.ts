@@ -14,7 +14,7 @@ import type { Context } from '../../namespace/context.ts'
 import { NineError, textOf } from '../../namespace/errors.ts'
 import { failpoint } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
-import type { Entry as LogEntry, Fate, Group, SnapshotMeta, StateMachine, Status } from '../../raft/index.ts'
+import type { Configuration, Entry as LogEntry, Fate, Group, SnapshotMeta, StateMachine, Status } from '../../raft/index.ts'
 import { wasForgotten } from '../apply/clients.ts'
 import { decodeData, encodeData } from '../apply/entry.ts'
 import type { Lane } from '../engine/lane.ts'
@@ -22,12 +22,12 @@ import type { BlobRef, Command, Entry, Outcome, RestoreCommand } from '../model.
 import type { Proposer } from '../store/core.ts'
 import type { Replication } from '../store/replication.ts'
 import type { ChunkSource } from '../blob/chunk-tree.ts'
-import { reachText } from './reach.ts'
 import type { OwnClient, OwnNumber } from './own-client.ts'
 import type { Peers } from './peers.ts'
 import type { Place } from './place.ts'
 import { asError, lastingOf, notLeader, tooMany } from './refusals.ts'
 import { spreadChunks } from './spread.ts'
+import { Standing } from './standing.ts'
 import { deadlineOf, keyOf, OpenCommands, PendingCommand, PendingRead, type OpenEntry, type PendingKind } from './pending.ts'
 
 export interface ReplicaParts {
@@ -52,6 +52,7 @@ export interface ReplicaParts {
 
 export class Replica implements StateMachine<PendingCommand>, Proposer, Replication {
   readonly lane: Lane
+  readonly standing: Standing
   isBusy = false
   readonly #parts: ReplicaParts
   readonly #clock: Clock
@@ -61,8 +62,6 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
   #openedTerm = -1
   #isLeading = false
   #isRestoring = false
-  /** Monotonic milliseconds. */
-  #leaderlessSince: number
   /** Why nothing is taken for now: what was applied cannot be saved. */
   #refused: NineError | undefined
   #failure: NineError | undefined
@@ -79,7 +78,9 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     this.lane = parts.lane
     this.#parts = parts
     this.#clock = parts.clock
-    this.#leaderlessSince = parts.clock.monotonic()
+    const { lane, self, peers, clock, place } = parts
+    const configuration = (): Configuration => this.#status?.configuration ?? place.configuration
+    this.standing = new Standing({ name: lane.name, self, peers, clock, configuration })
   }
 
   attach(group: Group<PendingCommand>): void {
@@ -96,24 +97,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
   }
 
   get leader(): string | null {
-    return this.#status?.leader ?? null
-  }
-
-  /** The leader, where this node can ask it: one that is heard may not hear. */
-  get leaderAtHand(): string | null {
-    const { self, peers } = this.#parts
-    const { leader } = this
-    return leader === null || leader === self || peers.isReachable(leader) ? leader : null
-  }
-
-  /** Since when this node has had no leader at hand, on the monotonic clock; Infinity while it has one. */
-  get leaderlessSince(): number {
-    return this.#leaderlessSince
-  }
-
-  /** It has had none for so long that this is no election. */
-  get isLeaderless(): boolean {
-    return this.#clock.monotonic() - this.#leaderlessSince > limits.raft_leaderless_ms_max
+    return this.standing.leader
   }
 
   get waiting(): number {
@@ -404,14 +388,9 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
 
   changed(status: Status): void {
     this.#status = status
-    this.#lookForLeader()
+    this.standing.look(status.leader)
     this.#lead()
     if (status.leader !== null) this.#retry()
-  }
-
-  #lookForLeader(): void {
-    if (this.leaderAtHand !== null) this.#leaderlessSince = Infinity
-    else if (this.#leaderlessSince === Infinity) this.#leaderlessSince = this.#clock.monotonic()
   }
 
   /** Leader in earnest, or no longer. V3 */
@@ -441,10 +420,10 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
 
   /** Every tick: end what waited too long, and try again what waits. V4 */
   sweep(): void {
-    this.#lookForLeader()
+    this.standing.look(this.leader)
     if (this.#commands.size === 0 && this.#reads.size === 0) return
     const now = this.#clock.monotonic()
-    const { isLeaderless } = this
+    const { isLeaderless } = this.standing
     const kind = isLeaderless ? 'unavailable' : 'deadline'
     for (const pending of this.#commands.all()) {
       if (isLeaderless || pending.isOver(now)) this.#end(pending, () => pending.fail(kind, this.#lateness()))
@@ -494,21 +473,8 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     }
   }
 
-  /** How many of the store's members this node reaches, and which not, in words. */
-  reach(): string {
-    const { self, peers, place } = this.#parts
-    return reachText(this.#status?.configuration ?? place.configuration, (id) => id === self || peers.isReachable(id))
-  }
-
-  /** Why it has no leader at hand, in words. */
-  leaderlessness(): string {
-    const { leader } = this
-    const what = leader === null ? 'has no leader' : `is led by ${leader}, which this node hears and does not reach`
-    return `store ${this.lane.name} ${what}: ${this.reach()}`
-  }
-
   #lateness(): string {
-    if (this.leaderAtHand === null) return this.leaderlessness()
+    if (this.standing.leaderAtHand === null) return this.standing.leaderlessness()
     return `the cluster did not answer in time; ${this.leader} leads store ${this.lane.name}`
   }
 

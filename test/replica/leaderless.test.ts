@@ -74,10 +74,10 @@ describe('a member that hears its leader and is not heard by it', () => {
     const replica = node.engine!.member!.replica(1)!
     const wrote = node.store.write(context, path, Buffer.from('lost')).catch(caught)
     const read = node.store.read(context, path).catch(caught)
-    while (replica.leaderlessSince === Infinity) await new Promise((resolve) => setTimeout(resolve, 5))
+    while (replica.standing.leaderlessSince === Infinity) await new Promise((resolve) => setTimeout(resolve, 5))
     expect(replica.leader).toBe(leader.id)
-    expect(replica.leaderAtHand).toBe(null)
-    expect(third.engine!.member!.replica(1)!.leaderAtHand).toBe(leader.id)
+    expect(replica.standing.leaderAtHand).toBe(null)
+    expect(third.engine!.member!.replica(1)!.standing.leaderAtHand).toBe(leader.id)
     passed += limits.raft_leaderless_ms_max + 1
     const why = `store data is led by ${leader.id}, which this node hears and does not reach: 2 of 3 members are reachable (${leader.id} is not)`
     expect(await wrote).toMatchObject({ kind: 'unavailable', message: why, path, outcome: 'none', retryable: true })
@@ -85,7 +85,7 @@ describe('a member that hears its leader and is not heard by it', () => {
     cluster.heal()
     await node.store.write(context, path, Buffer.from('heard again'))
     expect(Buffer.from((await node.store.read(context, path)).bytes).toString()).toBe('heard again')
-    expect(replica.leaderAtHand).toBe(leader.id)
+    expect(replica.standing.leaderAtHand).toBe(leader.id)
   })
 })
 
