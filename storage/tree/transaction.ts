@@ -54,6 +54,9 @@ export class Transaction implements TreeTransaction {
   readonly #firstIno: number
   readonly #staleBefore: number
   #isOpen = true
+  /** The node looked for last, and what the active generation holds of it: most transactions are about one. */
+  #sought: Ino = -1
+  #found: NodeRecord | undefined
 
   constructor(tree: TransactionTree, revision: number) {
     this.#tree = tree
@@ -68,7 +71,7 @@ export class Transaction implements TreeTransaction {
   }
 
   node(ino: Ino): NodeRecord | undefined {
-    return this.#tree.newest.node(ino)
+    return this.#known(ino) ?? this.#tree.nodeBelow(ino)
   }
 
   child(parent: Ino, name: string): Ino | undefined {
@@ -86,7 +89,7 @@ export class Transaction implements TreeTransaction {
   put(node: NodeRecord): void {
     this.#check(node.since)
     const generation = this.#generation
-    const known = generation.nodes.get(node.ino)
+    const known = this.#known(node.ino)
     if (known?.since !== this.revision) {
       // T1
       const before = known ?? (node.ino >= this.#firstIno ? undefined : this.#tree.nodeBelow(node.ino))
@@ -97,7 +100,8 @@ export class Transaction implements TreeTransaction {
         this.#tree.forgetNode(node.ino)
       }
     }
-    generation.putNode(withOwnBytes(node), known)
+    this.#found = withOwnBytes(node)
+    generation.putNode(this.#found, known)
   }
 
   link(parent: Ino, name: string, ino: Ino): void {
@@ -114,7 +118,7 @@ export class Transaction implements TreeTransaction {
     this.#isOpen = false
     const generation = this.#generation
     const images = this.#touched.map((touched): Image => {
-      if (touched.kind === 'node') return { kind: 'node', after: generation.nodes.get(touched.ino)!, before: touched.before }
+      if (touched.kind === 'node') return { kind: 'node', after: this.#known(touched.ino)!, before: touched.before }
       return { kind: 'entry', after: generation.entry(touched.parent, touched.name)!, before: touched.before }
     })
     if (this.#fallen !== undefined) generation.fallen.push(...this.#fallen)
@@ -136,6 +140,7 @@ export class Transaction implements TreeTransaction {
       } else if (touched.known === undefined) generation.dropSlot(touched.parent, touched.name)
       else generation.slot(touched.parent, touched.name)!.entry = touched.known
     }
+    this.#sought = -1
     generation.stale.length = this.#staleBefore
     this.#tree.nextIno = this.#firstIno
   }
@@ -159,6 +164,15 @@ export class Transaction implements TreeTransaction {
     if (slot !== undefined) slot.entry = entry
     const lost = replaced === undefined || replaced.ino === entry.ino ? 0 : replaced.ino
     if (entry.ino === 0 || lost !== 0) (this.#fallen ??= []).push({ since: this.revision, ino: lost, parent, name })
+  }
+
+  /** What the active generation holds of a node. */
+  #known(ino: Ino): NodeRecord | undefined {
+    if (this.#sought !== ino) {
+      this.#sought = ino
+      this.#found = this.#generation.nodes.get(ino)
+    }
+    return this.#found
   }
 
   /** Most touch one thing, and an array that grows takes room for many. */
