@@ -8,7 +8,7 @@
  */
 import type { Context } from '../../namespace/context.ts'
 import { isNineError, NineError, textOf } from '../../namespace/errors.ts'
-import type { GroupStatus } from '../../raft/index.ts'
+import type { GroupStatus, PeerStatus } from '../../raft/index.ts'
 import type { PeerService } from '../peer/ports.ts'
 import { nameOfMember } from './cluster-file.ts'
 import { pause } from './founding.ts'
@@ -63,7 +63,7 @@ export interface MemberRow {
   readonly isSelf: boolean
   /** Whether the leader hears it; where there is none that can be asked, whether the node that answers does. */
   readonly isActive: boolean | undefined
-  /** Entries that it lacks of those that the leader has. */
+  /** Entries that it lacks of those that the leader has; undefined until this leader has heard from it. */
   readonly behind: number | undefined
   /** Of its program, and of the protocol spoken with it; undefined where it cannot be asked. */
   readonly version: string | undefined
@@ -249,7 +249,7 @@ export class Operations {
       isLeader,
       isSelf,
       isActive: isHeard,
-      behind: isLeader ? 0 : progress === undefined ? undefined : Math.max(0, last - progress.match),
+      behind: isLeader ? 0 : progress === undefined || isUnheard(progress) ? undefined : Math.max(0, last - progress.match),
       ...(await this.#versionOf(id)),
     }
   }
@@ -297,6 +297,11 @@ const verbs = { status: restoreVerbs.status, node: 'raft.node', transfer: 'raft.
 /** Whether a request is one of these. */
 export function isOperation(verb: string): boolean {
   return Object.values<string>(verbs).includes(verb)
+}
+
+/** A leader begins with nothing known of the others. */
+function isUnheard({ match, state }: PeerStatus): boolean {
+  return state === 'probe' && match === 0
 }
 
 function some(names: readonly string[]): string {
