@@ -148,6 +148,8 @@ export interface CreateFields {
 export interface Target {
   readonly path: Path
   readonly ino?: Ino | undefined
+  /** With `ino`: of the restore by which the store had that file (`restoredAt` of the state); undefined: none. */
+  readonly restoredAt?: number | undefined
 }
 
 export type TreeCommand =
@@ -204,6 +206,8 @@ export interface RestoreCommand {
   readonly id: string
   /** Of the store from then on. */
   readonly incarnation: string
+  /** What acts on a file by a number of before is refused from then on. Older logs have restores that do not say so. */
+  readonly endsHandles?: boolean | undefined
   /** The bytes of the backup, whose chunks a majority has. */
   readonly backup: Exclude<Content, { readonly kind: 'none' }> | undefined
 }

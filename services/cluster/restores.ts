@@ -165,7 +165,13 @@ export class Restores {
       signal: this.#stop.signal,
       time: createdAt, // Times of a store never go back: this change is later than all in the backup.
     }
-    const outcome = await restorable.restore(context, { op: 'restore', id: claimed.id, incarnation: this.#parts.id(), backup })
+    const outcome = await restorable.restore(context, {
+      op: 'restore',
+      id: claimed.id,
+      incarnation: this.#parts.id(),
+      endsHandles: true,
+      backup,
+    })
     failpoint('restore.made')
     if (outcome.kind !== 'error') return
     // A3: of any other error it may have been made, or be yet; then the sweep sees to it.

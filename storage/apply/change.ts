@@ -29,17 +29,20 @@ export class Change {
   readonly leases: LeaseTable
   readonly owner: string
   readonly isOwner: boolean
+  /** Of the state: what a file's number is of. */
+  readonly restoredAt: number | undefined
   events: StoreEvent[] = []
   /** Whether a record or an entry of the tree was changed. */
   isChanged = false
   #principal: Principal | undefined
 
-  constructor(tree: TreeTransaction, entry: Entry, leases: LeaseTable, owner: string) {
+  constructor(tree: TreeTransaction, entry: Entry, leases: LeaseTable, owner: string, restoredAt?: number) {
     this.tree = tree
     this.entry = entry
     this.leases = leases
     this.owner = owner
     this.isOwner = entry.actor === owner
+    this.restoredAt = restoredAt
   }
 
   get principal(): Principal {
@@ -110,6 +113,9 @@ export class Change {
   }
 
   #findNumber(target: Target, ino: Ino, op: string): Found {
+    if (target.restoredAt !== this.restoredAt) {
+      throw refusal('compacted', op, target.path, 'the store has been restored since this handle was opened: open it again') // E4 of restores.ts
+    }
     const node = this.tree.node(ino)
     const path = node === undefined ? undefined : pathOf(this.tree, node)
     if (node !== undefined && path !== undefined) return { node, path } // D1

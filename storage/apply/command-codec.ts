@@ -32,6 +32,8 @@ const opCode = {
   stat: 12,
   read: 13,
   restore: 14,
+  /** Of a file by its number since a restore: where that stands in the log, then the command. */
+  since: 15,
 } as const
 
 /** Flags of every command with a target. */
@@ -86,11 +88,11 @@ export function readCommand(reader: ByteReader): Command {
   }
 }
 
-function writeRestore(out: ByteWriter, { id, incarnation, backup }: RestoreCommand): void {
+function writeRestore(out: ByteWriter, { id, incarnation, endsHandles, backup }: RestoreCommand): void {
   out.byte(opCode.restore)
   out.text(id)
   out.text(incarnation)
-  out.byte(backup === undefined ? 0 : backup.kind === 'inline' ? 1 : 2)
+  out.byte(backup === undefined ? 0 : (backup.kind === 'inline' ? 1 : 2) + (endsHandles === true ? 2 : 0))
   if (backup?.kind === 'inline') out.bytes(backup.bytes)
   else if (backup !== undefined) writeBlob(out, backup.blob)
 }
@@ -98,12 +100,20 @@ function writeRestore(out: ByteWriter, { id, incarnation, backup }: RestoreComma
 function readRestore(reader: ByteReader): RestoreCommand {
   const [id, incarnation, code] = [reader.text(), reader.text(), reader.byte()]
   if (code === 0) return { op: 'restore', id, incarnation, backup: undefined }
-  if (code === 1) return { op: 'restore', id, incarnation, backup: { kind: 'inline', bytes: new Uint8Array(reader.bytes()) } }
-  if (code === 2) return { op: 'restore', id, incarnation, backup: { kind: 'blob', blob: readBlob(reader) } }
-  throw reader.corrupt(`backup ${code} is not known`)
+  if (code > 4) throw reader.corrupt(`backup ${code} is not known`)
+  const isInline = code % 2 === 1
+  const backup = isInline
+    ? { kind: 'inline' as const, bytes: new Uint8Array(reader.bytes()) }
+    : { kind: 'blob' as const, blob: readBlob(reader) }
+  return code > 2 ? { op: 'restore', id, incarnation, endsHandles: true, backup } : { op: 'restore', id, incarnation, backup }
 }
 
 function writeTreeCommand(out: ByteWriter, command: TreeCommand): void {
+  const { restoredAt } = command.target
+  if (restoredAt !== undefined) {
+    out.byte(opCode.since)
+    out.number(restoredAt)
+  }
   out.byte(opCode[command.op])
   switch (command.op) {
     case 'write':
@@ -166,6 +176,11 @@ function readTreeCommand(reader: ByteReader, code: number): TreeCommand {
     }
     case opCode.setStat:
       return readSetStat(reader)
+    case opCode.since: {
+      const restoredAt = reader.number()
+      const command = readTreeCommand(reader, reader.byte())
+      return { ...command, target: { ...command.target, restoredAt } }
+    }
     case opCode.setRights: {
       const { target, ifMatch } = readTarget(reader, reader.byte())
       return { op: 'setRights', target, ifMatch, rights: readRights(reader) }

@@ -89,6 +89,11 @@ export class Machine {
     if (this.incarnation !== undefined) this.#restores = this.#restores.renewed(incarnation)
   }
 
+  /** For commands that act on files by their numbers: E4 of restores.ts. */
+  get restoredAt(): number | undefined {
+    return this.#restores.restoredAt
+  }
+
   /** What was restored, or given up. */
   get restores(): Pick<Restores, 'find' | 'all'> {
     return this.#restores
@@ -110,7 +115,7 @@ export class Machine {
     if (!(index > before.#index && time > before.#time)) throw before.#outOfOrder(entry)
     if (command.op !== 'restore' || time <= this.#time) return false
     this.#clients = before.#clients.forgotten()
-    this.#restores = before.#restores.with({ id: command.id, index, isDone: true }, command.incarnation)
+    this.#restores = before.#restores.with({ id: command.id, index, isDone: true }, command.incarnation, command.endsHandles)
     this.#index = index
     this.#time = time
     return true
@@ -157,7 +162,7 @@ export class Machine {
     const { command } = entry
     if (command.op === 'restore') return this.#refuseRestore(entry, command)
     const tree = trees.begin(this.#revision + 1)
-    const change = new Change(tree, entry, this.leases, this.owner)
+    const change = new Change(tree, entry, this.leases, this.owner, this.restoredAt)
     let outcome: Outcome
     try {
       outcome = applyCommand(change, command)

@@ -6,6 +6,8 @@
  *    it up, or sees it made, knows that its backup is not needed for entries behind.
  * E2 A restored store is another incarnation: positions from before are of no use in it.
  * E3 It keeps its clients, but not what they were answered: what is asked again is neither done again nor called done (clients.ts).
+ * E4 A command that acts on a file by its number names the restore since which it knows that number: where another was made since, it is
+ *    refused, since the number may be that of another file.
  */
 import { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
@@ -28,11 +30,14 @@ export interface KnownRestore {
 export class Restores {
   /** Of the store since it was restored last; undefined: the one it was made with. */
   readonly incarnation: string | undefined
+  /** Index of the last restore that ends handles; undefined: none did. E4 */
+  readonly restoredAt: number | undefined
   readonly #known: readonly KnownRestore[]
 
-  constructor(incarnation?: string, known: readonly KnownRestore[] = []) {
+  constructor(incarnation?: string, known: readonly KnownRestore[] = [], restoredAt?: number) {
     this.incarnation = incarnation
     this.#known = known
+    this.restoredAt = restoredAt
   }
 
   get isEmpty(): boolean {
@@ -48,12 +53,13 @@ export class Restores {
     return this.#known.find((known) => known.id === id)
   }
 
-  with(restore: KnownRestore, incarnation: string | undefined): Restores {
-    return new Restores(incarnation, [...this.#known, restore].slice(-limits.restores_known_max))
+  with(restore: KnownRestore, incarnation: string | undefined, endsHandles = false): Restores {
+    const restoredAt = endsHandles ? restore.index : this.restoredAt
+    return new Restores(incarnation, [...this.#known, restore].slice(-limits.restores_known_max), restoredAt)
   }
 
   renewed(incarnation: string): Restores {
-    return new Restores(incarnation, this.#known)
+    return new Restores(incarnation, this.#known, this.restoredAt)
   }
 
   /** Why a restore that this entry does not make is an error. E1 */
@@ -68,13 +74,18 @@ export class Restores {
   }
 
   encode(): Uint8Array {
-    return Buffer.from(JSON.stringify({ format, incarnation: this.incarnation, known: this.#known }))
+    return Buffer.from(JSON.stringify({ format, incarnation: this.incarnation, known: this.#known, restoredAt: this.restoredAt }))
   }
 
   /** @throws NineError `corrupt` */
   static decode(bytes: Uint8Array): Restores {
-    const value = JSON.parse(Buffer.from(bytes).toString()) as { format: number; incarnation?: string; known: KnownRestore[] }
-    if (value.format === format) return new Restores(value.incarnation, value.known)
+    const value = JSON.parse(Buffer.from(bytes).toString()) as {
+      format: number
+      incarnation?: string
+      known: KnownRestore[]
+      restoredAt?: number
+    }
+    if (value.format === format) return new Restores(value.incarnation, value.known, value.restoredAt)
     throw new NineError({ kind: 'corrupt', op: 'apply.restores', message: `the restores of a store have format ${value.format}` })
   }
 }

@@ -395,6 +395,7 @@ export class Engine {
         clock: this.#clock,
         random: this.#random,
         proposer: this.#writer.proposerFor(lane),
+        restoredAt: () => lane.machine.restoredAt,
         replication: this.#writer.replicationFor(lane),
         fill: this.member?.fill,
         leaseTable: lane.machine.leases,

@@ -47,6 +47,8 @@ export interface CoreParts {
   readonly clock: Clock
   readonly random: Random
   readonly proposer: Proposer
+  /** What numbers of files are of: E4 of apply/restores.ts. */
+  readonly restoredAt?: (() => number | undefined) | undefined
   /** undefined: alone. */
   readonly replication?: Replication | undefined
 }
@@ -83,6 +85,7 @@ export class StoreCore {
   /** undefined: alone. */
   readonly replication: Replication | undefined
   readonly unlinked: UnlinkedFiles
+  readonly #restoredAt: () => number | undefined
   #tree: Tree
   #revision: number
   #newest: Shown
@@ -98,6 +101,7 @@ export class StoreCore {
     this.random = parts.random
     this.proposer = parts.proposer
     this.replication = parts.replication
+    this.#restoredAt = parts.restoredAt ?? ((): undefined => undefined)
     this.unlinked = new UnlinkedFiles(parts.pins)
     this.positions = new Positions(parts.id, parts.incarnation)
     this.#revision = revision
@@ -106,6 +110,10 @@ export class StoreCore {
 
   get revision(): number {
     return this.#revision
+  }
+
+  get restoredAt(): number | undefined {
+    return this.#restoredAt()
   }
 
   /** Not to be kept over an await: a snapshot may put another in its place. */

@@ -6,6 +6,7 @@
  * O3 A handle belongs to the session it was opened over: no other can use it, and it ends with it; also one whose opening
  *    was under way when the session ended.
  * O4 It ends with `compacted` where the store is restored: in the state of a backup the number may be that of another file.
+ *    What was proposed before and is applied after it is refused, too (E4 of apply/restores.ts).
  */
 import { createBit, maskAt, readBit, seeBits, writeBit } from '../apply/rights.ts'
 import { deepestNode, nodeAt } from '../apply/walk.ts'
@@ -47,6 +48,7 @@ interface Handle {
   readonly session: number
   /** Of the store, when it was opened. O4 */
   readonly incarnation: string
+  readonly restoredAt: number | undefined
   /** 0: atomic, and its file is made when it is published. */
   ino: Ino
   readonly shared: SharedFile | undefined
@@ -126,6 +128,7 @@ export class Handles {
       principal: context.principal,
       session,
       incarnation: this.#core.positions.incarnation,
+      restoredAt: this.#core.restoredAt,
       ino: node?.ino ?? 0,
       shared: shared && node !== undefined ? this.#shared.acquire(node.ino, path) : undefined,
       staged: undefined,
@@ -344,7 +347,7 @@ export class Handles {
     checkDeadline(context, op, path)
     const command: TreeCommand = {
       op: 'write',
-      target: handle.ino === 0 ? { path } : { path, ino: handle.ino },
+      target: handle.ino === 0 ? { path } : { path, ino: handle.ino, restoredAt: handle.restoredAt },
       content: isInline(built) ? { kind: 'replace', bytes: built.inline } : { kind: 'blob', blob: built, base: undefined },
       ifMatch: handle.ifMatch,
       parents: flags.parents,

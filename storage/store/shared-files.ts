@@ -102,6 +102,7 @@ export class SharedFile {
   #timer: NodeJS.Timeout | undefined
   /** The first layer is being published: it takes no more writes. */
   #isPublishing = false
+  readonly #restoredAt: number | undefined
   #publishing: Promise<void> = Promise.resolve()
   /** Failure of a publication nobody waited for; told to the next sync or close. */
   #failure: NineError | undefined
@@ -112,6 +113,7 @@ export class SharedFile {
 
   constructor(files: SharedFiles, ino: Ino, path: Path) {
     this.#files = files
+    this.#restoredAt = files.core.restoredAt
     this.ino = ino
     this.path = path
   }
@@ -259,7 +261,7 @@ export class SharedFile {
   }
 
   async #propose(layer: Layer, context: Context): Promise<StoredMutation | undefined> {
-    const target: Target = { path: this.path, ino: this.ino }
+    const target: Target = { path: this.path, ino: this.ino, restoredAt: this.#restoredAt }
     for (;;) {
       // On a replica that lags this node may be old: then the value made from it is refused, and by then the state here is newer.
       const node = this.node()

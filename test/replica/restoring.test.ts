@@ -161,6 +161,37 @@ describe('a restore', () => {
     await watch.return?.()
   })
 
+  it('refuses what acts on a file by a number of before, also where it was proposed before the restore was made', async () => {
+    const leader = await cluster.leader()
+    const follower = await followerOf(leader)
+    await leader.store.write(contextFor(glenda), at('/secret'), Buffer.from('secret'))
+    const { stat } = await leader.store.stat(contextFor(glenda), at('/secret'))
+    const saved = await backup(leader, 'b')
+    const write = (node: LocalNode, restoredAt?: number): Promise<Outcome> => {
+      const target = { path: at('/public'), ino: stat.qid.path, restoredAt }
+      const content = { kind: 'replace', bytes: Buffer.from('public') } as const
+      return node.engine!.member!.replica(1)!.propose(contextFor(glenda), 'test.write', '/public', { op: 'write', target, content })
+    }
+    await restore(leader, { id: 'lenient', backup: saved })
+    expect(await write(leader)).toMatchObject({ kind: 'mutation' }) // As older logs do.
+    const made = restore(leader, { id: 'one', endsHandles: true, backup: saved })
+    const outcomes = await Promise.all([write(leader), write(follower), made])
+    const refused = { kind: 'error', error: { kind: 'compacted' } }
+    expect(outcomes).toMatchObject([refused, refused, { kind: 'txn' }])
+    expect(await everywhere('/secret')).toEqual(same('secret'))
+    const { handle } = await follower.store.open(contextFor(glenda), at('/secret'), { read: true, write: true })
+    await follower.store.writeHandle(contextFor(glenda), handle, Buffer.from('S'), 0)
+    await follower.store.closeHandle(contextFor(glenda), handle)
+    expect(await everywhere('/secret')).toEqual(same('Secret'))
+    for (const id of [...cluster.nodes.keys()]) {
+      await cluster.stop(id)
+      await cluster.start(id)
+    }
+    expect(await write(await cluster.leader())).toMatchObject(refused)
+    const { restoredAt } = (await cluster.leader()).engine!.member!.replica(1)!.lane.machine
+    expect(await write(await cluster.leader(), restoredAt)).toMatchObject({ kind: 'mutation' })
+  })
+
   it('does nothing twice: what a client asks again has an unknown outcome, and what it asks anew is done', async () => {
     const leader = await cluster.leader()
     await leader.store.write(contextFor(glenda), at('/count'), Buffer.from(''))

@@ -2,7 +2,8 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { isNineError } from '../../namespace/errors.ts'
 import { aloneEntry, decodeData, decodeEntry, encodeData, encodeEntry } from '../../storage/apply/entry.ts'
-import type { Entry } from '../../storage/model.ts'
+import { parsePath } from '../../namespace/path.ts'
+import type { Command, Entry, TreeCommand } from '../../storage/model.ts'
 import { someCommand } from './apply-commands.ts'
 import { entryOf, write } from './apply-machine.ts'
 
@@ -41,6 +42,26 @@ describe('binary form of entries', () => {
       }),
       { numRuns: 2000 },
     )
+  })
+
+  it('gives back what restores and commands of files of restored stores are', () => {
+    const kept = { op: 'restore', id: 'r.1', incarnation: 'second' } as const
+    const blob = { root: new Uint8Array(32).fill(7), depth: 1, size: 300_000 }
+    const target = { path: parsePath('/file'), ino: 5, restoredAt: 70_000 }
+    const since: TreeCommand = { op: 'write', target, content: { kind: 'splice', offset: 3, bytes: new Uint8Array(2) } }
+    const commands: Command[] = [
+      { ...kept, backup: undefined },
+      ...[undefined, true].flatMap((endsHandles) => [
+        { ...kept, endsHandles, backup: { kind: 'inline' as const, bytes: new Uint8Array(9) } },
+        { ...kept, endsHandles, backup: { kind: 'blob' as const, blob } },
+      ]),
+      since,
+      { op: 'txn', if: [], then: [since, { op: 'setStat', target, size: 9 }], else: [] },
+    ]
+    for (const command of commands) {
+      const entry = { ...entryOf(1, write('/file', 'x')), command }
+      expect(plain(decodeEntry(new Uint8Array(encodeEntry(entry))))).toEqual(plain(entry))
+    }
   })
 
   it("is the same in the log of a group, and an alone node's record becomes it", () => {

@@ -22,7 +22,7 @@ it.each(['atomic', 'shared'] as const)('a handle of mode %s ends, and neither sh
   const mine = await store.open(owner, parsePath('/public'), { read: true, write: true, mode })
   await store.writeHandle(owner, mine.handle, Buffer.from('P'), 0)
   const backup = { kind: 'inline', bytes: readFileSync(path) } as const
-  await engine.restore(owner, 'data', { op: 'restore', id: 'r.1', incarnation: 'second', backup })
+  await engine.restore(owner, 'data', { op: 'restore', id: 'r.1', incarnation: 'second', endsHandles: true, backup })
   expect((await store.stat(owner, parsePath('/secret'))).stat.qid.path).toBe(stat.qid.path)
   const ended = { kind: 'compacted' }
   await expect(store.readHandle(owner, handle, 0, 10)).rejects.toMatchObject(ended)
