@@ -318,8 +318,11 @@ export class Cluster {
 
   /** Let others lead what this node leads, as far as they can take it over in time; what comes meanwhile is served. */
   async handOver(): Promise<void> {
-    const { stores } = this.#opened ?? {}
-    if (stores !== undefined) await handOver(groupsOf(stores))
+    const { stores, operations } = this.#opened ?? {}
+    if (stores === undefined || operations === undefined) return
+    operations.isEnding = true
+    const isReachable = (member: string): boolean => this.peer.isReachable(member)
+    await handOver(groupsOf(stores), { isReachable, isStaying: (member, signal) => operations.isStaying(member, signal) })
   }
 
   /** Change nothing more. The stores are closed afterwards, and then the peer service. */

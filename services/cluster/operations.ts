@@ -78,6 +78,8 @@ const silent_ms_max = 5_000
 const done_ms_max = 60_000
 
 export class Operations {
+  /** This node ends: nothing is to be handed over to it. */
+  isEnding = false
   readonly #parts: OperationsParts
 
   constructor(parts: OperationsParts) {
@@ -117,11 +119,10 @@ export class Operations {
 
   /** @throws NineError `not_found`, `invalid` (O2), `deadline` */
   async remove(context: Context, name: string, force: boolean): Promise<void> {
-    const { stores, roster, peer, member } = this.#parts
+    const { stores, roster } = this.#parts
     const op = 'cluster.remove'
+    const alive = await this.#alive()
     const judge = ({ members }: Members): void => {
-      const open = peer.status().peers.filter(({ state }) => state === 'open')
-      const alive = new Set([member, ...open.map((known) => known.member)])
       const staying = new Set([...members.values()].map(({ value }) => value.name))
       for (const store of stores.names()) {
         const refusal = removalRefusal(stores.group(store).status().configuration, name, alive, staying)
@@ -186,7 +187,7 @@ export class Operations {
   /** Another member asks. @throws NineError */
   async answer(group: number, verb: string, body: Uint8Array): Promise<Uint8Array> {
     const { stores, version } = this.#parts
-    if (verb === verbs.node) return encode({ version })
+    if (verb === verbs.node) return encode({ version, isEnding: this.isEnding })
     if (verb === verbs.restores) return encode({})
     const store = [...stores.names()].find((known) => stores.group(known).id === group)
     if (store === undefined)
@@ -205,6 +206,11 @@ export class Operations {
     const { leader, peers } = await this.#leaderStatus(group)
     const isSilent = peers.find(({ id }) => id === heir)?.isActive === false
     return isSilent ? `${nameOfMember(leader!)}, which leads store ${store}, does not hear ${nameOfMember(heir)}` : undefined
+  }
+
+  /** Whether a member answers, and does not end. */
+  async isStaying(id: string, signal: AbortSignal): Promise<boolean> {
+    return (await this.#nodeOf(id, signal))?.isEnding === false
   }
 
   /** Why it did not work, for the message; the next look tries again. */
@@ -262,11 +268,40 @@ export class Operations {
     const { peer, member, version } = this.#parts
     if (id === member) return { version, protocol: undefined }
     const protocol = peer.status().peers.find((known) => known.member === id)?.version
+    const node = await this.#nodeOf(id)
+    return { version: node?.version, protocol: node === undefined ? undefined : protocol }
+  }
+
+  /** What a member says of itself; undefined: it cannot be asked. */
+  async #nodeOf(id: string, signal?: AbortSignal): Promise<{ version: string; isEnding: boolean } | undefined> {
+    const deadline = performance.now() + ask_ms
     try {
-      const body = await peer.request(id, 0, verbs.node, new Uint8Array(0), { deadline: performance.now() + ask_ms })
-      return { version: (JSON.parse(Buffer.from(body).toString()) as { version: string }).version, protocol }
+      const body = await this.#parts.peer.request(id, 0, verbs.node, new Uint8Array(0), { deadline, signal })
+      // One of a release before says nothing of ending.
+      return { isEnding: false, ...(JSON.parse(Buffer.from(body).toString()) as { version: string }) }
     } catch {
-      return { version: undefined, protocol: undefined }
+      return undefined
+    }
+  }
+
+  /**
+   * Voters that answer, this node among them. All are asked: this node may never have had a word for one of them, or had none since it
+   * began to lead.
+   */
+  async #alive(): Promise<Set<string>> {
+    const { stores, member } = this.#parts
+    const voters = new Set([...stores.names()].flatMap((store) => stores.group(store).status().configuration.voters))
+    const end = performance.now() + ask_ms
+    const answers = await Promise.all([...voters].map(async (id) => id === member || (await this.#answers(id, end))))
+    return new Set([...voters].filter((_, at) => answers[at]))
+  }
+
+  async #answers(id: string, end: number): Promise<boolean> {
+    const never = new AbortController().signal
+    for (;;) {
+      if ((await this.#nodeOf(id)) !== undefined) return true
+      if (performance.now() > end) return false
+      await pause(look_ms, never)
     }
   }
 

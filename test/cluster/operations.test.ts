@@ -53,6 +53,14 @@ describe('operators of a cluster', () => {
     expect(JSON.parse(await cluster.ok('n1', 'raft', 'remove', 'n4', '--json'))).toEqual({ node: 'n4', role: null })
   })
 
+  it('remove a node through one that has had no word for the others yet: they are asked before it is said that they cannot be reached', async () => {
+    await three()
+    const { leader } = await statusOf('n1')
+    const [through] = ['n1', 'n2', 'n3'].filter((name) => !leader!.startsWith(name))
+    await cluster.ok(through!, 'raft', 'remove', leader!.split('.')[0]!)
+    expect(await cluster.members(through!)).toHaveLength(2)
+  })
+
   it('are told at once when the node that is to lead is down, and the store is served meanwhile', async () => {
     await three()
     await cluster.ok('n1', 'raft', 'transfer', 'n1')
