@@ -5,8 +5,7 @@
  * O2 Shared: what is written is in the file's SharedFile, which all handles and readers of this node see.
  * O3 A handle belongs to the session it was opened over: no other can use it, and it ends with it; also one whose opening
  *    was under way when the session ended.
- * O4 It ends with `compacted` where the store is restored: in the state of a backup the number may be that of another file.
- *    What was proposed before and is applied after it is refused, too (E4 of apply/restores.ts).
+ * O4 It ends with `compacted` where the store is restored: its number may be another file's from then on (E4 of apply/restores.ts).
  */
 import { createBit, maskAt, readBit, seeBits, writeBit } from '../apply/rights.ts'
 import { deepestNode, nodeAt } from '../apply/walk.ts'
@@ -444,8 +443,7 @@ export class Handles {
 
   /** O4 */
   #checkStands({ incarnation, path }: Handle, op: string): void {
-    if (incarnation === this.#core.positions.incarnation) return
-    throw restored(op, path)
+    if (incarnation !== this.#core.positions.incarnation) throw restored(op, path)
   }
 
   /** O3 */
