@@ -4,6 +4,7 @@ import { NineError, type ErrorKind } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Micros } from '../../namespace/stat.ts'
 import type { Entry, Outcome } from '../model.ts'
+import type { Tries } from '../store/tries.ts'
 import type { OwnNumber } from './own-client.ts'
 
 /** An entry whose place in the log is found only when it is committed. */
@@ -37,6 +38,7 @@ export interface PendingKind {
   readonly applied?: (() => void) | undefined
   readonly isForOther?: boolean | undefined
   readonly term?: number | undefined
+  readonly tries?: Tries | undefined
 }
 
 /** A command on its way. */
@@ -59,6 +61,7 @@ export class PendingCommand extends Wait {
   place = -1
   /** Where it came without a client. */
   own: OwnNumber | undefined
+  readonly #tries: Tries | undefined
   readonly #applied: (() => void) | undefined
   readonly #resolve: (outcome: Outcome) => void
   readonly #reject: (error: NineError) => void
@@ -69,7 +72,7 @@ export class PendingCommand extends Wait {
     path: string,
     now: number,
     entry: OpenEntry,
-    { applied, isForOther = false, term = 0 }: PendingKind,
+    { applied, isForOther = false, term = 0, tries }: PendingKind,
     own: OwnNumber | undefined,
     resolve: (outcome: Outcome) => void,
     reject: (error: NineError) => void,
@@ -80,6 +83,9 @@ export class PendingCommand extends Wait {
     this.isForOther = isForOther
     this.term = term
     this.own = own
+    this.#tries = tries
+    this.isOut = tries?.isOut ?? false
+    tries?.begin(own)
     this.#applied = applied
     this.#resolve = resolve
     this.#reject = reject
@@ -104,7 +110,8 @@ export class PendingCommand extends Wait {
 
   /** The answer is given, or nobody waits for it any more. */
   settleOwn(): void {
-    this.own?.lane.settle(this.own.seq)
+    if (this.#tries !== undefined) this.#tries.ended(this.own, this.isOut)
+    else this.own?.lane.settle(this.own.seq)
   }
 
   /** As if it had never gone out. */

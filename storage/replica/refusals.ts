@@ -3,9 +3,15 @@ import { errorTable, isNineError, NineError, textOf } from '../../namespace/erro
 import { limits } from '../../namespace/limits.ts'
 import type { Outcome } from '../model.ts'
 
+/** Nothing was done, and nothing is kept of it: it may be asked again. */
+export function isForNow(outcome: Outcome): boolean {
+  if (outcome.kind !== 'error') return outcome.kind === 'needs_chunks'
+  return outcome.error.retryable ?? errorTable[outcome.error.kind].retryable
+}
+
 /** What the store refused for now, of a command that another try may bring to it again. */
 export function lastingOf(outcome: Outcome): Outcome {
-  if (outcome.kind !== 'error' || !(outcome.error.retryable ?? errorTable[outcome.error.kind].retryable)) return outcome
+  if (outcome.kind !== 'error' || !isForNow(outcome)) return outcome
   return { kind: 'error', error: { ...outcome.error, outcome: 'unknown' } }
 }
 

@@ -21,11 +21,12 @@ import type { Lane } from '../engine/lane.ts'
 import type { BlobRef, Command, Entry, Outcome, RestoreCommand } from '../model.ts'
 import type { Proposer } from '../store/core.ts'
 import type { Replication } from '../store/replication.ts'
+import type { Tries } from '../store/tries.ts'
 import type { ChunkSource } from '../blob/chunk-tree.ts'
 import type { OwnClient, OwnNumber } from './own-client.ts'
 import type { Peers } from './peers.ts'
 import type { Place } from './place.ts'
-import { asError, lastingOf, notLeader, tooMany } from './refusals.ts'
+import { asError, isForNow, lastingOf, notLeader, tooMany } from './refusals.ts'
 import { spreadChunks } from './spread.ts'
 import { Standing } from './standing.ts'
 import { deadlineOf, keyOf, OpenCommands, PendingCommand, PendingRead, type OpenEntry, type PendingKind } from './pending.ts'
@@ -109,8 +110,8 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
   }
 
   /** The store's way into the log. Settles when this node has applied the command. V1 */
-  propose(context: Context, op: string, path: string, command: Command, applied?: () => void): Promise<Outcome> {
-    return this.#propose(context, op, path, command, { applied })
+  propose(context: Context, op: string, path: string, command: Command, applied?: () => void, tries?: Tries): Promise<Outcome> {
+    return this.#propose(context, op, path, command, { applied, tries })
   }
 
   proposeAsLeader(term: number, context: Context, op: string, path: string, command: Command): Promise<Outcome> {
@@ -125,7 +126,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
       let { client, seq } = context
       let own: OwnNumber | undefined
       if (client === undefined || seq === undefined) {
-        own = this.#parts.ownClient.take()
+        own = kind.tries?.own ?? this.#parts.ownClient.take()
         if (own === undefined) throw new NineError({ kind: 'overloaded', op, path, message: 'too many changes wait for the cluster' })
         client = own.lane.identity
         seq = own.seq
@@ -353,8 +354,10 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
   #answer(pending: PendingCommand, outcome: Outcome, isOne = true): void {
     if (!pending.wasOut && pending.own !== undefined && wasForgotten(outcome) && this.#commands.has(pending)) return this.#renumber(pending)
     if (!this.#commands.delete(pending)) return
+    const isOnly = isOne && !pending.wasOut
+    if (isOnly && isForNow(outcome)) pending.isOut = false
     pending.settleOwn()
-    pending.resolve(isOne && !pending.wasOut ? outcome : lastingOf(outcome))
+    pending.resolve(isOnly ? outcome : lastingOf(outcome))
   }
 
   /** O1 of own-client.ts */

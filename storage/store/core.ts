@@ -25,14 +25,15 @@ import type { Command, Content, Ino, NodeRecord, Outcome, StoredMutation, TreeVi
 import type { Tree } from '../tree/tree.ts'
 import { answeredError, Positions } from './answers.ts'
 import type { Replication } from './replication.ts'
+import type { Tries } from './tries.ts'
 import { UnlinkedFiles } from './unlinked.ts'
 
 /**
  * How a command gets into the log; settles when it was applied, with what apply answered. `applied` is called in the
- * turn in which it was, if it changed something.
+ * turn in which it was, if it changed something. `tries`: of this change, where it has no identity and is tried again.
  */
 export interface Proposer {
-  propose(context: Context, op: string, path: string, command: Command, applied?: () => void): Promise<Outcome>
+  propose(context: Context, op: string, path: string, command: Command, applied?: () => void, tries?: Tries): Promise<Outcome>
 }
 
 export interface CoreParts {
@@ -231,8 +232,8 @@ export class StoreCore {
   }
 
   /** @throws NineError what apply answered, `overloaded`, `deadline`, `no_space`, `unavailable` */
-  propose(context: Context, op: string, path: string, command: Command, applied?: () => void): Promise<Outcome> {
-    return this.proposer.propose(context, op, path, command, applied)
+  propose(context: Context, op: string, path: string, command: Command, applied?: () => void, tries?: Tries): Promise<Outcome> {
+    return this.proposer.propose(context, op, path, command, applied, tries)
   }
 
   /**
@@ -246,6 +247,7 @@ export class StoreCore {
     command: Command,
     made: readonly MadeValue[],
     applied?: () => void,
+    tries?: Tries,
   ): Promise<Outcome> {
     const { replication } = this
     if (replication === undefined) return this.proposer.propose(context, op, path, command, applied)
@@ -258,7 +260,7 @@ export class StoreCore {
       checkDeadline(context, op, path)
     }
     try {
-      return await this.proposer.propose(context, op, path, command, applied)
+      return await this.proposer.propose(context, op, path, command, applied, tries)
     } catch (error) {
       if (!isNineError(error) || error.outcome === 'unknown') this.#keepWhileUnknown(made)
       throw error

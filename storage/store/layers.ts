@@ -6,6 +6,7 @@
  */
 import { limits } from '../../namespace/limits.ts'
 import type { Principal } from '../../namespace/rights.ts'
+import { Tries } from './tries.ts'
 
 interface Range {
   readonly offset: number
@@ -22,6 +23,8 @@ const full_range_bytes = limits.handle_layer_bytes_max / 65_536
 export class Layer {
   /** Who wrote it: changes of two principals are never one. */
   readonly principal: Principal
+  /** To publish it. */
+  readonly tries = new Tries()
   cut = Infinity
   extend = 0
   readonly ranges: Range[] = []

@@ -7,6 +7,7 @@
  * H2 Layers are published one after the other, the oldest first, each under the principal who wrote it.
  * H3 A layer is published at sync, close, disconnect, limits.handle_publish_ms after its first byte, or when it is full.
  * H4 A change by path (a new value, a size, a time) is proposed behind what was written before it, so that no layer undoes it.
+ * H5 A layer is one change, however often it is tried: once it may have happened it takes no more writes, and ends when the outcome is known.
  */
 import { maskAt, writeBit } from '../apply/rights.ts'
 import { readAhead, readRange } from '../blob/chunk-tree.ts'
@@ -196,7 +197,7 @@ export class SharedFile {
   #change(principal: Principal, change: (layer: Layer) => void): void {
     let layer = this.#layers[this.#layers.length - 1]
     const isTaken = this.#isPublishing && this.#layers.length === 1
-    if (layer === undefined || isTaken || layer.principal.name !== principal.name) {
+    if (layer === undefined || isTaken || layer.tries.isOut /* H5 */ || layer.principal.name !== principal.name) {
       layer = new Layer(principal) // H2
       this.#layers.push(layer)
     }
@@ -314,6 +315,7 @@ export class SharedFile {
       this.path,
       commands.length === 1 ? commands[0]! : { op: 'txn', if: [], then: commands, else: [] },
       () => this.#remove(layer),
+      layer.tries,
     )
     return this.#resultOf(outcome)
   }
@@ -330,7 +332,7 @@ export class SharedFile {
         : { kind: 'blob', blob: built, base: at }
       const command: TreeCommand = { op: 'write', target, content }
       const made = [{ built, base: node.content }]
-      return this.#resultOf(await core.proposeValues(context, op, this.path, command, made, () => this.#remove(layer)))
+      return this.#resultOf(await core.proposeValues(context, op, this.path, command, made, () => this.#remove(layer), layer.tries))
     } finally {
       await builder.release()
     }
@@ -368,6 +370,7 @@ export class SharedFile {
     const at = this.#layers.indexOf(layer)
     if (at < 0) return
     this.#layers.splice(at, 1)
+    layer.tries.end()
     this.#files.stagedBytes -= layer.bytes
   }
 

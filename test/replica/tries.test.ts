@@ -11,6 +11,7 @@ import { OwnClient } from '../../storage/replica/own-client.ts'
 import type { PendingCommand } from '../../storage/replica/pending.ts'
 import { Place } from '../../storage/replica/place.ts'
 import { Replica } from '../../storage/replica/replica.ts'
+import { Tries } from '../../storage/store/tries.ts'
 
 const clock = { now: () => 5, monotonic: () => 0 }
 const nodeClock = { now: () => 3, monotonic: () => 0 }
@@ -134,6 +135,75 @@ describe('what was given to two leaders', () => {
     bench.outcome = { kind: 'error', error: { kind: 'overloaded', op: 'apply.lease', message: 'too many leases' } }
     bench.agreed(0)
     await expect(granted).resolves.toBe(bench.outcome)
+  })
+})
+
+describe('a change that is tried until its outcome is known', () => {
+  const change = (bench: Bench, tries: Tries): Promise<Outcome> =>
+    bench.replica.propose(contextFor({ name: 'alice', groups: [] }), 'store.write', '/f', command, undefined, tries)
+  const sent = (bench: Bench, at: number): unknown => {
+    const { client, seq } = decodeData(bench.asked[at]!.data, 1, 0, 0)
+    return { id: client!.id, seq }
+  }
+
+  it('is one, under one number, which is settled when no further try comes', async () => {
+    const bench = new Bench()
+    bench.led('n2', 1)
+    const tries = new Tries()
+    const first = change(bench, tries)
+    bench.asked[0]!.reject(new NineError({ kind: 'internal', op: 'peer.request', message: 'lost', outcome: 'unknown' }))
+    await expect(first).rejects.toMatchObject({ outcome: 'unknown' })
+    expect(tries.isOut).toBe(true)
+    // Others go on beside it.
+    const other = change(bench, new Tries())
+    const second = change(bench, tries)
+    expect(sent(bench, 2)).toEqual(sent(bench, 0))
+    expect(sent(bench, 1)).not.toEqual(sent(bench, 0))
+    bench.agreed(1)
+    bench.outcome = { kind: 'needs_chunks' }
+    bench.agreed(2)
+    await Promise.all([other, second])
+    // What may have happened is not made another change by what answers for this try alone.
+    const third = change(bench, tries)
+    expect(sent(bench, 3)).toEqual(sent(bench, 0))
+    bench.agreed(3)
+    await third
+    expect(tries.own!.lane.settled).toBe(0)
+    tries.end()
+    expect(tries.own!.lane.settled).toBe(1)
+  })
+
+  it('has an unknown outcome where the store has forgotten it', async () => {
+    const bench = new Bench()
+    bench.led('n2', 1)
+    const tries = new Tries()
+    const first = change(bench, tries)
+    bench.asked[0]!.reject(new NineError({ kind: 'internal', op: 'peer.request', message: 'lost', outcome: 'unknown' }))
+    await expect(first).rejects.toMatchObject({ outcome: 'unknown' })
+    const again = change(bench, tries)
+    bench.outcome = {
+      kind: 'error',
+      error: { kind: 'unavailable', op: 'apply.once', message: 'not known', retryable: false, outcome: 'unknown' },
+    }
+    bench.agreed(1)
+    await expect(again).resolves.toBe(bench.outcome)
+    expect(bench.asked).toHaveLength(2)
+  })
+
+  it('of which nothing can have happened is as if it had not been tried', async () => {
+    const bench = new Bench()
+    bench.led('n2', 1)
+    const tries = new Tries()
+    const first = change(bench, tries)
+    bench.agreed(0) // It needs chunks.
+    await first
+    expect(tries.isOut).toBe(false)
+    const second = change(bench, tries)
+    tries.end() // Nobody waits for it any more.
+    expect(tries.own!.lane.settled).toBe(0)
+    bench.agreed(1)
+    await second
+    expect(tries.own!.lane.settled).toBe(1)
   })
 })
 
