@@ -1,9 +1,8 @@
 /** Engines for the tests of a file, in a folder made for each test; behind it they are closed and the folder is removed. */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach } from 'vitest'
 import { openEngine, type Engine, type EngineOptions } from '../../storage/engine/engine.ts'
+import { testFolders } from './folders.ts'
 
 export interface TestEngines {
   /** A path in the folder of the test under way. */
@@ -14,14 +13,14 @@ export interface TestEngines {
 
 /** What a file does behind each of its tests comes before this closes them, if it is said after. */
 export function testEngines(): TestEngines {
+  const makeFolder = testFolders()
   let folder: string
   const opened: Engine[] = []
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'nine-engines-'))
+    folder = makeFolder()
   })
   afterEach(async () => {
     for (const engine of opened.splice(0)) await engine.close()
-    rmSync(folder, { recursive: true, force: true })
   })
   const inFolder = (...names: string[]): string => join(folder, ...names)
   return {

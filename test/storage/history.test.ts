@@ -1,27 +1,20 @@
 /** History: what was appended is read back, over segments, restarts, damage and compaction. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Path } from '../../namespace/path.ts'
 import { openHistory, type History } from '../../storage/history/history.ts'
 import type { BlobRef, NodeRecord, Revision } from '../../storage/model.ts'
+import { testFolders } from './folders.ts'
 import { inline, plain, record } from './tree-model.ts'
 
-const folders: string[] = []
+const folder = testFolders()
 const open: History[] = []
 
 afterEach(async () => {
   for (const history of open.splice(0)) await history.close()
-  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
 })
-
-function folder(): string {
-  const dir = mkdtempSync(join(tmpdir(), 'nine-history-'))
-  folders.push(dir)
-  return dir
-}
 
 function openAt(dir: string, revision: number, segmentBytes = 2000): History {
   const history = openHistory({ dir, revision, segmentBytes })

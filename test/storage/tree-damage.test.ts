@@ -1,27 +1,20 @@
 /** What the tree does when its process is killed or its files are damaged. */
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { rootIno } from '../../storage/model.ts'
 import { openEnvironment, type Environment } from '../../storage/tree/environment.ts'
 import { rowKey, type Rows } from '../../storage/tree/rows.ts'
+import { testFolders } from './folders.ts'
 import { inline, record, revisionOf } from './tree-model.ts'
 
-const folders: string[] = []
+const folder = testFolders()
 const open: Environment[] = []
 
 afterEach(async () => {
   for (const environment of open.splice(0)) await environment.close()
-  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
 })
-
-function folder(): string {
-  const dir = mkdtempSync(join(tmpdir(), 'nine-tree-'))
-  folders.push(dir)
-  return dir
-}
 
 async function openAt(dir: string): Promise<Environment> {
   const environment = await openEnvironment({ dir: join(dir, 'tree'), historyDir: join(dir, 'history') })

@@ -1,6 +1,4 @@
 /** The tree against a tiny model: random transactions, rollbacks, checkpoints, crashes, the past, compaction, collection. */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -8,21 +6,15 @@ import { NineError } from '../../namespace/errors.ts'
 import { rootIno } from '../../storage/model.ts'
 import { openEnvironment, type Environment } from '../../storage/tree/environment.ts'
 import type { Tree, TreeOptions } from '../../storage/tree/tree.ts'
+import { testFolders } from './folders.ts'
 import { expectSame, inline, Model, plain, record, revisionOf, runProgram, type Step } from './tree-model.ts'
 
-const folders: string[] = []
+const folder = testFolders()
 const open: Environment[] = []
 
 afterEach(async () => {
   for (const environment of open.splice(0)) await environment.close()
-  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
 })
-
-function folder(): string {
-  const dir = mkdtempSync(join(tmpdir(), 'nine-tree-'))
-  folders.push(dir)
-  return dir
-}
 
 async function openTree(dir: string, options: Partial<TreeOptions> = {}): Promise<{ environment: Environment; tree: Tree }> {
   const environment = await openEnvironment({ dir: join(dir, 'tree'), historyDir: join(dir, 'history'), mapBytes: 1024 * 1024 })

@@ -1,21 +1,15 @@
 /** A log of groups that is damaged, torn or forged: what is there as a whole, or a refusal that says what to do. */
-import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { isNineError } from '../../namespace/errors.ts'
 import { encodeHard } from '../../storage/wal/group-records.ts'
 import { openWal } from '../../storage/wal/wal.ts'
+import { testFolders } from '../storage/folders.ts'
 import { SimDisk } from './disk.ts'
 import { commands, configuration, onDisk, failureOf, open, type Opened } from './group-open.ts'
 
-let root = ''
-beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), 'nine-groups-'))
-})
-afterAll(() => rm(root, { recursive: true, force: true }))
-let folders = 0
-const fresh = (): string => join(root, `log-${(folders += 1)}`)
+const fresh = testFolders()
 
 describe('a damaged log of groups', () => {
   it.each([

@@ -1,22 +1,14 @@
 /** The log of the groups of a node: what is written comes back, when and in which order it is done, what a full or failing disk does. */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import { openWal } from '../../storage/wal/wal.ts'
+import { testFolders } from '../storage/folders.ts'
 import { SimDisk } from './disk.ts'
 import { command, commands, configuration, failureOf, onDisk, open, persist, texts, type Opened, type Parts } from './group-open.ts'
 import { settled } from './group-run.ts'
 
-let root = ''
-beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), 'nine-groups-'))
-})
-afterAll(() => rm(root, { recursive: true, force: true }))
-let folders = 0
-const fresh = (): string => join(root, `log-${(folders += 1)}`)
+const fresh = testFolders()
 const checkpoint = (appliedIndex: number) => ({ appliedIndex, hard: { term: 0, vote: null }, hardLsn: 0 })
 
 /** Writes many, and notes how each ends. */
