@@ -242,6 +242,7 @@ export class Cluster {
     const reconciler = new Reconciler({
       groups: () => groupsOf(stores),
       generation: () => view.generation,
+      sys: stores.group('sys').id,
       member: this.member,
       wanted: async () => goalOf(await roster.load()),
       isFilled: (group, id) => this.#isFilled(group, id),

@@ -6,8 +6,10 @@
  * K2 One step of a group at a time; a group in which nothing changed is not looked at.
  * K3 A learner becomes a voter only when it also has the chunks of large values: what is acknowledged is on a majority's disks whole.
  * K4 A voter is taken out only when most of those that stay are heard, unless that was forced: else nothing could be agreed on any more.
+ * K5 A member that is heard leaves `sys` last: there it learns that it is to go, and takes the step in the groups that it leads itself.
  */
 import { limits } from '../../namespace/limits.ts'
+import { membersOf } from '../../raft/index.ts'
 import type { MembershipChange, NodeId } from '../../raft/index.ts'
 import { nameOfMember } from './cluster-file.ts'
 import { stepRefusal } from './guard.ts'
@@ -27,6 +29,8 @@ export interface ReconcilerParts {
   groups(): Iterable<GroupControl>
   /** Moves on whenever this node hears of a change of the members. */
   generation(): number
+  /** Group of the store `sys`. */
+  readonly sys: number
   /** This node, as a member. */
   readonly member: NodeId
   /** What is wanted, as of now. K1 @throws NineError */
@@ -130,10 +134,11 @@ export class Reconciler {
     const heard = new Set([this.#parts.member, ...peers.filter(({ isActive }) => isActive).map(({ id }) => id)])
     let waits: { readonly changes: readonly MembershipChange[]; readonly why: string } | undefined
     for (const changes of steps) {
-      const why = changes.some(({ id }) => forced.has(id)) ? undefined : stepRefusal(configuration, changes, heard)
+      const isForced = changes.some(({ id }) => forced.has(id))
+      const why = isForced ? undefined : (stepRefusal(configuration, changes, heard) ?? this.#neededElsewhere(group, changes, heard))
       if (why !== undefined) {
         waits ??= { changes, why }
-        continue // K4
+        continue // K4, K5
       }
       try {
         const promoted = changes.find((change) => change.do === 'promote')
@@ -149,6 +154,14 @@ export class Reconciler {
       }
     }
     if (waits !== undefined) this.#wait(group.id, waits.changes, waits.why)
+  }
+
+  /** K5 */
+  #neededElsewhere({ id: group }: GroupControl, changes: readonly MembershipChange[], heard: ReadonlySet<NodeId>): string | undefined {
+    if (group !== this.#parts.sys) return undefined
+    const others = [...this.#parts.groups()].filter(({ id }) => id !== group).map((other) => membersOf(other.status().configuration))
+    const needed = changes.find(({ do: what, id }) => what === 'remove' && heard.has(id) && others.some((members) => members.has(id)))
+    return needed === undefined ? undefined : `other stores still have ${nameOfMember(needed.id)}`
   }
 
   #wait(group: number, changes: readonly MembershipChange[], why: string): void {

@@ -25,6 +25,7 @@ class OneGroup {
       change: (changes: MembershipChange[]) => this.#change(changes),
     }
     this.reconciler = new Reconciler({
+      sys: 2,
       member: 'n1.a',
       groups: () => [control as unknown as GroupControl],
       generation: () => 1,
@@ -99,6 +100,23 @@ describe('a voter is taken out of a group', () => {
 describe('operators of a cluster', () => {
   let cluster: TestCluster
   afterEach(async () => cluster.end())
+
+  it('take out a node that leads a store, and not the one that says who is a member', async () => {
+    cluster = await TestCluster.make(['n1', 'n2', 'n3'])
+    await cluster.up('n1', 'n2', 'n3')
+    const [leader, heir] = await Promise.all([cluster.leader('n1', 'sys'), cluster.leader('n1')])
+    const gone = leader === heir ? ['n1', 'n2', 'n3'].find((name) => name !== leader)! : heir
+    const stays = ['n1', 'n2', 'n3'].find((name) => name !== gone)!
+    if (gone !== heir) await cluster.ok(stays, 'raft', 'transfer', gone)
+    await cluster.ok(stays, 'raft', 'remove', gone)
+    expect((await cluster.node(gone).ended).code).not.toBeNull()
+    for (const store of ['data', 'usr', 'sys']) {
+      expect((await cluster.members(stays, store)).map(({ node }) => node).sort()).toEqual(
+        ['n1', 'n2', 'n3'].filter((name) => name !== gone),
+      )
+    }
+    await cluster.ok(stays, 'write', '/data/x', 'goes on')
+  })
 
   it('take two nodes out at once where one may go: one of them is refused, and the cluster goes on', async () => {
     cluster = await TestCluster.make(['n1', 'n2', 'n3', 'n4'])
