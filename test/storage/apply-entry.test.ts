@@ -44,6 +44,21 @@ describe('binary form of entries', () => {
     )
   })
 
+  it('gives each of several, read one after the other, its own actor and client', () => {
+    const names = ['ann', 'ann', 'an', 'anna', 'änn', 'änn', 'aNn', '', 'a'.repeat(127), 'a'.repeat(128), 'ann']
+    const entries = names.map((actor, i) => ({
+      ...entryOf(i + 1, write('/f', 'x'), { actor }),
+      client: { id: actor, born: i, settled: i },
+      seq: 1,
+    }))
+    const records = entries.map((entry) => new Uint8Array(encodeEntry(entry)))
+    const read = records.map((record) => decodeEntry(record))
+    expect(read.map(({ actor, client }) => [actor, client])).toEqual(entries.map(({ actor, client }) => [actor, client]))
+    // One that ends within a name that came before is cut short all the same.
+    decodeEntry(records[0]!)
+    for (let end = 1; end < records[1]!.length; end++) expect(() => decodeEntry(records[1]!.subarray(0, end))).toThrow()
+  })
+
   it('gives back what restores and commands of files of restored stores are', () => {
     const kept = { op: 'restore', id: 'r.1', incarnation: 'second' } as const
     const blob = { root: new Uint8Array(32).fill(7), depth: 1, size: 300_000 }
