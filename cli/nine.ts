@@ -26,9 +26,14 @@ function buildProgram(isShell: boolean): Command {
     .option('--token-file <file>', "file with the token (or NINE_TOKEN_FILE; default the default node's)")
     .option('--tls-ca <file>', 'connect with TLS to a node whose certificate this signs, PEM (or NINE_TLS_CA)')
     .option('--json', 'JSON output, one value a line')
-    .option('--timeout <time>', 'fail a request, and end a watch or a stream, after this time (ms, s, m, h)', durationOption('--timeout'))
+    .option(
+      '--timeout <time>',
+      'fail a request after this time, default 60s, and end a watch or a stream, which have none (ms, s, m, h)',
+      durationOption('--timeout'),
+    )
     .version(version, '--version')
     .helpOption('--help', 'show help')
+    .configureHelp({ showGlobalOptions: true })
     .showSuggestionAfterError()
     .exitOverride()
     .addHelpText('after', `\nExit codes:\n${exitCodeTable()}`)

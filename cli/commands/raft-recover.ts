@@ -18,7 +18,7 @@ export function recoverCommand(raft: Command): void {
     .command('recover')
     .description('begin a new cluster with the folder of a node that is left; no node may have the folder open')
     .option('--data <dir>', 'the data folder (or NINE_DATA)', defaultDataDir())
-    .option('--force', 'do it')
+    .option('--force', 'do it; without, it is only said what would be done')
     .addHelpText(
       'after',
       `

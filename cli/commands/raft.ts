@@ -4,6 +4,7 @@ import type { Command } from 'commander'
 import { NineError } from '../../namespace/errors.ts'
 import { parseName } from '../../namespace/path.ts'
 import { printable } from '../render/long.ts'
+import { exitCodeOf } from '../exit-codes.ts'
 import { formatBytes, terminalProgress, type Progress } from '../transfer/progress.ts'
 import { backup, restore } from './backup.ts'
 import type { BackupFlags } from './backup.ts'
@@ -24,7 +25,10 @@ function storeOf({ store, group }: StoreFlag): string {
 }
 
 export function raftCommands(program: Command): void {
-  const raft = program.command('raft').description('the nodes of a cluster, and who leads its stores')
+  const raft = program
+    .command('raft')
+    .description('the nodes of a cluster, and who leads its stores')
+    .addHelpText('after', () => raftHelp)
   const command = (name: string, description: string): Command =>
     raft
       .command(name)
@@ -43,7 +47,7 @@ export function raftCommands(program: Command): void {
     .option('--learner', 'it holds the stores and does not vote, until it is promoted')
     .addHelpText(
       'after',
-      '\nExample:\n  nine raft add n4=127.0.0.1:7104\n  nine up --node n4 --peers n1=127.0.0.1:7101,…,n4=127.0.0.1:7104 --token-file cluster.token --data ./n4',
+      '\nExample:\n  nine raft add n4=127.0.0.1:7104\n  nine up --node n4 --peers n1=127.0.0.1:7101,n2=127.0.0.1:7102,n3=127.0.0.1:7103,n4=127.0.0.1:7104 --token-file cluster.token --data ./n4',
     )
     .action(
       action(async (run, peer: string, { learner = false }: { readonly learner?: boolean }) => {
@@ -72,7 +76,7 @@ export function raftCommands(program: Command): void {
     .command('promote')
     .description('let a learner vote')
     .argument('<name>', 'name of the node')
-    .addHelpText('after', '\nExample:\n  nine raft promote n4')
+    .addHelpText('after', '\nDone when it votes in the groups of all stores.\n\nExample:\n  nine raft promote n4')
     .action(
       action(async (run, node: string) => {
         await tell(run, 'data', ['promote', node])
@@ -81,7 +85,10 @@ export function raftCommands(program: Command): void {
     )
   command('transfer', 'let another node lead the group of a store; done when it leads')
     .argument('<name>', 'name of the node')
-    .addHelpText('after', '\nExamples:\n  nine raft transfer n3\n  nine raft transfer n3 --store usr')
+    .addHelpText(
+      'after',
+      '\nThe node has to be a voter that the leader hears.\n\nExamples:\n  nine raft transfer n3\n  nine raft transfer n3 --store usr',
+    )
     .action(
       action(async (run, node: string, flags: StoreFlag) => {
         const store = storeOf(flags)
@@ -92,7 +99,10 @@ export function raftCommands(program: Command): void {
   command('snapshot', 'write a backup of a store to a file, or, without one, save on this node what is applied')
     .argument('[file]', 'file on this machine; made whole or not at all')
     .option('--force', 'replace the file')
-    .addHelpText('after', '\nExamples:\n  nine raft snapshot data-monday.backup\n  nine raft snapshot --store usr usr.backup')
+    .addHelpText(
+      'after',
+      '\nWith a file it is nine backup. Without one the log can be cut, and the node starts faster.\n\nExamples:\n  nine raft snapshot data-monday.backup\n  nine raft snapshot --store usr usr.backup',
+    )
     .action(
       action((run, file: string | undefined, flags: StoreFlag & BackupFlags) =>
         file === undefined ? save(run, storeOf(flags)) : backup(run, storeOf(flags), file, flags),
@@ -120,10 +130,16 @@ Examples:
   command('defrag', 'take away on this node what nothing shows any more, and give room on the disk back, now')
     .addHelpText(
       'after',
-      '\nThe node goes on serving. Needs room for what its stores hold.\n\nExamples:\n  nine raft defrag\n  nine raft defrag --json',
+      '\nThe node goes on serving. Needs room for what its stores hold, which is one database whatever --store is.\n\nExamples:\n  nine raft defrag\n  nine raft defrag --json',
     )
     .action(action(defrag))
 }
+
+const raftHelp = `
+Each store is a group of its own (--store; data where it is not given). Commands go to the node of --addr, which asks the one that leads.
+add, remove, promote, transfer and restore answer when it is done; when --timeout (60s, none of restore) is over first, they end with deadline
+(exit code ${exitCodeOf('deadline')}), and what was begun goes on. Without a majority they end with unavailable (${exitCodeOf('unavailable')}); status and members answer all the same.
+What is wrong with the request is invalid (${exitCodeOf('invalid')}), a node or store there is none of not_found (${exitCodeOf('not_found')}); the other codes: nine --help.`
 
 const membersHelp = `
 One row a node; * is the one that answers. With --json one object a line.

@@ -1,10 +1,10 @@
 /** nine diff DIR PATH: whether a local folder and a tree of the namespace are equal, contents included. */
 import { createReadStream } from 'node:fs'
-import { open, readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Client } from '../../sdk/client-api.ts'
 import { InFlight } from './in-flight.ts'
-import { localTree } from './local-tree.ts'
+import { localFolder, localTree } from './local-tree.ts'
 import type { TreeEntry, Unfit } from './local-tree.ts'
 import { differences, mergeTrees } from './merge.ts'
 import type { Progress } from './progress.ts'
@@ -44,7 +44,7 @@ export async function diffTrees(
   const onUnfit = ({ path: at, why }: Unfit): void => report(at, `cannot be compared: ${why}`)
   const jobs = new InFlight(options.inFlight)
   await client.stat(path)
-  await (await open(dir)).close()
+  await localFolder(stat(dir), dir)
   for await (const { left, right } of mergeTrees(localTree(dir, onUnfit), remoteTree(client, path, onUnfit))) {
     compared++
     if (left === undefined) report(right!.path, `only in ${path}`)

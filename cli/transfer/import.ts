@@ -12,7 +12,7 @@ import { isNineError, NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Client } from '../../sdk/client-api.ts'
 import { InFlight } from './in-flight.ts'
-import { localTree } from './local-tree.ts'
+import { localFolder, localTree } from './local-tree.ts'
 import type { TreeEntry, Unfit } from './local-tree.ts'
 import { differences, mergeTrees } from './merge.ts'
 import { isOver, OpenDirectories } from './open-directories.ts'
@@ -41,10 +41,7 @@ export interface TransferOptions {
 /** @throws NineError `not_directory` when DIR is none */
 export async function importTree(client: Client, dir: string, path: string, options: TransferOptions): Promise<TransferReport> {
   const begun = performance.now()
-  const root = await lstat(dir).catch((cause: unknown) => {
-    throw new NineError({ kind: 'not_found', op: 'cli.import', path: dir, message: `no such folder: ${dir}`, cause })
-  })
-  if (!root.isDirectory()) throw new NineError({ kind: 'not_directory', op: 'cli.import', path: dir, message: `${dir} is no folder` })
+  const root = await localFolder(lstat(dir), dir)
   const report = { files: 0, directories: 0, symlinks: 0, bytes: 0, skipped: 0, removed: 0, unfit: [] as Unfit[] }
   const onUnfit = (unfit: Unfit): void => void report.unfit.push(unfit)
   await makeRoot(client, path, root.mode & 0o7777)

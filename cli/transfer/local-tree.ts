@@ -2,8 +2,10 @@
  * A folder of this machine as a stream of entries in the order in which a recursive list gives them: pre-order, names by
  * code point. Symbolic links are entries, never followed. Constant memory but for the names of the folders on the way.
  */
+import type { Stats } from 'node:fs'
 import { lstat, readdir, readlink } from 'node:fs/promises'
 import { join } from 'node:path'
+import { NineError } from '../../namespace/errors.ts'
 import { compareNames } from '../../namespace/path.ts'
 import type { Micros } from '../../namespace/stat.ts'
 
@@ -22,6 +24,16 @@ export interface TreeEntry {
 export interface Unfit {
   readonly path: string
   readonly why: string
+}
+
+/** @param found what stands at `dir`  @throws NineError `not_found`, `not_directory` */
+export async function localFolder(found: Promise<Stats>, dir: string): Promise<Stats> {
+  const op = 'cli.transfer'
+  const stat = await found.catch((cause: unknown) => {
+    throw new NineError({ kind: 'not_found', op, path: dir, message: `no such folder: ${dir}`, cause })
+  })
+  if (!stat.isDirectory()) throw new NineError({ kind: 'not_directory', op, path: dir, message: `${dir} is no folder` })
+  return stat
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })

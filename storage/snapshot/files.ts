@@ -136,7 +136,8 @@ export function checkRegular(found: Stats, path: string): void {
 export function fileError(error: unknown, op: string, path: string): NineError {
   if (isNineError(error) || (error as Error | undefined)?.name === 'AbortError') return error as NineError
   const { code = '' } = error as NodeJS.ErrnoException
-  const kind = code === 'ENOENT' ? 'not_found' : code === 'EISDIR' ? 'is_directory' : folderError(error, path).kind
-  const text = code === 'ENOENT' ? 'there is no such file' : textOf(error)
+  const isMissing = code === 'ENOENT' || code === 'ENOTDIR'
+  const kind = isMissing ? 'not_found' : code === 'EISDIR' ? 'is_directory' : folderError(error, path).kind
+  const text = isMissing ? 'there is no such file' : textOf(error)
   return new NineError({ kind, op, path, message: `${path}: ${text}`, cause: error })
 }

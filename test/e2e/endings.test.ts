@@ -105,6 +105,7 @@ describe('usage', () => {
       const finished = await runNine(args)
       expect([args, finished.code, finished.stderr]).toEqual([args, 0, ''])
       expect(finished.stdout).toContain('Usage: nine')
+      expect(finished.stdout).toContain('--token-file <file>')
     }
   }, 60_000)
 

@@ -66,6 +66,23 @@ describe('export', () => {
 })
 
 describe('import', () => {
+  it('compares and brings in folders alone, and waits for no pipe', async () => {
+    const pipe = join(folder, 'pipe')
+    spawnSync('mkfifo', [pipe])
+    for (const verb of ['diff', 'import']) {
+      for (const [dir, kind, said] of [
+        [pipe, 'not_directory', `${pipe} is no folder`],
+        [join(folder, 'none'), 'not_found', `no such folder: ${join(folder, 'none')}`],
+      ] as const) {
+        const { code, stderr } = await node.nine([verb, dir, '/data'])
+        expect({ code, stderr }).toEqual({ code: exitCodeOf(kind), stderr: `nine: ${said} [${kind}]\n` })
+      }
+    }
+    const { code, stderr } = await node.nine(['--tls-ca', folder, 'ls'])
+    expect(stderr).toMatch(/^nine: cannot read the authority .* \(--tls-ca, NINE_TLS_CA\): EISDIR/)
+    expect(code).toBe(exitCodeOf('invalid'))
+  })
+
   it('leaves out what a tree of the namespace cannot hold, says so, and brings all else', async () => {
     const from = join(folder, 'beyond')
     const deep = Array.from({ length: 5 }, () => 'd'.repeat(250)).join('/')
