@@ -166,6 +166,7 @@ What /raft/STORE/status and --json say, of this node:
   snapshot                      entry up to which a member far behind is sent the state as a whole
   isResting                     nothing is under way, so that nobody sends heartbeats
   failure                       why this node has stopped changing anything
+  filling                       how far this node is with what others give it of the store, where it lacks some
   trouble                       what keeps the store on this node from going on, and is tried again
 
 Examples:

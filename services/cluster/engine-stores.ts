@@ -20,6 +20,7 @@ export function engineStores(engine: Engine): ClusterStores {
     store: (name) => engine.store(name),
     group: (name) => replica(name).group,
     standing: (name) => replica(name).standing,
+    filling: (name) => member.filling(replica(name).group.id),
     adopt: async (row) => void (await engine.openStore(row)),
   }
 }

@@ -48,8 +48,10 @@ export interface StoreStatus extends Omit<GroupStatus, 'peers'> {
   readonly isReady: boolean
   /** Where nobody leads: how many of the members this node reaches, and which not, in words. */
   readonly reach?: string
+  /** How far the store is that this node is given by others, in words. */
+  readonly filling?: string | undefined
   /** What keeps its members from following those of the cluster. */
-  readonly trouble?: string
+  readonly trouble?: string | undefined
 }
 
 export interface MemberRow {
@@ -92,8 +94,8 @@ export class Operations {
     const { peers: _, ...status } = stores.group(store).status()
     const isReady = status.leader === member ? status.isReady : status.leader !== null
     const reach = status.leader === null ? { reach: stores.standing(store).reach() } : {}
-    const trouble = status.leader === member ? this.#parts.waiting(status.group) : undefined
-    return { store, cluster, node: name, member, ...status, isReady, ...reach, ...(trouble === undefined ? {} : { trouble }) }
+    const words = { filling: stores.filling(store), trouble: status.leader === member ? this.#parts.waiting(status.group) : undefined }
+    return { store, cluster, node: name, member, ...status, isReady, ...reach, ...words }
   }
 
   /** @throws NineError `not_found` */

@@ -38,6 +38,8 @@ export interface ClusterStores {
   group(name: string): GroupControl
   /** @throws NineError `not_found` */
   standing(name: string): Standing
+  /** How far a store is that this node is given by others, in words; undefined where nothing of it is on its way. @throws NineError `not_found` */
+  filling(name: string): string | undefined
   /** Begin to serve a store of the cluster. Known already: fine. Durable when it answers. @throws NineError `conflict`: another store has its number */
   adopt(row: StoreRow): Promise<void>
 }

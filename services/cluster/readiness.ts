@@ -25,6 +25,13 @@ export interface ReadinessParts {
 const look_ms = 50
 /** What is over by itself that soon is not worth a line. */
 const quiet_ms = 1_000
+/** How often it is said how far it is. */
+const progress_ms = 10_000
+
+interface Unready {
+  readonly why: string
+  readonly progress?: string | undefined
+}
 
 /**
  * Resolves once a member that comes back may let clients in, or the signal aborts. What its log holds of the cluster is not applied before a
@@ -39,26 +46,33 @@ export async function awaitOpen(parts: ReadinessParts, signal: AbortSignal): Pro
 /** Resolves once the node is ready, or the signal aborts. */
 export async function awaitReady(parts: ReadinessParts, signal: AbortSignal): Promise<void> {
   const began = performance.now()
-  let said = ''
-  for (let reason = notReady(parts); reason !== undefined && !signal.aborted; reason = notReady(parts)) {
-    if (reason !== said && performance.now() - began > quiet_ms) parts.waiting((said = reason))
+  let said = { why: '', text: '', at: began }
+  for (let unready = notReady(parts); unready !== undefined && !signal.aborted; unready = notReady(parts)) {
+    const { why, progress } = unready
+    const now = performance.now()
+    const text = progress === undefined ? why : `${why}: ${progress}`
+    const isDue = why === said.why ? now - said.at >= progress_ms : now - began > quiet_ms
+    if (isDue && text !== said.text) parts.waiting((said = { why, text, at: now }).text)
     await pause(look_ms, signal)
   }
 }
 
 /** Why the node is not ready yet. */
-function notReady(parts: ReadinessParts): string | undefined {
+function notReady(parts: ReadinessParts): Unready | undefined {
   const { member, stores, names, peer, peers } = parts
   const leaderless = names.find((name) => stores.standing(name).leader === null)
-  if (leaderless !== undefined) return `waiting for a leader of ${leaderless}: ${reachable(member, peers(), peer)}`
+  if (leaderless !== undefined) return { why: `waiting for a leader of ${leaderless}: ${reachable(member, peers(), peer)}` }
   const voters = votersOf(parts.view)
-  return notOpen(parts, voters) ?? notVoting(parts, voters)
+  const why = notOpen(parts, voters)
+  return why === undefined ? notVoting(parts, voters) : { why }
 }
 
-function notVoting({ member, stores, names }: ReadinessParts, voters: readonly string[]): string | undefined {
+function notVoting({ member, stores, names }: ReadinessParts, voters: readonly string[]): Unready | undefined {
   if (!voters.includes(nameOfMember(member))) return undefined
   const filling = names.find((name) => !stores.group(name).status().configuration.voters.includes(member))
-  return filling === undefined ? undefined : `waiting until it has all of ${filling}, to vote on it`
+  return filling === undefined
+    ? undefined
+    : { why: `waiting until it has all of ${filling}, to vote on it`, progress: stores.filling(filling) }
 }
 
 /** Why the node may not let clients in yet, whoever leads. */

@@ -16,6 +16,8 @@ export interface SnapshotSource {
   readonly meta: SnapshotMeta
   /** Bytes there are so far. */
   readonly size: number
+  /** Whether these are all. */
+  readonly isWhole?: boolean
   /** Up to `length` bytes from `offset` on, as soon as there are some; none: it ends there. */
   read(offset: number, length: number): Promise<Uint8Array>
   close(): Promise<void>
@@ -25,6 +27,8 @@ export interface SnapshotSource {
 export interface SnapshotSink {
   /** Bytes of this id that are here: sending begins behind them. At most its size. */
   readonly offset: number
+  /** Bytes of the whole, told once the sender knows. */
+  total?: number | undefined
   /** Grows as long as something gets done with what was given, while `finish` is under way too. */
   readonly progress: number
   /** The next bytes. They must not be changed, and are the sink's to keep. */

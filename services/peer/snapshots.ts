@@ -1,7 +1,7 @@
 /**
  * Snapshots from one member to another, as requests on Bulk: `snapshot.begin` (what it is → how much of it is there),
- * `snapshot.part` (offset, checksum, bytes → nothing, when taken), `snapshot.end` (size → whether the driver there has the message, and how
- * far it is; asked again until it has). Parts are sent while the snapshot is still written: how large it is turns out at its end.
+ * `snapshot.part` (offset, checksum, bytes, size once it is known → nothing, when taken), `snapshot.end` (size → whether the driver there has
+ * the message, and how far it is; asked again until it has). Parts are sent while the snapshot is still written.
  *
  * S1 A transfer whose connection broke goes on behind what the receiver has of the same id.
  * S2 The message that is given to the receiver's driver has the meta of what was sent, and comes when all of it is durable there.
@@ -117,7 +117,11 @@ export class SnapshotSender {
     while (failure === undefined) {
       const bytes = await source.read(offset, part_bytes)
       if (bytes.length === 0) break
-      const part: Promise<void> = this.#ask(to, 'snapshot.part', encodePart(number, offset, bytes)).then(
+      const part: Promise<void> = this.#ask(
+        to,
+        'snapshot.part',
+        encodePart(number, offset, bytes, source.isWhole === true ? source.size : 0),
+      ).then(
         () => {
           progress.sentBytes += bytes.length
           under.delete(part)
@@ -205,8 +209,10 @@ export class SnapshotReceiver {
       const [number, size] = decodeNumbers(body)
       return this.#end(this.#known(stream, number), size)
     }
-    const { number, offset, crc, bytes } = decodePart(body)
-    await this.#part(this.#known(stream, number), offset, crc, bytes)
+    const { number, offset, crc, total, bytes } = decodePart(body)
+    const receiving = this.#known(stream, number)
+    if (total > 0) receiving.sink.total = total
+    await this.#part(receiving, offset, crc, bytes)
     return nothing
   }
 
@@ -382,25 +388,36 @@ function decodeBegin(body: Buffer): Begin {
   return { ...begin, meta: decodeMeta(meta) }
 }
 
-function encodePart(number: number, offset: number, bytes: Uint8Array): Uint8Array {
+function encodePart(number: number, offset: number, bytes: Uint8Array, total: number): Uint8Array {
   const writer = new Writer()
   writer.optionalUint(1, number)
   writer.optionalUint(2, offset)
   writer.optionalUint(3, crc32c(bytes))
   writer.bytes(4, bytes)
+  writer.optionalUint(5, total)
   return writer.takeOne()
 }
 
+interface Part {
+  readonly number: number
+  readonly offset: number
+  readonly crc: number
+  /** 0: not known yet. */
+  readonly total: number
+  readonly bytes: Buffer
+}
+
 /** @throws WireError */
-function decodePart(body: Buffer): { readonly number: number; readonly offset: number; readonly crc: number; readonly bytes: Buffer } {
+function decodePart(body: Buffer): Part {
   const reader = new Reader(body)
-  const part = { number: 0, offset: 0, crc: 0 }
+  const part = { number: 0, offset: 0, crc: 0, total: 0 }
   let bytes: Buffer = Buffer.alloc(0)
   for (let key = reader.next(); key !== 0; key = reader.next()) {
     if (key === varintKey(1)) part.number = reader.uint()
     else if (key === varintKey(2)) part.offset = reader.uint()
     else if (key === varintKey(3)) part.crc = reader.uint()
     else if (key === bytesKey(4)) bytes = reader.bytes()
+    else if (key === varintKey(5)) part.total = reader.uint()
     else reader.skip(key)
   }
   return { ...part, bytes }

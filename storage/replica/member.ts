@@ -190,6 +190,19 @@ export class Member implements Writer {
     return [...ids]
   }
 
+  /** How far a store is that this node is given by others, in words. */
+  filling(group: number): string | undefined {
+    const receiving = this.transfers.receiving(group)
+    if (receiving !== undefined) {
+      const { length, total } = receiving
+      return total === undefined
+        ? `${mebibytes(length)} received so far`
+        : `${mebibytes(length)} of ${mebibytes(total)} received (${Math.floor((100 * length) / total)}%)`
+    }
+    const { waiting, filled } = this.fill.status
+    return waiting === 0 ? undefined : `${waiting} large values wait to be fetched, ${filled} chunks of them are here`
+  }
+
   /** How the stores of this node stand in the cluster, in numbers. */
   standing(): { readonly led: number; readonly leaderless: number; readonly behind: number } {
     let led = 0
@@ -477,3 +490,7 @@ function setTimerOf(ms: number, turn: () => void): void {
 }
 
 const nothing = new Uint8Array(0)
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(1)} MiB`
+}

@@ -40,6 +40,8 @@ const op = 'replica.snapshot'
 
 export class Receiving {
   readonly transfer: TransferredSnapshot
+  /** Bytes of the whole, once the sender knows. */
+  total: number | undefined
   readonly #parts: ReceivingParts
   readonly #file: GrowingFile
   readonly #loading: Promise<LoadedSnapshot>
@@ -73,6 +75,11 @@ export class Receiving {
   /** Grows as long as something gets done. */
   get progress(): number {
     return this.#progress
+  }
+
+  /** Bytes that are here. */
+  get length(): number {
+    return this.#file.length
   }
 
   get isHeld(): boolean {
@@ -170,6 +177,10 @@ export class IncomingSink {
   constructor(receiving: Receiving, offset: number) {
     this.#receiving = receiving
     this.offset = offset
+  }
+
+  set total(bytes: number) {
+    this.#receiving.total = bytes
   }
 
   /** Grows as long as something gets done, after `finish` too. */

@@ -141,6 +141,11 @@ export class OutgoingSource {
     return this.#file.length
   }
 
+  /** Whether these are all. */
+  get isWhole(): boolean {
+    return this.#file.isEnded
+  }
+
   /** Up to `length` bytes from `offset` on, as soon as there are some; none: it ends there. @throws NineError */
   async read(offset: number, length: number): Promise<Uint8Array> {
     failpoint('snapshot.send')

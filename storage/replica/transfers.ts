@@ -116,6 +116,11 @@ export class Transfers {
     return this.#sendingFrom.get(group) ?? Infinity
   }
 
+  /** What a group's state is being received of: bytes. */
+  receiving(group: number): { readonly length: number; readonly total: number | undefined } | undefined {
+    return this.#incoming.get(group)
+  }
+
   /** A snapshot to send to a member, which may still be written. @throws NineError */
   async open(group: number, message: Install): Promise<OutgoingSource> {
     for (;;) {

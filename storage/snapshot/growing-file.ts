@@ -51,6 +51,11 @@ export class GrowingFile implements SnapshotTarget {
     return this.#length
   }
 
+  /** Whether nothing more comes. */
+  get isEnded(): boolean {
+    return this.#isEnded
+  }
+
   /** One at a time. @throws NineError `no_space`, `internal`; the reason of `fail` */
   async write(bytes: Uint8Array): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure

@@ -15,6 +15,7 @@ class Served implements ClusterStores {
   store = (): FileServer => new MemoryServer({ owner: 'ann' })
   group = (name: string): GroupControl => ({ id: this.rows.get(name)!.group }) as GroupControl
   standing = (): Standing => ({ leader: 'n1.a', leaderAtHand: 'n1.a', isLeaderless: false, reach: () => '', leaderlessness: () => '' })
+  filling = (): undefined => undefined
 
   adopt = async (row: StoreRow): Promise<void> => {
     for (const known of this.rows.values()) {

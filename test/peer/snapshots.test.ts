@@ -29,6 +29,8 @@ class Disk {
   /** How far `finish` is, and what it waits for. */
   progress = 0
   finishing: Promise<void> = Promise.resolve()
+  /** What it was told of the size of the whole, each time with the bytes that were there. */
+  readonly totals: [number, number][] = []
   written = 0
 
   async receive(_group: number, transfer: Transfer): Promise<SnapshotSink> {
@@ -36,7 +38,11 @@ class Disk {
     this.begun.push({ transfer, offset: bytes.length })
     this.most = Math.max(this.most, ++this.open)
     const progress = (): number => this.progress
+    const { totals } = this
     return {
+      set total(total: number) {
+        totals.push([bytes.length, total])
+      },
       offset: bytes.length,
       get progress() {
         return progress()
@@ -60,6 +66,21 @@ class Disk {
   }
 }
 
+/** As pair, with a source that knows how large it is only when so much of it was read. */
+async function growing(bytes: Buffer, knownAt: number): Promise<Awaited<ReturnType<typeof pair>>> {
+  let read = 0
+  return pair(bytes, {}, {}, (source) => ({
+    ...source,
+    get isWhole() {
+      return read >= knownAt
+    },
+    read: async (offset, length) => {
+      read = offset
+      return source.read(offset, length)
+    },
+  }))
+}
+
 function sourceOf(bytes: Buffer, closed: { count: number }, id = 's1'): SnapshotSource {
   return {
     id,
@@ -74,11 +95,12 @@ async function pair(
   bytes: Buffer,
   limits = {},
   receiverLimits = limits,
+  as: (source: SnapshotSource) => SnapshotSource = (source) => source,
 ): Promise<{ a: TestNode; b: TestNode; disk: Disk; closed: { count: number } }> {
   const disk = new Disk()
   const closed = { count: 0 }
   const never = (): Promise<never> => Promise.reject(new Error('not this side'))
-  const open = async (group: number): Promise<SnapshotSource> => sourceOf(bytes, closed, `s${group}`)
+  const open = async (group: number): Promise<SnapshotSource> => as(sourceOf(bytes, closed, `s${group}`))
   const a = await startNode('n1.a', { snapshots: { open, receive: never }, limits })
   const b = await startNode('n2.b', {
     snapshots: { open: never, receive: (group, transfer) => disk.receive(group, transfer) },
@@ -99,6 +121,18 @@ describe('snapshots between peers', () => {
     expect(b.received).toEqual([{ from: 'n1.a', item: { kind: 'raft', group: 1, message: { ...asked, meta: sentMeta } } }])
     expect(closed.count).toBe(1)
     expect(a.peer.status().transfers).toEqual([])
+  })
+
+  it('tell the receiver how large they are as soon as that is known', async () => {
+    const bytes = content(8_000_000)
+    const { a, disk } = await pair(bytes)
+    expect(await a.peer.sendSnapshot(1, asked)).toBe(true)
+    expect(disk.totals).toEqual([])
+    const { b: _, ...grown } = await growing(bytes, 3_000_000)
+    expect(await grown.a.peer.sendSnapshot(1, asked)).toBe(true)
+    expect(new Set(grown.disk.totals.map(([, total]) => total))).toEqual(new Set([bytes.length]))
+    expect(grown.disk.totals.length).toBeGreaterThan(10)
+    expect(grown.disk.totals.length).toBeLessThan(bytes.length / (256 * 1024))
   })
 
   it('go on where they were cut', async () => {

@@ -131,6 +131,10 @@ describe('a snapshot on its way', () => {
     // More than its bytes: the blocks that were loaded.
     while (sink.progress < sink.offset + 5) await turn()
     expect([await has(apart, '/old'), await has(apart, '/f0')]).toEqual([true, false])
+    const filling = (): string | undefined => apart.engine!.member!.filling(1)
+    expect(filling()).toMatch(/^[12]\.\d MiB received so far$/)
+    Object.assign(sink, { total: 2 * sink.offset })
+    expect(filling()).toMatch(/^([12]\.\d) MiB of [2-4]\.\d MiB received \((50|49)%\)$/)
     await sink.close()
     const next = await transfersOf(apart).receive(1, { id, meta })
     expect(next.offset).toBe(sink.offset)
@@ -144,6 +148,7 @@ describe('a snapshot on its way', () => {
     await last.finish()
     await source.close()
     await installed(meta)
+    expect(filling()).toBeUndefined()
   })
 
   it('goes on behind what is on the disk when the node was closed meanwhile', async () => {
