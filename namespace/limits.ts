@@ -335,6 +335,8 @@ export const limits = {
   proposal_bytes_max: 64 * 1024 * 1024,
   /** Most bytes of one append to the log. */
   append_bytes_max: 8 * 1024 * 1024,
+  /** Most bytes of one change as the log keeps it; more: `too_large`. With its place in a group's log it is a record that every log takes. */
+  entry_bytes_max: 8 * 1024 * 1024 - 1024,
   wal_segment_bytes: 64 * 1024 * 1024,
   /** The first segment of a log; each further one is four times as large up to `wal_segment_bytes`. */
   wal_first_segment_bytes: 1024 * 1024,

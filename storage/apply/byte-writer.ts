@@ -30,6 +30,11 @@ export class ByteWriter {
     }
   }
 
+  /** How much was written. */
+  get length(): number {
+    return this.#length - this.#start
+  }
+
   /** What was written: a view that is good until `reset`. */
   view(): Uint8Array {
     return this.#bytes.subarray(this.#start, this.#length)

@@ -8,8 +8,11 @@
  *
  * I1 What encodes decodes to the same, so that an entry read back from the log is applied as it was the first time.
  * I2 Damaged bytes are `corrupt`; they never crash or take memory beyond their own size.
+ * I3 What encodes has at most limits.entry_bytes_max, so nothing is agreed on that a node's log cannot take.
  */
 import type { ClientIdentity } from '../../namespace/context.ts'
+import { NineError } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
 import type { Entry } from '../model.ts'
 import { ByteReader } from './byte-reader.ts'
 import { ByteWriter } from './byte-writer.ts'
@@ -32,7 +35,7 @@ let lastClient = ''
 
 /**
  * The record of an alone node's log: a view that is good until the next call, so copy it or write it before.
- * @throws NineError `invalid` for what has no binary form (a lone surrogate, a seq that is no whole number from 0)
+ * @throws NineError `invalid` for what has no binary form (a lone surrogate, a seq that is no whole number from 0), `too_large` (I3)
  */
 export function encodeEntry(entry: Entry): Uint8Array {
   writer.reset()
@@ -42,6 +45,7 @@ export function encodeEntry(entry: Entry): Uint8Array {
   writer.count(entry.term)
   writer.count(entry.index)
   writeRest(writer, entry)
+  checkSize(writer.length)
   return writer.view()
 }
 
@@ -50,6 +54,7 @@ export function encodeData(entry: Proposal): Uint8Array {
   dataWriter.reset()
   dataWriter.byte(flagsOf(entry))
   writeRest(dataWriter, entry)
+  checkSize(dataWriter.length)
   return dataWriter.take()
 }
 
@@ -78,6 +83,13 @@ export function aloneEntry(bytes: Uint8Array): { group: number; term: number; in
   data[0] = flags
   data.set(rest, 1)
   return { ...place, data }
+}
+
+/** I3 */
+function checkSize(bytes: number): void {
+  if (bytes <= limits.entry_bytes_max) return
+  const message = `this change takes ${bytes} bytes in the log, which takes at most ${limits.entry_bytes_max}`
+  throw new NineError({ kind: 'too_large', op: 'apply.encode', message })
 }
 
 function flagsOf({ groups, client, seq, digest, cause, trace }: Proposal): number {

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { isNineError } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
 import { aloneEntry, decodeData, decodeEntry, encodeData, encodeEntry } from '../../storage/apply/entry.ts'
 import { parsePath } from '../../namespace/path.ts'
 import type { Command, Entry, TreeCommand } from '../../storage/model.ts'
@@ -35,6 +36,16 @@ function plain(value: unknown): unknown {
 }
 
 describe('binary form of entries', () => {
+  it('is none of a change that the log could not take, alone or in a group', () => {
+    const sized = (bytes: number): Entry => entryOf(1, write('/f', 'x'.repeat(bytes)))
+    const head = encodeEntry(sized(limits.entry_bytes_max - 1024)).length - (limits.entry_bytes_max - 1024)
+    expect(encodeEntry(sized(limits.entry_bytes_max - head))).toHaveLength(limits.entry_bytes_max)
+    for (const encode of [encodeEntry, encodeData]) {
+      expect(() => encode(sized(limits.entry_bytes_max + 1))).toThrow(expect.objectContaining({ kind: 'too_large' }))
+      expect(encode(sized(1)).length).toBeLessThan(100)
+    }
+  })
+
   it('gives back what was encoded', () => {
     fc.assert(
       fc.property(someEntry, (entry) => {
