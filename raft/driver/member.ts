@@ -8,11 +8,13 @@
  * H4 Inputs reach the core in the order in which they came; what is proposed comes last in its turn, in the order given.
  * H5 While more than `uncommitted_bytes_max` waits for the state machine, entries of a leader are dropped, as the network may drop them: it
  *    asks again with its heartbeats. So who cannot follow does not fill its memory.
+ * H6 Who lacks what it acknowledged to the leader of this term ends (log-older.ts).
  */
 import { compactable } from './keep.ts'
 import { Applying } from './applying.ts'
 import type { Room, Sink } from './applying.ts'
 import type { Group, GroupStatus } from './group.ts'
+import { LogOlder } from './log-older.ts'
 import { Notices } from './notices.ts'
 import { Pending } from './pending.ts'
 import type { Fate, GroupId, PeerItem, PeerMessage, StateMachine } from './ports.ts'
@@ -87,6 +89,8 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
   #ticks = 0
   /** Ticks for which it has had no leader, where it has no vote to look for one. */
   #unled = 0
+  /** Heartbeats in a row that tell of more than this log has. H6 */
+  #ahead = 0
   #restAsked: { readonly from: NodeId; readonly item: Quiesce } | null = null
 
   constructor(id: GroupId, raft: Raft, machine: StateMachine<P>, node: Node<P>) {
@@ -185,6 +189,7 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
     const isStranger = isCampaignOfStranger(this.raft, message)
     if (isStranger && this.isResting) return
     if (message.kind === 'append' && message.entries.length > 0 && this.#applying.bytes > this.raft.options.uncommitted_bytes_max) return // H5
+    if (message.kind === 'heartbeat' && message.commit <= lastIndex(this.raft.log)) this.#ahead = 0
     this.#inputs.push({ kind: 'message', message })
     if (message.kind === 'heartbeat_reply' || isStranger) this.#node.queue(this)
     else this.#stir()
@@ -361,9 +366,20 @@ export class Member<P> implements Group<P>, Sleeper, Sink {
     if (status !== null) this.#machine.changed(status)
     for (const { ref } of reads) this.#reads.serve(ref)
     for (const ref of failedReads) this.#reads.fail(ref, 'lost')
-    for (const { from, kind } of implausible) this.#node.dropped(from, `${kind} of group ${this.id}, which no member sends in this state`)
+    for (const message of implausible) {
+      this.#node.dropped(message.from, `${message.kind} of group ${this.id}, which no member sends in this state`)
+      this.#lookForLost(message)
+    }
     if (apply !== null) this.#applying.add(apply)
     this.resume()
+  }
+
+  /** H6 */
+  #lookForLost(message: Message): void {
+    const { log, options } = this.raft
+    const last = lastIndex(log)
+    if (message.kind !== 'heartbeat' || message.commit <= last || ++this.#ahead < options.election_ticks) return
+    throw new LogOlder(message.from, last, message.commit)
   }
 
   #send(message: Message): void {

@@ -97,7 +97,7 @@ interface Opened {
 export class Cluster {
   readonly member: string
   readonly peer: PeerService
-  /** Resolves when the node has to end by itself: it was removed. */
+  /** Resolves when the node has to end by itself: it was removed, or its folder is an old copy. */
   readonly ended: Promise<NineError>
   readonly #options: ClusterOptions
   readonly #log: ClusterLog
@@ -181,7 +181,8 @@ export class Cluster {
 
   /** With what the engine opens the folder. */
   get engineMember(): MemberOptions {
-    return { id: this.member, life: this.#life, peers: this.peer, isSurvivor: this.#joined?.file.stage === 'recovering' }
+    const isSurvivor = this.#joined?.file.stage === 'recovering'
+    return { id: this.member, life: this.#life, peers: this.peer, isSurvivor, ended: this.#end }
   }
 
   /** Where what peers say goes once the stores are open. */
@@ -221,7 +222,7 @@ export class Cluster {
 
   /**
    * The stores of this node take part from now on; settles when it may let clients in (L2, L3), and `ready` when it can serve all that they ask.
-   * @throws NineError, as `ready`: `unavailable` when the signal aborts, `denied` when it was removed
+   * @throws NineError, as `ready`: `unavailable` when the signal aborts, `denied` when it was removed, `corrupt`: its folder is an old copy
    */
   async open(engine: Engine, signal?: AbortSignal): Promise<{ readonly ready: Promise<void> }> {
     const { data, clock, random } = this.#options

@@ -101,7 +101,7 @@ export interface RunningNode {
    * answer alone. @throws NineError as startNode
    */
   readonly ready: Promise<void>
-  /** Resolves when the node cannot go on: its cluster has removed it. It is to be closed then. */
+  /** Resolves when the node cannot go on: its cluster has removed it, or its folder is an old copy. It is to be closed then. */
   readonly ended: Promise<NineError>
   /** Take no new work, finish what is under way, save. */
   close(): Promise<void>

@@ -49,6 +49,8 @@ export interface MemberOptions {
   readonly peers: Peers
   /** The other members are lost: it votes alone, from what it has. Then `outlive` once, before anybody else is let in. */
   readonly isSurvivor?: boolean | undefined
+  /** The node must not go on with this folder. */
+  readonly ended?: ((reason: NineError) => void) | undefined
   /** For tests. */
   readonly tickMs?: number | undefined
   readonly keptEntriesMax?: number | undefined
@@ -281,6 +283,7 @@ export class Member implements Writer {
       },
       restore: (entry, command) => this.#restore(lane, entry, command),
       progressed: this.#progressed,
+      ended: (reason) => (this.#options.ended ?? this.#parts.warn)(reason),
     })
     if (isSurvivor) place.configuration = lone(this.#options.id) // S2 of survivor.ts
     const entries = recovered?.entries ?? []

@@ -1,6 +1,7 @@
 /** How a replica says no. */
 import { errorTable, isNineError, NineError, textOf } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
+import type { LogOlder } from '../../raft/index.ts'
 import type { Outcome } from '../model.ts'
 
 /** Nothing was done, and nothing is kept of it: it may be asked again. */
@@ -26,4 +27,10 @@ export function notLeader(): NineError {
 export function asError(error: unknown): NineError {
   if (isNineError(error)) return error
   return new NineError({ kind: 'internal', op: 'replica.propose', message: textOf(error), cause: error })
+}
+
+/** Of a disk that was put back to an earlier time. */
+export function olderFolder({ leader, last, acknowledged }: LogOlder, store: string): NineError {
+  const message = `this folder is older than what this node has acknowledged: its log of store ${store} ends at ${last}, and ${leader} knows ${acknowledged} of it; start the node with an empty folder`
+  return new NineError({ kind: 'corrupt', op: 'replica.follow', message })
 }

@@ -14,6 +14,7 @@ import type { Context } from '../../namespace/context.ts'
 import { NineError, textOf } from '../../namespace/errors.ts'
 import { failpoint } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
+import { LogOlder } from '../../raft/index.ts'
 import type { Configuration, Entry as LogEntry, Fate, Group, SnapshotMeta, StateMachine, Status } from '../../raft/index.ts'
 import { wasForgotten } from '../apply/clients.ts'
 import { decodeData, encodeData } from '../apply/entry.ts'
@@ -26,7 +27,7 @@ import type { ChunkSource } from '../blob/chunk-tree.ts'
 import type { OwnClient, OwnNumber } from './own-client.ts'
 import type { Peers } from './peers.ts'
 import type { Place } from './place.ts'
-import { asError, isForNow, lastingOf, notLeader, tooMany } from './refusals.ts'
+import { asError, isForNow, lastingOf, notLeader, olderFolder, tooMany } from './refusals.ts'
 import { spreadChunks } from './spread.ts'
 import { Standing } from './standing.ts'
 import { deadlineOf, keyOf, OpenCommands, PendingCommand, PendingRead, type OpenEntry, type PendingKind } from './pending.ts'
@@ -49,6 +50,8 @@ export interface ReplicaParts {
   readonly restore: (entry: Readonly<Entry>, command: RestoreCommand) => Promise<Outcome>
   /** Entries were applied. */
   readonly progressed: () => void
+  /** The node must not go on. */
+  readonly ended: (reason: NineError) => void
 }
 
 export class Replica implements StateMachine<PendingCommand>, Proposer, Replication {
@@ -79,9 +82,8 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     this.lane = parts.lane
     this.#parts = parts
     this.#clock = parts.clock
-    const { lane, self, peers, clock, place } = parts
-    const configuration = (): Configuration => this.#status?.configuration ?? place.configuration
-    this.standing = new Standing({ name: lane.name, self, peers, clock, configuration })
+    const { lane, self, peers, clock } = parts
+    this.standing = new Standing({ name: lane.name, self, peers, clock, configuration: () => this.#configuration })
   }
 
   attach(group: Group<PendingCommand>): void {
@@ -166,10 +168,18 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     throw new NineError({ kind: 'internal', op, message: `${leader} answered a renewal with ${JSON.stringify(text.slice(0, 64))}` })
   }
 
+  voters(): string {
+    const { voters, outgoing } = this.#configuration
+    return `${voters.toSorted().join(' ')}, ${outgoing.toSorted().join(' ')}`
+  }
+
+  get #configuration(): Configuration {
+    return this.#status?.configuration ?? this.#parts.place.configuration
+  }
+
   replicateChunks(context: Context, op: string, path: string, blob: BlobRef, base: BlobRef | undefined): Promise<void> {
-    const { self, peers, blobs, place } = this.#parts
-    const configuration = this.#status?.configuration ?? place.configuration
-    return spreadChunks({ self, peers, blobs }, configuration, blob, base, context, this.#clock.monotonic()).catch((error: unknown) => {
+    const { self, peers, blobs } = this.#parts
+    return spreadChunks({ self, peers, blobs }, this.#configuration, blob, base, context, this.#clock.monotonic()).catch((error: unknown) => {
       throw asError(error).at(path, op)
     })
   }
@@ -407,6 +417,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
   }
 
   stopped(error: unknown): void {
+    if (error instanceof LogOlder) this.#parts.ended(olderFolder(error, this.lane.name))
     this.#failure = new NineError({ kind: 'unavailable', op: 'replica.stop', message: textOf(error), cause: error })
     this.#isLeading = false
     this.lane.store?.leading(0)

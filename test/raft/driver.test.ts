@@ -4,7 +4,7 @@ import type { PeerItem } from '../../raft/index.ts'
 import type { Brought } from '../../raft/driver/ports.ts'
 import { Pending } from '../../raft/driver/pending.ts'
 import { optionsOfTests } from './cluster.ts'
-import { Nodes, configuration, data, ids, message } from './driver-nodes.ts'
+import { Machine, Nodes, configuration, data, ids, message } from './driver-nodes.ts'
 
 describe('a driver', () => {
   it('makes one write and one answer in order of the proposals of a turn', () => {
@@ -236,6 +236,40 @@ describe('faults', () => {
     )
     nodes.run()
     expect(nodes.dropped).toHaveLength(3)
+    expect(nodes.machine('n1').error).toBe(null)
+  })
+
+  it('ends where what it acknowledged is lost, told by the leader again and again', () => {
+    const nodes = new Nodes()
+    nodes.open(1)
+    nodes.elect('n2')
+    for (const text of ['a', 'b', 'c']) nodes.machine('n2').group.propose(data(text), text)
+    nodes.run()
+    nodes.tickAll(2)
+    const { last } = nodes.machine('n1').group.status()
+    expect(last).toBe(4)
+    // Its disk is put back to when it was empty.
+    const driver = nodes.drivers.get('n1')!
+    driver.remove(1)
+    const machine = new Machine()
+    const snapshot = { index: 0, term: 0, configuration }
+    machine.group = driver.open(1, { hard: { term: 1, vote: 'n2' }, snapshot, entries: [], applied: 0 }, machine)
+    nodes.tickAll(30)
+    expect(machine.error).toMatchObject({ name: 'LogOlder', leader: 'n2', last: 0, acknowledged: last })
+    expect(machine.group.isRunning).toBe(false)
+    expect(nodes.machine('n2').error).toBe(null)
+    expect(nodes.machine('n3').error).toBe(null)
+  })
+
+  it('goes on where a leader says between what it can say', () => {
+    const nodes = new Nodes()
+    nodes.open(1)
+    nodes.elect('n2')
+    for (let at = 0; at < 30; at++) {
+      nodes.drivers.get('n1')!.receive('n2', message({ kind: 'heartbeat', commit: 1000, round: 0 }))
+      nodes.tickAll(5)
+    }
+    expect(nodes.dropped.length).toBeGreaterThan(20)
     expect(nodes.machine('n1').error).toBe(null)
   })
 

@@ -57,6 +57,7 @@ class Bench {
       install: () => Promise.resolve(),
       restore: () => Promise.resolve(this.outcome),
       progressed: () => undefined,
+      ended: () => undefined,
     })
     const group = { propose: (_: Uint8Array, pending: PendingCommand) => this.proposed.push(pending) }
     this.replica.attach(group as unknown as Group<PendingCommand>)
