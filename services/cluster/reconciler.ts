@@ -159,7 +159,9 @@ export class Reconciler {
   /** K5 */
   #neededElsewhere({ id: group }: GroupControl, changes: readonly MembershipChange[], heard: ReadonlySet<NodeId>): string | undefined {
     if (group !== this.#parts.sys) return undefined
-    const others = [...this.#parts.groups()].filter(({ id }) => id !== group).map((other) => membersOf(other.status().configuration))
+    // A group that has let this node go does not tell it how that ended: its copy has no leader from then on.
+    const known = [...this.#parts.groups()].filter(({ id, leader }) => id !== group && leader !== null)
+    const others = known.map((other) => membersOf(other.status().configuration))
     const needed = changes.find(({ do: what, id }) => what === 'remove' && heard.has(id) && others.some((members) => members.has(id)))
     return needed === undefined ? undefined : `other stores still have ${nameOfMember(needed.id)}`
   }

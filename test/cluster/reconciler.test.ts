@@ -118,6 +118,16 @@ describe('operators of a cluster', () => {
     await cluster.ok(stays, 'write', '/data/x', 'goes on')
   })
 
+  it('take out the node that says who is a member, where another leads a store', async () => {
+    cluster = await TestCluster.make(['n1', 'n2', 'n3'])
+    await cluster.up('n1', 'n2', 'n3')
+    await cluster.ok('n2', 'raft', 'transfer', 'n1', '--store', 'sys')
+    await cluster.ok('n2', 'raft', 'transfer', 'n2')
+    await cluster.ok('n2', 'raft', 'remove', 'n1')
+    expect((await cluster.node('n1').ended).code).not.toBeNull()
+    await cluster.ok('n3', 'write', '/data/x', 'goes on')
+  })
+
   it('take two nodes out at once where one may go: one of them is refused, and the cluster goes on', async () => {
     cluster = await TestCluster.make(['n1', 'n2', 'n3', 'n4'])
     await cluster.up('n1', 'n2', 'n3', 'n4')
