@@ -41,6 +41,12 @@ export class FetchingBlobs implements BlobStore {
     return this.#fetches.get(hash) ?? this.#files.get(hash).catch((error: unknown) => this.#getElsewhere(hash, error))
   }
 
+  /** As `get`, for who wants it on this node: what `get` could not keep is tried once more, and told. @throws NineError as get and put */
+  async bring(hash: ChunkHash): Promise<void> {
+    const bytes = await this.get(hash)
+    if (!(await this.#files.has(hash))) await this.#files.put(bytes, hash)
+  }
+
   has(hash: ChunkHash): Promise<boolean> {
     return this.#files.has(hash)
   }

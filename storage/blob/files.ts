@@ -111,7 +111,13 @@ class FileBlobs implements BlobStore {
   }
 
   async touch(hash: ChunkHash): Promise<boolean> {
-    if (this.#puts.has(hash)) return true
+    if (this.#refusal !== undefined) return false // D3
+    const put = this.#puts.get(hash)
+    if (put !== undefined)
+      return put.then(
+        () => true,
+        () => false,
+      )
     await this.#deletes.get(hash)
     try {
       const now = this.#time() / 1e6

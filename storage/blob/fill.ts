@@ -15,8 +15,8 @@ import { chunksBeyond, type Reached } from './chunk-tree.ts'
 import type { BlobStore, ChunkHash } from './store.ts'
 
 export interface FillOptions {
-  /** Gets what is missing from other nodes: FetchingBlobs. */
-  readonly store: Pick<BlobStore, 'has' | 'get'>
+  /** Brings what is missing from other nodes: FetchingBlobs. */
+  readonly store: Pick<BlobStore, 'has' | 'get'> & { bring(hash: ChunkHash): Promise<void> }
   /** Every value that stands throughout its iteration, as for collection. */
   readonly roots: () => Iterable<BlobRef>
   /** For tests. */
@@ -208,7 +208,7 @@ export class BlobFill {
     try {
       for await (const hash of missingChunks(store, wanted, isKnown)) {
         if (this.#isClosed || failure !== undefined) break
-        const fetch = store.get(hash).then(
+        const fetch = store.bring(hash).then(
           () => {
             this.#filled++
             fetches.delete(fetch)

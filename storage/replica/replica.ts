@@ -178,8 +178,8 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
   }
 
   replicateChunks(context: Context, op: string, path: string, blob: BlobRef, base: BlobRef | undefined): Promise<void> {
-    const { self, peers, blobs } = this.#parts
-    return spreadChunks({ self, peers, blobs }, this.#configuration, blob, base, context, this.#clock.monotonic()).catch((error: unknown) => {
+    const now = this.#clock.monotonic()
+    return spreadChunks(this.#parts, this.#configuration, blob, base, context, now).catch((error: unknown) => {
       throw asError(error).at(path, op)
     })
   }

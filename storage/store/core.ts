@@ -250,20 +250,34 @@ export class StoreCore {
     tries?: Tries,
   ): Promise<Outcome> {
     const { replication } = this
-    if (replication === undefined) return this.proposer.propose(context, op, path, command, applied)
+    if (replication === undefined || made.every(({ built }) => isInline(built))) {
+      return this.proposer.propose(context, op, path, command, applied, tries)
+    }
+    const counted = await this.#spread(replication, context, op, path, made)
+    try {
+      const outcome = await this.proposer.propose(context, op, path, command, applied, tries)
+      // Others may vote by now than those of whom a majority was counted.
+      if (replication.voters() !== counted) await this.#spread(replication, context, op, path, made).catch(isMadeAlready)
+      return outcome
+    } catch (error) {
+      if (!isNineError(error) || error.outcome === 'unknown') this.#keepWhileUnknown(made)
+      throw error
+    }
+  }
+
+  /**
+   * Bring the chunks of these values to a majority's disks.
+   * @returns who votes, all through it: `Replication.voters`
+   */
+  async #spread(replication: Replication, context: Context, op: string, path: string, made: readonly MadeValue[]): Promise<string> {
     for (;;) {
+      const voters = replication.voters()
       const began = this.clock.monotonic()
       for (const { built, base } of made) {
         if (!isInline(built)) await replication.replicateChunks(context, op, path, built, base?.kind === 'blob' ? base.blob : undefined)
       }
-      if (this.clock.monotonic() - began < limits.blob_grace_ms / 2) break
+      if (this.clock.monotonic() - began < limits.blob_grace_ms / 2 && voters === replication.voters()) return voters
       checkDeadline(context, op, path)
-    }
-    try {
-      return await this.proposer.propose(context, op, path, command, applied, tries)
-    } catch (error) {
-      if (!isNineError(error) || error.outcome === 'unknown') this.#keepWhileUnknown(made)
-      throw error
     }
   }
 
@@ -296,3 +310,8 @@ export class StoreCore {
 
 /** Longest time that setTimeout takes. */
 const timer_ms_max = 2 ** 31 - 1
+
+/** What was proposed is agreed on, whatever failed after it. */
+function isMadeAlready(error: unknown): never {
+  throw isNineError(error) ? new NineError({ ...error.fields, outcome: 'unknown', cause: error }) : error
+}

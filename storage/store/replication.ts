@@ -47,4 +47,7 @@ export interface Replication {
    * @throws NineError `unavailable` (no majority), `deadline`, `no_space`; nothing was proposed
    */
   replicateChunks(context: Context, op: string, path: string, blob: BlobRef, base: BlobRef | undefined): Promise<void>
+
+  /** Whose majority `replicateChunks` counts now, as a text that is another when they are others. */
+  voters(): string
 }

@@ -43,6 +43,29 @@ describe('a large value', () => {
     }
   })
 
+  it('is on a majority of those who vote when it is agreed on, where they are others than before', async () => {
+    cluster = await startCluster()
+    const leader = await cluster.leader()
+    const [replaced, silent] = [...cluster.nodes.values()].filter(({ id }) => id !== leader.id)
+    const fourth = cluster.add('n4')
+    cluster.chunkless.add('n4')
+    await cluster.start('n4')
+    const replica = leader.engine!.member!.replica(1)!
+    await replica.group.change([{ do: 'add_learner', id: 'n4' }])
+    await fourth.store.stat(contextFor(glenda), parsePath('/'))
+    cluster.isolate(silent!.id)
+    const propose = replica.propose.bind(replica)
+    replica.propose = async (...args) => {
+      await replica.group.change([
+        { do: 'promote', id: 'n4' },
+        { do: 'remove', id: replaced!.id },
+      ])
+      return propose(...args)
+    }
+    await leader.store.write(contextFor(glenda), path, valueOf(1))
+    expect(await Promise.all([leader, silent!, fourth].map(chunksAt))).toEqual([7, 0, 7])
+  })
+
   it('is refused while no majority can hold it', async () => {
     cluster = await startCluster()
     const leader = await cluster.leader()

@@ -32,6 +32,20 @@ async function listed(of: BlobStore): Promise<ChunkInfo[]> {
 }
 
 describe('chunks in a folder', () => {
+  test('a touch answers for what is being put when that is durable, and not when it could not be put', async () => {
+    const chunk = randomBytes(1000)
+    const putting = store.put(chunk)
+    let isPut = false
+    void putting.then(() => (isPut = true))
+    expect(await store.touch(hashChunk(chunk))).toBe(true)
+    expect(isPut).toBe(true)
+    rmSync(join(folder, 'tmp'), { recursive: true })
+    const other = randomBytes(1000)
+    const failing = expect(store.put(other)).rejects.toBeDefined()
+    expect(await store.touch(hashChunk(other))).toBe(false)
+    await failing
+  })
+
   test('what is put is there, listed, and gone when deleted', async () => {
     const chunks = [randomBytes(1), randomBytes(1000), randomBytes(limits.chunk_bytes)]
     const hashes = await Promise.all(chunks.map((chunk) => store.put(chunk)))

@@ -1,10 +1,15 @@
 /** Filling in the background: how much of it is under way at once, and what it says meanwhile. */
 import { createHash } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { limits } from '../../namespace/limits.ts'
 import { NineError } from '../../namespace/errors.ts'
+import { FetchingBlobs } from '../../storage/blob/fetching.ts'
+import { openFileBlobs } from '../../storage/blob/files.ts'
 import { BlobFill } from '../../storage/blob/fill.ts'
-import type { ChunkHash } from '../../storage/blob/store.ts'
+import { hashChunk, type ChunkHash } from '../../storage/blob/store.ts'
 import type { BlobRef } from '../../storage/model.ts'
 
 const chunks = Array.from({ length: 40 }, (_, i) => Buffer.from(`chunk ${i}`))
@@ -21,6 +26,10 @@ class Elsewhere {
 
   async has(hash: ChunkHash): Promise<boolean> {
     return this.here.has(hash)
+  }
+
+  async bring(hash: ChunkHash): Promise<void> {
+    await this.get(hash)
   }
 
   get(hash: ChunkHash): Promise<Uint8Array> {
@@ -90,4 +99,26 @@ it('has what failed waiting, and tries it again', async () => {
   while (fill.status.waiting > 0) await new Promise(setImmediate)
   expect(fill.status.filled).toBe(4)
   await fill.close()
+})
+
+it('has what this node had no room for waiting, and keeps it when there is some', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'ninefold-fill-'))
+  const files = await openFileBlobs({ folder })
+  const put = files.put.bind(files)
+  files.put = () => Promise.reject(new NineError({ kind: 'no_space', op: 'blob.put', message: 'the disk is full' }))
+  const store = new FetchingBlobs(files, async (hash) => chunks.find((chunk) => hashChunk(chunk) === hash))
+  const fill = new BlobFill({ store, roots: () => refs.slice(0, 2), limits: { blob_fill_again_ms: 5 } })
+  fill.scan()
+  while (fill.status.failure === undefined) await new Promise(setImmediate)
+  expect(fill.status).toMatchObject({ filled: 0, failure: { kind: 'no_space' } })
+  expect(fill.status.waiting).toBeGreaterThan(0)
+  // Who reads has it all the same.
+  expect(Buffer.from(await store.get(hashChunk(chunks[0]!)))).toEqual(chunks[0])
+  files.put = put
+  while (fill.status.waiting > 0 || fill.status.isScanning) await new Promise(setImmediate)
+  expect(fill.status).toMatchObject({ filled: 2, failure: undefined })
+  for (const chunk of chunks.slice(0, 2)) expect(await files.has(hashChunk(chunk))).toBe(true)
+  await fill.close()
+  await store.close()
+  await rm(folder, { recursive: true })
 })

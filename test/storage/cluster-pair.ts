@@ -275,6 +275,10 @@ export class Replica implements Proposer, Replication {
     return this.pair.leader.store.renewAsLeader(context, lease)
   }
 
+  voters(): string {
+    return 'both'
+  }
+
   async replicateChunks(_context: Context, _op: string, _path: string, blob: BlobRef, base: BlobRef | undefined): Promise<void> {
     this.pushes.push({ blob, base })
     if (this.push !== undefined) return this.push(blob)
