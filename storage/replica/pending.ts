@@ -3,7 +3,7 @@ import type { Context } from '../../namespace/context.ts'
 import { NineError, type ErrorKind } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Micros } from '../../namespace/stat.ts'
-import type { Entry, Outcome } from '../model.ts'
+import type { Command, Entry, Outcome } from '../model.ts'
 import type { Tries } from '../store/tries.ts'
 import type { OwnNumber } from './own-client.ts'
 
@@ -59,6 +59,8 @@ export class PendingCommand extends Wait {
   twin: PendingCommand | undefined
   /** Among those that are not answered; -1: it is. */
   place = -1
+  /** About what it takes in memory. */
+  readonly bytes: number
   /** Where it came without a client. */
   own: OwnNumber | undefined
   readonly #tries: Tries | undefined
@@ -79,6 +81,7 @@ export class PendingCommand extends Wait {
   ) {
     super(context, op, path, now)
     this.entry = entry
+    this.bytes = bytesOf(entry.command)
     this.seen = entry.time
     this.isForOther = isForOther
     this.term = term
@@ -131,9 +134,15 @@ export class PendingCommand extends Wait {
 /** Commands that are not answered. Each knows its place, so none has to be looked for. */
 export class OpenCommands {
   readonly #all: PendingCommand[] = []
+  #bytes = 0
 
   get size(): number {
     return this.#all.length
+  }
+
+  /** No more are taken: V4 of replica.ts. */
+  get isFull(): boolean {
+    return this.#all.length >= limits.proposals_max || this.#bytes >= limits.proposal_bytes_max
   }
 
   /** As they are now; in no order. */
@@ -147,6 +156,7 @@ export class OpenCommands {
 
   add(command: PendingCommand): void {
     command.place = this.#all.push(command) - 1
+    this.#bytes += command.bytes
   }
 
   /** @returns whether it was among them */
@@ -159,6 +169,7 @@ export class OpenCommands {
       last.place = place
     }
     command.place = -1
+    this.#bytes -= command.bytes
     return true
   }
 }
@@ -176,6 +187,20 @@ export class PendingRead extends Wait {
   fail(kind: ErrorKind, message: string, cause?: unknown): void {
     this.#reject(new NineError({ kind, op: this.op, path: this.path, message, cause }))
   }
+}
+
+/** What a command takes besides its values. */
+const command_bytes = 512
+
+function bytesOf(command: Command): number {
+  if (command.op === 'txn') {
+    let bytes = command_bytes + command.if.length * command_bytes
+    for (const part of [...command.then, ...command.else]) bytes += 'target' in part ? bytesOf(part) : command_bytes
+    return bytes
+  }
+  if (command.op === 'symlink') return command_bytes + command.link.length
+  if (command.op !== 'write' || command.content.kind === 'blob') return command_bytes
+  return command_bytes + command.content.bytes.length
 }
 
 /** The identity of a command that has one. */

@@ -1,6 +1,5 @@
 /** How a replica says no. */
 import { errorTable, isNineError, NineError, textOf } from '../../namespace/errors.ts'
-import { limits } from '../../namespace/limits.ts'
 import type { LogOlder } from '../../raft/index.ts'
 import type { Outcome } from '../model.ts'
 
@@ -17,7 +16,13 @@ export function lastingOf(outcome: Outcome): Outcome {
 }
 
 export function tooMany(op: string, path: string): NineError {
-  return new NineError({ kind: 'overloaded', op, path, message: `${limits.proposals_max} changes wait for the cluster` })
+  return new NineError({
+    kind: 'overloaded',
+    op,
+    path,
+    message: 'too many changes, or too large ones, wait for the cluster',
+    outcome: 'none',
+  })
 }
 
 export function notLeader(): NineError {

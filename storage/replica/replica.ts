@@ -7,7 +7,7 @@
  *    Where it was given out more than once, what refuses it for now does not end it: another try may yet come.
  * V3 A leader proposes only when it applied the entry that opened its term: then its machine knows the time of every earlier entry, and
  *    the times it gives are later (apply/machine.ts A3).
- * V4 What waits is bounded in number (`proposals_max`) and time: its deadline, and limits.raft_leaderless_ms_max where nobody leads, or who does is not reached.
+ * V4 What waits is bounded in number and bytes (`proposals_max`, `proposal_bytes_max`) and time: its deadline, and limits.raft_leaderless_ms_max where nobody leads, or who does is not reached.
  */
 import type { Clock } from '../../namespace/clock.ts'
 import type { Context } from '../../namespace/context.ts'
@@ -124,7 +124,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
     return new Promise((resolve, reject) => {
       if (this.#failure !== undefined) throw this.#unavailable(op, path)
       if (this.#refused !== undefined) throw this.#refused.at(path, op)
-      if (this.#commands.size >= limits.proposals_max) throw tooMany(op, path)
+      if (this.#commands.isFull) throw tooMany(op, path)
       let { client, seq } = context
       let own: OwnNumber | undefined
       if (client === undefined || seq === undefined) {
@@ -190,7 +190,7 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
       const entry: OpenEntry = decodeData(data, this.lane.group, 0, 0)
       if (this.#status?.leader !== this.#parts.self) throw notLeader()
       if (this.#refused !== undefined) throw this.#refused.at('', 'replica.propose')
-      if (this.#commands.size >= limits.proposals_max) throw tooMany('replica.propose', '')
+      if (this.#commands.isFull) throw tooMany('replica.propose', '')
       failpoint('propose.received')
       const context: Context = { principal: { name: entry.actor, groups: entry.groups }, deadline }
       const now = this.#clock.monotonic()
