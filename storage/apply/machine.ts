@@ -128,13 +128,15 @@ export class Machine {
 
   /**
    * Time for the next proposal: later than every one before, and than `seen`, the latest that its cause has seen.
-   * @throws NineError `invalid` when `seen` is over limits.clock_ahead_ms_max ahead of `now`
+   * @param now of the node, or later: after all that it applied
+   * @param wall the node's clock, where `now` is not: so what was taken a moment ago does not let the next go further
+   * @throws NineError `invalid` when `seen` is after `now` and over limits.clock_ahead_ms_max ahead of `wall`
    */
-  nextTime(now: Micros, seen?: Micros): Micros {
+  nextTime(now: Micros, seen?: Micros, wall: Micros = now): Micros {
     let time = Math.max(now, this.#time + 1, this.#given + 1)
     if (seen !== undefined && seen >= time) {
-      if (!(seen - now <= limits.clock_ahead_ms_max * 1000)) {
-        const message = `the request has seen a time ${Math.round((seen - now) / 1000)} ms ahead of this node's clock`
+      if (!(seen <= Math.max(now, wall + limits.clock_ahead_ms_max * 1000))) {
+        const message = `the request has seen a time ${Math.round((seen - wall) / 1000)} ms ahead of this node's clock`
         throw new NineError({ kind: 'invalid', op: 'apply.time', message })
       }
       time = Math.floor(seen) + 1

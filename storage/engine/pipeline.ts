@@ -150,7 +150,7 @@ export class Pipeline implements Writer {
         group: lane.group,
         term: 1,
         index: lane.nextIndex,
-        time: lane.machine.nextTime(context.time === undefined ? this.#clock.now() : this.#latest(), context.time),
+        time: this.#nextTime(lane, context),
         actor: context.principal.name,
         groups: context.principal.groups,
         client,
@@ -167,6 +167,11 @@ export class Pipeline implements Writer {
       reject(refused(error, op, path))
     }
     return promise
+  }
+
+  #nextTime({ machine }: Lane, { time: seen }: Context): Micros {
+    const now = this.#clock.now()
+    return seen === undefined ? machine.nextTime(now) : machine.nextTime(this.#latest(), seen, now)
   }
 
   /** Wait until `hold` lets go, as long as the context has time; in the order of the calls, before any that come later. */
@@ -228,7 +233,7 @@ export class Pipeline implements Writer {
     }
     const { name: actor, groups } = context.principal
     const none = { client: undefined, seq: undefined, digest: undefined, cause: context.cause, trace: context.trace }
-    const time = lane.machine.nextTime(this.#latest(), context.time)
+    const time = this.#nextTime(lane, context)
     const entry: Entry = { group: lane.group, term: 1, index: lane.appliedIndex + 1, time, actor, groups, ...none, command }
     const isMade = await replaceState(lane, loaded, entry, { rows: () => [], replaced: () => undefined })
     if (isMade) return restoredOutcome(lane)

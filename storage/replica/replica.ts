@@ -218,10 +218,11 @@ export class Replica implements StateMachine<PendingCommand>, Proposer, Replicat
   /** V3 */
   #proposeHere(pending: PendingCommand): void {
     const { entry } = pending
-    const { machine } = this.lane
     let data: Uint8Array
     try {
-      entry.time = pending.seen === 0 ? machine.nextTime(this.#parts.nodeClock.now()) : machine.nextTime(this.#clock.now(), pending.seen)
+      const { machine } = this.lane
+      const now = this.#parts.nodeClock.now()
+      entry.time = pending.seen === 0 ? machine.nextTime(now) : machine.nextTime(this.#clock.now(), pending.seen, now)
       data = encodeData(entry)
     } catch (error) {
       this.#end(pending, () => pending.refuse(asError(error)))

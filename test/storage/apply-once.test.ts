@@ -175,6 +175,10 @@ describe('the clock', () => {
     expect(machine.nextTime(10_000, 10_000 + ahead)).toBe(10_001 + ahead)
     expect(() => machine.nextTime(20_000, 20_001 + ahead)).toThrow(/ahead/)
     expect(() => machine.nextTime(20_000, Infinity)).toThrow(/ahead/)
+    // However far the stores are, the node's own clock is what it is measured against.
+    const stores = 10_002 + 2 * ahead
+    expect(() => machine.nextTime(stores, stores + 1, 10_000)).toThrow(/ahead/)
+    expect(new Machine({ owner: 'o' }).nextTime(stores, stores, 10_000)).toBe(stores + 1)
     expect(machine.nextTime(20_000, NaN)).toBe(10_002 + ahead)
   })
 
