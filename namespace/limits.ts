@@ -245,8 +245,9 @@ export const limits = {
   // Replicas
   /** What waits for the cluster and has no deadline of its own; past it: `deadline`. */
   replica_wait_ms_max: 60_000,
-  /** While a snapshot is sent, so many entries behind it stay in memory for whoever gets it. */
+  /** While a snapshot is sent, so many entries behind it, and bytes of them, stay in memory for whoever gets it; past it a newer one is sent. */
   raft_transfer_kept_entries_max: 1_000_000,
+  raft_transfer_kept_bytes_max: 256 * 1024 * 1024,
   /** A collection of chunks waits so long for what was agreed on to be here; then it is put off. */
   replica_collect_wait_ms: 5_000,
   /** A member that closes waits so long for what its open files hold to be agreed on. */

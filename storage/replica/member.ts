@@ -54,6 +54,7 @@ export interface MemberOptions {
   /** For tests. */
   readonly tickMs?: number | undefined
   readonly keptEntriesMax?: number | undefined
+  readonly transferKeptBytesMax?: number | undefined
   readonly behindBytesMax?: number | undefined
 }
 
@@ -107,7 +108,7 @@ export class Member implements Writer {
     this.#options = options
     this.#keptEntriesMax = options.keptEntriesMax ?? failpointValue('kept.entries', limits.raft_kept_entries_max)
     this.#parts = parts
-    this.transfers = new Transfers({ ...parts, lane: (group) => this.#lanes.get(group), signal: this.#stop.signal })
+    this.transfers = new Transfers({ ...parts, ...options, lane: (group) => this.#lanes.get(group), signal: this.#stop.signal })
     this.#driver = new Driver<PendingCommand>({
       id,
       life,
@@ -305,9 +306,7 @@ export class Member implements Writer {
       saved: (appliedIndex, hardLsn) => {
         installed(appliedIndex, hardLsn)
         this.transfers.saved(group, appliedIndex)
-        const keepFrom = this.transfers.sendingFrom(group)
-        const isKept = appliedIndex - keepFrom < limits.raft_transfer_kept_entries_max
-        opened.checkpointed(isKept ? Math.min(appliedIndex, keepFrom) : appliedIndex)
+        opened.checkpointed(this.transfers.keptFrom(opened, appliedIndex))
       },
     }
     this.#replicas.set(group, replica)

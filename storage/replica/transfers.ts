@@ -12,7 +12,7 @@
  *    and whatever is received meanwhile, `install` finds it and loads it anew.
  *    Bytes are sent as soon as they are written, and loaded as soon as they are received (sending.ts, receiving.ts): what is loaded
  *    stands beside the state of the store until all of it counts.
- * T3 While one is sent, the log behind it stays in memory for whoever gets it (`raft_transfer_kept_entries_max`).
+ * T3 While one is sent, the log behind it stays in memory for whoever gets it, up to a bound in entries and bytes; past it a newer one is sent.
  * T4 One that cannot take the place of the state, as on a full disk, ends nothing: it is tried again until it does.
  */
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
@@ -24,7 +24,7 @@ import { NineError, type ErrorKind } from '../../namespace/errors.ts'
 import { failpoint } from '../../namespace/failpoint.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { Random } from '../../namespace/random.ts'
-import type { Install, SnapshotMeta } from '../../raft/index.ts'
+import type { Group, Install, SnapshotMeta } from '../../raft/index.ts'
 import { folderError, type StoreRow } from '../engine/folder.ts'
 import type { Lane } from '../engine/lane.ts'
 import { openSource, syncFolder } from '../snapshot/files.ts'
@@ -43,6 +43,8 @@ export interface TransferParts {
   readonly clock: Clock
   readonly random: Random
   readonly warn: (error: unknown) => void
+  /** T3; the limit where undefined. */
+  readonly transferKeptBytesMax?: number | undefined
   /** Aborted when the node ends. */
   readonly signal: AbortSignal
 }
@@ -114,6 +116,15 @@ export class Transfers {
   /** Index of the snapshot of a group that is being sent; Infinity: none is. T3 */
   sendingFrom(group: number): number {
     return this.#sendingFrom.get(group) ?? Infinity
+  }
+
+  /** Up to where a group's log may go that a checkpoint as of `applied` holds. T3 */
+  keptFrom(group: Group<unknown>, applied: number): number {
+    const from = this.sendingFrom(group.id)
+    if (from >= applied || applied - from >= limits.raft_transfer_kept_entries_max) return applied
+    let bytes = 0
+    for (const { data } of group.entries(from + 1, applied)) bytes += 64 + (data?.length ?? 0)
+    return bytes <= (this.#parts.transferKeptBytesMax ?? limits.raft_transfer_kept_bytes_max) ? from : applied
   }
 
   /** What a group's state is being received of: bytes. */

@@ -19,6 +19,7 @@ export interface ClusterOptions {
   readonly names?: readonly string[]
   readonly tickMs?: number
   readonly keptEntriesMax?: number
+  readonly transferKeptBytesMax?: number
   readonly behindBytesMax?: number
   readonly tuning?: EngineOptions['tuning']
   /** A node's own clock; the system's where undefined. */
@@ -71,8 +72,8 @@ export class LocalCluster {
   async start(id: string): Promise<LocalNode> {
     const node = this.node(id)
     node.life += 1
-    const { tuning, keptEntriesMax, behindBytesMax, tickMs = 20 } = this.#options
-    const member = { id, life: node.life, peers: this.#peersOf(id), tickMs, keptEntriesMax, behindBytesMax }
+    const { tuning, keptEntriesMax, transferKeptBytesMax, behindBytesMax, tickMs = 20 } = this.#options
+    const member = { id, life: node.life, peers: this.#peersOf(id), tickMs, keptEntriesMax, transferKeptBytesMax, behindBytesMax }
     const [clock, walFiles] = [this.#options.clock?.(id), this.#options.walFiles?.(id)]
     node.engine = await openEngine({ dir: node.dir, owner: 'glenda', member, tuning, clock, walFiles })
     await node.engine.openStore(this.row)
