@@ -7,8 +7,9 @@
  *    the next scan if it still stands.
  * G3 In memory: `values_max` references, limits.blob_fill_chunks_max chunks, and while scanning the hashes of index chunks gone through.
  *    Several values are filled at once, so that many small ones are not fetched one by one.
+ * G4 What this node cannot keep (a full disk) is told: it votes, and its disk does not count for these values.
  */
-import { isNineError, toNineError, type NineError } from '../../namespace/errors.ts'
+import { isNineError, toNineError, type ErrorKind, type NineError } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { BlobRef, NodeRecord, Revision } from '../model.ts'
 import { chunksBeyond, type Reached } from './chunk-tree.ts'
@@ -19,6 +20,8 @@ export interface FillOptions {
   readonly store: Pick<BlobStore, 'has' | 'get'> & { bring(hash: ChunkHash): Promise<void> }
   /** Every value that stands throughout its iteration, as for collection. */
   readonly roots: () => Iterable<BlobRef>
+  /** Told once of what does not pass by itself. G4 */
+  readonly warn?: ((error: NineError) => void) | undefined
   /** For tests. */
   readonly limits?: Partial<FillLimits> | undefined
 }
@@ -48,6 +51,9 @@ interface Wanted {
   readonly base: BlobRef | undefined
 }
 
+/** What ends when other nodes are there, or by the next scan. */
+const passing: ReadonlySet<ErrorKind> = new Set(['unavailable', 'deadline', 'corrupt'])
+
 /** Chunks of one value that are missing here, index chunks before what they name; these have to be there to go on below them. */
 export async function* missingChunks(
   store: Pick<BlobStore, 'has' | 'get'>,
@@ -72,6 +78,8 @@ export class BlobFill {
   readonly #fetches = new Set<Promise<unknown>>()
   #filled = 0
   #failure: NineError | undefined
+  /** Kind of the last failure, until a value was filled. */
+  #told: ErrorKind | undefined
   #running: Promise<void> | undefined
   #again: NodeJS.Timeout | undefined
   #scanAgain: NodeJS.Timeout | undefined
@@ -85,6 +93,13 @@ export class BlobFill {
   get status(): FillStatus {
     const isScanning = this.#isScanDue || this.#scan !== undefined || this.#isUnlisted
     return { waiting: this.#queue.size + this.#active, isScanning, filled: this.#filled, failure: this.#failure }
+  }
+
+  /** Why this node lacks chunks that others have, where somebody has to do something about it. G4 */
+  get trouble(): string | undefined {
+    const failure = this.#failure
+    if (failure === undefined || passing.has(failure.kind)) return undefined
+    return `${this.status.waiting} large values are not on this node in full: ${failure.message}`
   }
 
   /** The values that a revision put in place. */
@@ -156,6 +171,7 @@ export class BlobFill {
       try {
         await this.#fill(wanted, key === undefined)
         this.#failure = undefined
+        this.#told = undefined
       } catch (error) {
         this.#failed(wanted, toNineError(error, 'blob.fill'))
       } finally {
@@ -180,6 +196,8 @@ export class BlobFill {
 
   /** G2 */
   #failed(wanted: Wanted, error: NineError): void {
+    if (!passing.has(error.kind) && error.kind !== this.#told) this.#options.warn?.(error)
+    this.#told = error.kind
     this.#failure = error
     this.#seen.clear()
     if (isNineError(error, 'corrupt')) return this.#scanLater()

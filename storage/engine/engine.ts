@@ -309,6 +309,7 @@ export class Engine {
 
   status(): EngineStatus {
     const { waiting, failure, refused } = this.#writer.status
+    const unsaved = this.#upkeep.saveFailure
     const stores = this.#rows.flatMap(({ group, name, id }) => {
       const lane = this.#lanes.get(group)
       const store = this.#stores.get(name)
@@ -325,7 +326,7 @@ export class Engine {
           overlayBytes: tree.overlayBytes,
           handles,
           watchers,
-          trouble: lane.failure?.message ?? lane.trouble ?? refused?.message,
+          trouble: lane.failure?.message ?? lane.trouble ?? refused?.message ?? unsaved?.message ?? this.member?.fill.trouble,
         },
       ]
     })

@@ -3,7 +3,7 @@
  * database is written anew when that is asked for.
  *
  * U1 Stores are saved by size and time, and the log is cut behind what is saved.
- * U2 A save that fails is tried again every `save_again_ms`. Meanwhile changes are taken while memory for them lasts, then
+ * U2 A save that fails is tried again every `save_again_ms`, and told of once while it fails for the same reason. Meanwhile changes are taken while memory for them lasts, then
  *    refused with what the save failed with.
  * U3 A store that failed (N3 of lane.ts) is passed over, and holds up no other: the log keeps what it needs of it.
  */
@@ -50,7 +50,6 @@ export class Upkeep {
   readonly #stop = new AbortController()
   #timers: NodeJS.Timeout[] = []
   #saving: Promise<void> | undefined
-  /** Why the last save failed. */
   #saveFailure: NineError | undefined
   #saveAgain: NodeJS.Timeout | undefined
   #collecting: Promise<Collected> | undefined
@@ -64,9 +63,14 @@ export class Upkeep {
   start(): void {
     const { tuning, warn } = this.#parts
     this.#timers = [
-      setInterval(() => void this.save().catch(warn), tuning.checkpointMs).unref(),
+      setInterval(() => this.#saveInBackground(), tuning.checkpointMs).unref(),
       setInterval(() => void this.collect().catch(warn), tuning.collectMs).unref(),
     ]
+  }
+
+  /** Why the last save failed. */
+  get saveFailure(): NineError | undefined {
+    return this.#saveFailure
   }
 
   /** Save every store, then cut the log behind it. U1 */
@@ -108,7 +112,7 @@ export class Upkeep {
 
   /** Entries were applied: save before memory for them is used up. U2 */
   watchOverlay(): void {
-    const { tuning, writer, warn } = this.#parts
+    const { tuning, writer } = this.#parts
     const bytes = this.#overlayBytes()
     if (bytes < tuning.overlayBytesMax) return
     if (this.#saveFailure !== undefined) {
@@ -118,7 +122,7 @@ export class Upkeep {
     if (this.#saving === undefined) {
       // While closing nothing is held: what is under way is finished first, and no save would end the wait.
       if (this.#isEnding) return
-      this.save().catch(warn)
+      this.#saveInBackground()
     }
     if (bytes >= 2 * tuning.overlayBytesMax) writer.hold(true)
   }
@@ -137,6 +141,11 @@ export class Upkeep {
     await this.#saving?.catch(() => undefined)
   }
 
+  /** What it fails with is told by `#saveEnded`. */
+  #saveInBackground(): void {
+    this.save().catch(() => undefined)
+  }
+
   async #save(): Promise<void> {
     const { lanes, writer, wal } = this.#parts
     for (const lane of lanes.values()) if (!lane.isSaved && !isPassedOver(lane)) await lane.save()
@@ -150,10 +159,11 @@ export class Upkeep {
   #saveEnded(failure: NineError | undefined): void {
     const { tuning, writer, warn } = this.#parts
     this.#saving = undefined
+    if (failure !== undefined && failure.message !== this.#saveFailure?.message) warn(failure)
     this.#saveFailure = failure
     clearTimeout(this.#saveAgain)
     if (failure !== undefined && !this.#isEnding) {
-      this.#saveAgain = setTimeout(() => void this.save().catch(warn), save_again_ms).unref()
+      this.#saveAgain = setTimeout(() => this.#saveInBackground(), save_again_ms).unref()
     }
     this.#refuse(failure !== undefined && this.#overlayBytes() >= 2 * tuning.overlayBytesMax ? failure : undefined)
     writer.hold(false)

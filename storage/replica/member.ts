@@ -164,7 +164,7 @@ export class Member implements Writer {
       })
     const blobs = new FetchingBlobs(files, fetch)
     this.#blobs = blobs
-    this.#fill = new BlobFill({ store: blobs, roots })
+    this.#fill = new BlobFill({ store: blobs, roots, warn: this.#parts.warn })
     return blobs
   }
 

@@ -107,16 +107,21 @@ it('has what this node had no room for waiting, and keeps it when there is some'
   const put = files.put.bind(files)
   files.put = () => Promise.reject(new NineError({ kind: 'no_space', op: 'blob.put', message: 'the disk is full' }))
   const store = new FetchingBlobs(files, async (hash) => chunks.find((chunk) => hashChunk(chunk) === hash))
-  const fill = new BlobFill({ store, roots: () => refs.slice(0, 2), limits: { blob_fill_again_ms: 5 } })
+  const warnings: NineError[] = []
+  const warn = (error: NineError): void => void warnings.push(error)
+  const fill = new BlobFill({ store, roots: () => refs.slice(0, 2), warn, limits: { blob_fill_again_ms: 5 } })
   fill.scan()
   while (fill.status.failure === undefined) await new Promise(setImmediate)
   expect(fill.status).toMatchObject({ filled: 0, failure: { kind: 'no_space' } })
   expect(fill.status.waiting).toBeGreaterThan(0)
+  expect(fill.trouble).toMatch(/large values are not on this node in full: the disk is full/)
   // Who reads has it all the same.
   expect(Buffer.from(await store.get(hashChunk(chunks[0]!)))).toEqual(chunks[0])
   files.put = put
   while (fill.status.waiting > 0 || fill.status.isScanning) await new Promise(setImmediate)
   expect(fill.status).toMatchObject({ filled: 2, failure: undefined })
+  expect(fill.trouble).toBeUndefined()
+  expect(warnings.map(({ kind }) => kind)).toEqual(['no_space'])
   for (const chunk of chunks.slice(0, 2)) expect(await files.has(hashChunk(chunk))).toBe(true)
   await fill.close()
   await store.close()
