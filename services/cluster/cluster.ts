@@ -226,7 +226,7 @@ export class Cluster {
    */
   async open(engine: Engine, signal?: AbortSignal): Promise<{ readonly ready: Promise<void> }> {
     const { data, clock, random } = this.#options
-    await this.#outlive(engine)
+    await this.#outlive(engine, signal)
     const { file, rows } = this.#joined!
     const isBack = file.stage === 'member'
     const stores = engineStores(engine)
@@ -347,10 +347,11 @@ export class Cluster {
   }
 
   /** V2 of recovery.ts */
-  async #outlive(engine: Engine): Promise<void> {
+  async #outlive(engine: Engine, signal?: AbortSignal): Promise<void> {
     const { file } = this.#joined!
     if (file.stage !== 'recovering') return
-    await engine.member!.outlive(() => engine.save())
+    this.#options.waiting('waiting until all of the log is applied')
+    await engine.member!.outlive(() => engine.save(), signal)
     this.#note({ ...file, stage: 'founding' })
     this.#options.logger.info({ cluster: file.cluster }, 'goes on as the first node of a new cluster, with what it had of the one before')
   }

@@ -151,6 +151,7 @@ export class Engine {
         row: (group) => this.#rows.find((row) => row.group === group),
         progressed,
         warn: this.#warn,
+        note: (text) => this.#logger?.warn({}, text),
       })
     }
   }

@@ -71,6 +71,8 @@ export interface MemberParts {
   readonly progressed: () => void
   /** Background work failed; it is tried again. */
   readonly warn: (error: unknown) => void
+  /** For the node's log. */
+  readonly note: (text: string) => void
 }
 
 export class Member implements Writer {
@@ -114,7 +116,7 @@ export class Member implements Writer {
       life,
       storage: this.#log,
       transport: hasFailpoints ? failingTransport(peers) : peers,
-      host: { defer: setImmediate, after: setTimerOf, random: () => parts.random.fraction() },
+      host: { defer: setImmediate, after: (ms, turn) => void setTimeout(turn, ms), random: () => parts.random.fraction() },
       options: {
         election_ticks: limits.raft_election_ticks,
         heartbeat_ticks: limits.raft_heartbeat_ticks,
@@ -179,9 +181,9 @@ export class Member implements Writer {
   }
 
   /** Resolves when every store here shows all that was agreed on before the call. @throws NineError `unavailable`, `deadline` */
-  async linearizeAll(op: string): Promise<void> {
-    const deadline = this.#parts.clock.monotonic() + limits.replica_collect_wait_ms
-    const context = { principal: { name: '', groups: [] }, deadline }
+  async linearizeAll(op: string, ms_max: number = limits.replica_collect_wait_ms, signal?: AbortSignal): Promise<void> {
+    const deadline = this.#parts.clock.monotonic() + ms_max
+    const context = { principal: { name: '', groups: [] }, deadline, signal }
     await Promise.all([...this.#replicas.values()].map((replica) => replica.linearize(context, op, '')))
   }
 
@@ -314,8 +316,9 @@ export class Member implements Writer {
 
   async #restore(lane: Lane, entry: Entry, command: RestoreCommand): Promise<Outcome> {
     const { group } = lane
-    const { dir, environment, pins, warn } = this.#parts
+    const { dir, environment, pins, warn, note } = this.#parts
     const { signal } = this.#stop
+    const isSurvivor = this.#options.isSurvivor === true && this.#others().length === 0
     const place = this.#places.get(group)!
     const logEnd = (): number => this.#wal!.durableLsn
     const failed = (): void => {
@@ -323,7 +326,7 @@ export class Member implements Writer {
       this.#failing.set(group, 0)
       this.#handOver(this.#replicas.get(group)!)
     }
-    const parts = { dir, lane, place, environment, blobs: this.#blobs!, pins, signal, logEnd, failed, warn }
+    const parts = { dir, lane, place, environment, blobs: this.#blobs!, pins, signal, logEnd, failed, warn, isSurvivor, note }
     const making = makeRestore(parts, entry, command)
     this.#making.set(group, making)
     const outcome = await making.finally(() => this.#failing.delete(group))
@@ -333,9 +336,9 @@ export class Member implements Writer {
     return outcome
   }
 
-  /** Of a survivor: all of its log is applied, and is not given to anybody once `save` is done. S1, S2 of survivor.ts */
-  async outlive(save: () => Promise<void>): Promise<void> {
-    await this.linearizeAll('replica.outlive')
+  /** Of a survivor: all of its log is applied, however long that takes, and is not given to anybody once `save` is done. S1, S2 of survivor.ts */
+  async outlive(save: () => Promise<void>, signal?: AbortSignal): Promise<void> {
+    await this.linearizeAll('replica.outlive', Number.MAX_VALUE, signal)
     const places = [...this.#places.values()]
     for (const lane of this.#lanes.values()) this.#places.get(lane.group)!.forgotten = lane.appliedIndex
     // The first may have begun before this, and know nothing of it.
@@ -485,10 +488,6 @@ export class Member implements Writer {
     await this.#fill?.close()
     await this.transfers.close()
   }
-}
-
-function setTimerOf(ms: number, turn: () => void): void {
-  setTimeout(turn, ms)
 }
 
 const nothing = new Uint8Array(0)

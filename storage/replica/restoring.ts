@@ -7,11 +7,12 @@
  *    stands in the way, a full disk or nodes out of reach, passes, and it is tried again for as long as the node runs. Meanwhile the lane
  *    tells of it, and the node does not lead the group as long as another can (M3 of member.ts).
  *    A backup that can never be loaded was refused before; one that this node's release cannot read yet waits for a later one.
+ *    Not so for a survivor (survivor.ts): what it lacks is lost with the others, so it goes on without a restore whose backup is not all there.
  * R2 It is the state as of the entry's index from one transaction on: a node that crashed before it makes the entry again, else not.
  * R3 The entry needs its backup. It and those before are given to nobody any more once the restore is made: who lacks them gets a snapshot.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { NineError } from '../../namespace/errors.ts'
+import { NineError, type ErrorKind } from '../../namespace/errors.ts'
 import { limits } from '../../namespace/limits.ts'
 import type { BlobPins } from '../blob/pins.ts'
 import type { BlobStore } from '../blob/store.ts'
@@ -38,6 +39,10 @@ export interface RestoringParts {
   /** It could not be made, and is tried again: told each time. */
   readonly failed: () => void
   readonly warn: (error: unknown) => void
+  /** Nobody else is left. */
+  readonly isSurvivor: boolean
+  /** For the node's log. */
+  readonly note: (text: string) => void
 }
 
 /** The state is that of the entry's backup when it resolves; nothing may be applied meanwhile. Never rejects but for a fault, or when the node ends. */
@@ -67,6 +72,10 @@ async function tryRestore(parts: RestoringParts, entry: Entry, command: RestoreC
   } catch (error) {
     signal.throwIfAborted()
     const { kind, message: why } = folderError(error, dir)
+    if (parts.isSurvivor && lost.has(kind)) {
+      parts.note(`store ${lane.name} goes on without the restore ${command.id}, whose backup nobody has any more: ${why}`)
+      return false
+    }
     const message = `store ${lane.name} could not be restored from the backup ${command.id}: ${why}`
     lane.trouble = message
     failed()
@@ -76,3 +85,6 @@ async function tryRestore(parts: RestoringParts, entry: Entry, command: RestoreC
     release()
   }
 }
+
+/** What reading a backup fails with where some of it is nowhere. */
+const lost: ReadonlySet<ErrorKind> = new Set(['corrupt', 'not_found', 'unavailable'])

@@ -3,6 +3,7 @@ import { cpSync } from 'node:fs'
 import { afterEach, expect, it } from 'vitest'
 import { contextFor } from '../../namespace/context.ts'
 import { NineError } from '../../namespace/errors.ts'
+import { limits } from '../../namespace/limits.ts'
 import { parsePath } from '../../namespace/path.ts'
 import { openEngine, type Engine } from '../../storage/engine/engine.ts'
 import { readStores, writeStores } from '../../storage/engine/folder.ts'
@@ -95,6 +96,39 @@ it('keeps all of its log, changes alone from then on, and needs to be told so on
   await expect(engine!.store('data').watch(context, at('/'), { from: position })[Symbol.asyncIterator]().next()).rejects.toMatchObject({
     kind: 'compacted',
   })
+})
+
+it('goes on without a restore whose backup is lost with the others, however long looking for it takes', { timeout: 60_000 }, async () => {
+  cluster = await startCluster()
+  const leader = await cluster.leader()
+  const left = [...cluster.nodes.values()].find(({ id }) => id !== leader.id)!
+  await leader.store.write(context, at('old'), Buffer.from('kept'))
+  const logged = left.engine!.member!.replica(1)!.group.status().last
+  const backup = { kind: 'blob', blob: { root: Buffer.alloc(32, 7), depth: 0, size: 1000 } } as const
+  const command = { op: 'restore', id: 'lost.1', incarnation: 'x', backup } as const
+  leader
+    .engine!.member!.replica(1)!
+    .propose(context, 'test', '', command)
+    .catch(() => undefined)
+  while (left.engine!.member!.replica(1)!.group.status().last === logged) await new Promise((resolve) => setImmediate(resolve))
+  for (const { id } of cluster.nodes.values()) await cluster.stop(id)
+  const [row] = readStores(left.dir)
+  writeStores(left.dir, [{ ...row!, voters: ['n1.new'], incarnation: 'second' }])
+
+  const late = new Promise<void>((resolve) => setTimeout(resolve, limits.replica_collect_wait_ms + 1_000))
+  const lines: string[] = []
+  const log = (_fields: object, text: string): void => void lines.push(text)
+  engine = await openEngine({
+    dir: left.dir,
+    owner: 'glenda',
+    member: { id: 'n1.new', life: 1, peers: { ...nobody, fetchChunk: () => late.then(gone) }, tickMs: 20, isSurvivor: true },
+    logger: { info: log, warn: log, error: log },
+  })
+  await expect(engine.member!.outlive(() => engine!.save(), AbortSignal.abort())).rejects.toMatchObject({ kind: 'deadline' })
+  await engine.member!.outlive(() => engine!.save())
+  expect(await read('old')).toBe('kept')
+  await engine.store('data').write(context, at('new'), Buffer.from('alone'))
+  expect(lines.filter((line) => line.includes('goes on without the restore lost.1'))).toHaveLength(1)
 })
 
 it('is another incarnation, also of a store that was restored before', () => {
