@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { NineError } from '../namespace/errors.ts'
 import type { FileServer } from '../namespace/file-server.ts'
+import { limits } from '../namespace/limits.ts'
 import { parsePath } from '../namespace/path.ts'
 import { connectRemote } from '../namespace/remote/connect.ts'
 import type { Offer, RemoteSession, ServiceOffer } from '../namespace/remote/connect.ts'
@@ -55,6 +56,7 @@ export async function openRemote(options: ConnectOptions): Promise<RemoteSession
     isInOrder: options.prefer === 'given',
     isMonotonic: options.monotonic,
     isPatient: true,
+    openMs: Math.min(options.timeoutMs ?? Infinity, limits.handshake_ms),
     token,
     tls: options.tls,
     transport: options.transport,

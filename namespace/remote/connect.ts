@@ -9,7 +9,7 @@
 import { systemClock } from '../clock.ts'
 import type { Clock } from '../clock.ts'
 import { contextFor } from '../context.ts'
-import { NineError } from '../errors.ts'
+import { isNineError, NineError } from '../errors.ts'
 import type { FileServer } from '../file-server.ts'
 import { limits } from '../limits.ts'
 import type { Principal } from '../rights.ts'
@@ -49,6 +49,8 @@ export interface ConnectOptions {
   /** Bearer token, or where to get it on each connection. */
   readonly token?: string | (() => string | Promise<string>) | undefined
   readonly tls?: DialTls | undefined
+  /** Milliseconds that a node may take to open a connection, and then a session. Default limits.handshake_ms. */
+  readonly openMs?: number | undefined
   /** How frames travel; default `tcp`. */
   readonly transport?: 'tcp' | 'grpc' | undefined
   /** For the node's logs; default `ninefold`. */
@@ -120,6 +122,8 @@ class LinkedSession implements RemoteSession {
   readonly #link: Link
   readonly #nodes: Nodes
   readonly #isChecked: boolean
+  /** What is being opened when the client is closed is given up. */
+  readonly #closing = new AbortController()
   #steps: Step[] = []
   readonly #targets = new Set<number>()
   #lastTarget = 0
@@ -138,10 +142,19 @@ class LinkedSession implements RemoteSession {
       isInOrder: options.isInOrder === true,
       begin: async (address, client, events) => {
         const token = typeof options.token === 'function' ? await options.token() : (options.token ?? '')
-        const stream = await dial({ address, tls: options.tls, transport: options.transport, token })
+        const { openMs } = options
+        const { signal } = this.#closing
+        const stream = await dial({ address, tls: options.tls, transport: options.transport, token, openMs, signal })
         const { onGoaway, onClosed, onCluster } = events
         const several = isMany ? { onCluster, patience } : {}
-        return beginSession(stream, { clock, token, name: options.name ?? 'ninefold', client, ...several, onGoaway, onClosed })
+        const name = options.name ?? 'ninefold'
+        const giveUp = (): void => void stream.destroy()
+        signal.addEventListener('abort', giveUp)
+        return beginSession(stream, { clock, token, name, client, ...several, onGoaway, onClosed, handshakeMs: openMs })
+          .catch((error: unknown) => {
+            throw isNineError(error, 'deadline') ? silent(address, error) : error
+          })
+          .finally(() => signal.removeEventListener('abort', giveUp))
       },
     })
     this.#nodes = nodes
@@ -242,6 +255,7 @@ class LinkedSession implements RemoteSession {
   }
 
   async close(): Promise<void> {
+    this.#closing.abort()
     this.#link.close()
     this.#nodes.close()
   }
@@ -288,4 +302,9 @@ function addressesOf(given: string | readonly string[]): readonly string[] {
     if (addresses.indexOf(address) !== index) throw new NineError({ kind: 'invalid', op, message: `${address} is given twice` })
   }
   return addresses
+}
+
+/** It took the connection and said nothing. */
+function silent(address: string, cause: NineError): NineError {
+  return new NineError({ ...cause.fields, message: `${address} took the connection, and opened no session in time`, cause })
 }

@@ -23,6 +23,10 @@ export interface DialOptions {
   /** Default `tcp`. */
   readonly transport?: 'tcp' | 'grpc' | undefined
   readonly token: string
+  /** Milliseconds that connecting may take. Default limits.handshake_ms. */
+  readonly openMs?: number | undefined
+  /** Aborted: nobody wants the connection any more. */
+  readonly signal?: AbortSignal | undefined
 }
 
 /** A stream that is ready for a session. @throws NineError `unavailable`, `invalid` for an address that is none */
@@ -33,7 +37,7 @@ export async function dial(options: DialOptions): Promise<Duplex> {
     return dialGrpc(`${host.includes(':') ? `[${host}]` : host}:${port}`, options)
   }
   return new Promise((resolve, reject) => {
-    const { tls } = options
+    const { tls, signal } = options
     const socket =
       tls === undefined
         ? connectTcp({ host, port, noDelay: true })
@@ -46,6 +50,7 @@ export async function dial(options: DialOptions): Promise<Duplex> {
             servername: tls.serverName ?? (isIp(host) ? undefined : host),
           })
     const refuse = (cause: Error): void => {
+      signal?.removeEventListener('abort', giveUp)
       socket.destroy()
       reject(
         new NineError({
@@ -56,7 +61,9 @@ export async function dial(options: DialOptions): Promise<Duplex> {
         }),
       )
     }
-    socket.setTimeout(limits.handshake_ms, () => refuse(new Error('no answer in time')))
+    const giveUp = (): void => refuse(new Error('it is not wanted any more'))
+    signal?.addEventListener('abort', giveUp)
+    socket.setTimeout(options.openMs ?? limits.handshake_ms, () => refuse(new Error('no answer in time')))
     socket.once('error', refuse)
     socket.once(tls === undefined ? 'connect' : 'secureConnect', () => {
       socket.setTimeout(0)
@@ -65,6 +72,7 @@ export async function dial(options: DialOptions): Promise<Duplex> {
       socket.write(sessionMagic, (error) => {
         if (error) return refuse(error)
         socket.off('error', refuse)
+        signal?.removeEventListener('abort', giveUp)
         resolve(socket)
       })
     })

@@ -181,11 +181,13 @@ export interface BeginOptions {
   readonly patience?: Patience | undefined
   readonly onGoaway?: (() => void) | undefined
   readonly onClosed?: ((error: NineError) => void) | undefined
+  /** Default: limits.handshake_ms. */
+  readonly handshakeMs?: number | undefined
 }
 
 /** Open a session over a connection we made. @throws NineError of the peer (`unauthenticated`), `unavailable` */
 export async function beginSession(stream: Duplex, options: BeginOptions): Promise<{ peer: SessionPeer; welcome: Welcome }> {
-  const opening = new Opening(stream, options.clock)
+  const opening = new Opening(stream, options.clock, options.handshakeMs)
   try {
     const { token, name, client } = options
     const features = options.onCluster === undefined ? [] : [clusterFeature]

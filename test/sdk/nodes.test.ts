@@ -2,6 +2,9 @@
  * A client of several nodes, in this process: three edges over one file server that stands for their store, each with a proxy before it,
  * and what they tell of their leader in the test's hands.
  */
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../namespace/clock.ts'
 import type { Context } from '../../namespace/context.ts'
@@ -401,6 +404,29 @@ describe('connecting', () => {
     await append(session, 'y')
     expect(await text()).toBe('xy')
     expect(new Set([...first.clients, ...second.clients]).size).toBe(1)
+  })
+
+  it('leaves nothing of a node that does not answer behind when it is closed', { timeout: limits.handshake_ms / 2 }, async () => {
+    const silent = createServer().listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    const taken = once(silent, 'connection') as Promise<[Socket]>
+    const { port } = silent.address() as AddressInfo
+    const session = await connect({ address: [`127.0.0.1:${port}`, stations[1].proxy.address], route: 'any' })
+    const [socket] = await taken
+    socket.resume()
+    const ended = once(socket, 'close')
+    await session.close()
+    await ended
+    silent.close()
+  })
+
+  it('says which node opens no session, after the time that it is given', async () => {
+    const silent = createServer((socket) => void socket.resume()).listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    const { port } = silent.address() as AddressInfo
+    const error = await failure(connect({ address: `127.0.0.1:${port}`, openMs: 20 }), 'deadline')
+    expect(error.message).toBe(`127.0.0.1:${port} took the connection, and opened no session in time`)
+    silent.close()
   })
 
   it('says of each node why, when none can be used', async () => {
