@@ -24,6 +24,7 @@ import { limits } from '../../namespace/limits.ts'
 import { joinName, parseName } from '../../namespace/path.ts'
 import type { Path } from '../../namespace/path.ts'
 import type { Principal } from '../../namespace/rights.ts'
+import type { Micros } from '../../namespace/stat.ts'
 import { membersOf } from '../../raft/index.ts'
 import type { GroupStatus } from '../../raft/index.ts'
 import type { KnownRestore } from '../../storage/apply/restores.ts'
@@ -42,8 +43,8 @@ export interface RestorableStore {
   readonly owner: string
   /** What this node has made, or seen given up. */
   restores(): readonly KnownRestore[]
-  /** Read a backup as a restore does, its chunks too, and give it up. @throws NineError, the signal's reason */
-  tryBackup(backup: Backup, name: string, signal: AbortSignal): Promise<void>
+  /** Read a backup as a restore does, its chunks too, and give it up. @returns the last time in it @throws NineError, the signal's reason */
+  tryBackup(backup: Backup, name: string, signal: AbortSignal): Promise<Micros>
   restore(context: Context, command: RestoreCommand): Promise<Outcome>
   /** undefined: the node is alone. */
   group(): GroupStatus | undefined
@@ -91,6 +92,8 @@ type Backup = NonNullable<RestoreCommand['backup']>
 interface Claimed {
   readonly path: Path
   readonly id: string
+  /** The last in it; undefined: it was claimed before. */
+  readonly time?: Micros
 }
 
 const op = 'cluster.restore'
@@ -102,7 +105,7 @@ export class Restores {
   /** Under way on this node, by store and name. */
   readonly #running = new Map<string, Promise<void>>()
   /** Backups that are being loaded to see whether they can be. */
-  readonly #trying = new Set<Promise<void>>()
+  readonly #trying = new Set<Promise<Micros>>()
   /** Since when a backup has been seen that nobody here goes on with, monotonic milliseconds. */
   readonly #idleSince = new Map<string, number>()
   #sweeping: Promise<void> | undefined
@@ -158,12 +161,12 @@ export class Restores {
     if (claimed === undefined) return // Made before.
     const backup = await this.#backupAt(claimed.path)
     if (backup === undefined) throw missing(name)
-    const { createdAt } = await this.#headerOf(backup, claimed.id)
+    const time = claimed.time ?? (await this.#try(restorable, backup, name))
     const context: Context = {
       principal: { name: restorable.owner, groups: [] },
       deadline: performance.now() + limits.restore_made_ms_max,
       signal: this.#stop.signal,
-      time: createdAt, // Times of a store never go back: this change is later than all in the backup.
+      time, // Times of a store never go back: this change is later than all in the backup.
     }
     const outcome = await restorable.restore(context, {
       op: 'restore',
@@ -197,7 +200,8 @@ export class Restores {
       checkBackup(await this.#headerOf(backup, name), store, restorable.id, options)
       await this.#checkMembers(restorable)
       await this.#checkKept(restorable, store)
-      await this.#try(restorable, backup, name)
+      const time = await this.#try(restorable, backup, name)
+      this.#checkTime(time)
       failpoint('restore.checked')
       const id = `${name}.${stat.path}`
       const path = joinName(joinName(folders.restores, store), id)
@@ -208,8 +212,16 @@ export class Restores {
         continue // Another was faster, or the file is another now.
       }
       failpoint('restore.claimed')
-      return { path, id }
+      return { path, id, time }
     }
+  }
+
+  /** A restore is later than all that is in its backup, and no change may be far ahead of the clock: each member would have to load it to see that. */
+  #checkTime(time: Micros): void {
+    const ahead_ms = (time - this.#parts.clock.now()) / 1000
+    if (ahead_ms <= limits.clock_ahead_ms_max) return
+    const when = `${Math.ceil(ahead_ms / 1000)} s ahead of this node's clock`
+    fail('invalid', `the clock of the store in this backup is ${when}: restore it when that time has come, or into a new folder`)
   }
 
   /** A member that cannot make the entry would stop. Who cannot be asked is away, and is not of an older release when it comes back. */
@@ -249,10 +261,10 @@ export class Restores {
   }
 
   /** A1 */
-  async #try(restorable: RestorableStore, backup: Backup, name: string): Promise<void> {
+  async #try(restorable: RestorableStore, backup: Backup, name: string): Promise<Micros> {
     const trying = restorable.tryBackup(backup, name, this.#stop.signal)
     this.#trying.add(trying)
-    await trying.finally(() => this.#trying.delete(trying))
+    return trying.finally(() => this.#trying.delete(trying))
   }
 
   // Files

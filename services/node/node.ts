@@ -221,7 +221,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       store: (store) => restorableStore(engine, store),
       peers: cluster === undefined ? undefined : { member: cluster.member, request: (...asked) => cluster.peer.request(...asked) },
       id: () => systemRandom.id(),
-      clock: systemClock,
+      clock: engine.clock,
       warn,
     })
     restores.start()

@@ -290,10 +290,10 @@ export class Engine {
 
   /**
    * Read a backup as `restore` does, and give it up: what this rejects with would keep a cluster's store from going on, for good where it
-   * is `corrupt` or `unsupported`.
+   * is `corrupt` or `unsupported`. @returns the last time in it: the restore's must be later
    * @throws NineError `not_found`, `corrupt`, `unsupported`, `no_space`, `unavailable`, `internal`; the signal's reason
    */
-  tryBackup(name: string, backup: NonNullable<RestoreCommand['backup']>, source: string, signal: AbortSignal): Promise<void> {
+  tryBackup(name: string, backup: NonNullable<RestoreCommand['backup']>, source: string, signal: AbortSignal): Promise<Micros> {
     const lane = this.#lanes.get(this.store(name).group)!
     return tryBackup(lane, this.#environment, this.#blobs, { name: source, backup }, signal)
   }

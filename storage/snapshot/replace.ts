@@ -7,6 +7,7 @@
  * B3 Whoever calls these keeps every chunk of the node from before loadBackup until replaceState has ended (N4 of blob/pins.ts): no state
  *    names those of the backup before.
  */
+import type { Micros } from '../../namespace/stat.ts'
 import { failpoint } from '../../namespace/failpoint.ts'
 import { isClientKey } from '../apply/clients.ts'
 import { restoresKey } from '../apply/restores.ts'
@@ -33,16 +34,20 @@ export function loadBackup(
   return load(lane, environment, new ValueSource(blobs, backup!, `backup ${id}`), blobs, signal)
 }
 
-/** As loadBackup, and give it up: whether an entry that names it could be made here. @throws NineError as loadBackup, but for its chunks `corrupt` only */
+/**
+ * As loadBackup, and give it up: whether an entry that names it could be made here. @returns the last time in it: the entry's must be later
+ * @throws NineError as loadBackup, but for its chunks `corrupt` only
+ */
 export async function tryBackup(
   lane: Lane,
   environment: Environment,
   chunks: ChunkSource,
   { name, backup }: { readonly name: string; readonly backup: Backup },
   signal?: AbortSignal,
-): Promise<void> {
+): Promise<Micros> {
   const loaded = await load(lane, environment, new ValueSource(chunks, backup, `backup ${name}`), nowhere, signal)
   await loaded.drop()
+  return loaded.machine.time
 }
 
 async function load(

@@ -120,6 +120,39 @@ describe('a backup', () => {
   })
 })
 
+/** Of a store whose node's clock was ahead for a while, and was right again when it was backed up. */
+async function backupOfAhead(name: string, ahead_ms: number): Promise<void> {
+  const real = systemClock
+  let ahead = ahead_ms * 1000
+  const clock = { now: () => real.now() + ahead, monotonic: () => real.monotonic() }
+  const source = await openEngine({ dir: join(base, name), owner: owner.name, clock })
+  const store = await source.createStore('data')
+  await store.write(context, at('/kept'), Buffer.from(name))
+  ahead = 0
+  await writeBackupFile(await source.backupParts('data'), join(base, `${name}.backup`))
+  await source.close()
+  await upload(name, readFileSync(join(base, `${name}.backup`)))
+}
+
+describe('a backup of a later time than the store is at', () => {
+  it('is restored after the last time in it, by as much as clocks may differ', async () => {
+    await backupOfAhead('soon', limits.clock_ahead_ms_max / 2)
+    await restores.restore(context, 'data', 'soon', { force: true })
+    expect(await read()).toBe('soon')
+  })
+
+  it('is refused before anything is agreed on where it is far ahead', async () => {
+    await backupOfAhead('hour', 3_600_000)
+    stead = { restore: () => Promise.reject(new Error('asked')) }
+    await expect(restores.restore(context, 'data', 'hour', { force: true })).rejects.toMatchObject({
+      kind: 'invalid',
+      message: expect.stringMatching(/the clock of the store in this backup is 3\d{3} s ahead/) as string,
+    })
+    expect(await namesIn(folders.uploads)).toEqual(['hour'])
+    expect(await read()).toBe('second')
+  })
+})
+
 describe('the file of a backup', () => {
   it.each(['unavailable', 'deadline', 'overloaded'] as const)(
     'stays where the answer, %s, does not say what became of it',
