@@ -224,7 +224,10 @@ export class Restores {
     fail('invalid', `the clock of the store in this backup is ${when}: restore it when that time has come, or into a new folder`)
   }
 
-  /** A member that cannot make the entry would stop. Who cannot be asked is away, and is not of an older release when it comes back. */
+  /**
+   * A member that cannot make the entry would stop. Who cannot be asked is away; it is taken to come back with a release that can, since
+   * all are to be of one before a restore (README.md). One that does not fails at the entry, until it is started with the others' release.
+   */
   async #checkMembers(restorable: RestorableStore): Promise<void> {
     const { peers } = this.#parts
     const status = restorable.group()
@@ -330,15 +333,26 @@ export class Restores {
     while (!signal.aborted) {
       await pause(limits.restore_sweep_ms, signal)
       if (signal.aborted || !this.#isSweeper()) continue
-      try {
-        for (const store of await this.#namesIn(folders.restores, 'stale')) {
-          for (const id of await this.#namesIn(joinName(folders.restores, store), 'stale')) await this.#settle(store, id)
-        }
+      await this.#attempt(async () => {
+        for (const store of await this.#namesIn(folders.restores, 'stale')) await this.#attempt(() => this.#settleAll(store))
+      })
+      await this.#attempt(async () => {
         for (const name of await this.#namesIn(folders.uploads, 'stale')) await this.#forgetOld(name)
-      } catch (error) {
-        if (!signal.aborted) this.#parts.warn(error)
-      }
+      })
     }
+  }
+
+  /** What fails is told, and tried again in the next round: it holds up nothing else. */
+  async #attempt(work: () => Promise<void>): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
+      if (!this.#stop.signal.aborted) this.#parts.warn(error)
+    }
+  }
+
+  async #settleAll(store: string): Promise<void> {
+    for (const id of await this.#namesIn(joinName(folders.restores, store), 'stale')) await this.#settle(store, id)
   }
 
   #isSweeper(): boolean {

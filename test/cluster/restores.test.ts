@@ -32,6 +32,8 @@ let bytes: Buffer
 /** In the place of the store's own. */
 let stead: Partial<RestorableStore>
 let restores: Restores
+/** Of what is tried again. */
+let warned: (error: unknown) => void
 
 beforeEach(async () => {
   base = mkdtempSync(join(tmpdir(), 'nine-restores-'))
@@ -43,6 +45,7 @@ beforeEach(async () => {
   bytes = readFileSync(join(base, 'backup'))
   await data.write(context, at('/kept'), Buffer.from('second'))
   stead = {}
+  warned = (error) => expect.fail(String(error))
   let ids = 0
   restores = new Restores({
     sys,
@@ -52,7 +55,7 @@ beforeEach(async () => {
     peers: undefined,
     id: () => `life ${++ids}`,
     clock: systemClock,
-    warn: (error) => expect.fail(String(error)),
+    warn: (error) => warned(error),
   })
 })
 
@@ -166,6 +169,19 @@ describe('the file of a backup', () => {
       expect(await read()).toBe('first')
     },
   )
+
+  it('goes also where that of a store before it cannot be settled', async () => {
+    await sys.write(context, joinName(joinName(folders.restores, 'absent'), 'b.1'), bytes, { parents: true })
+    await upload('b')
+    await restore('b')
+    expect(await claimed()).toHaveLength(1)
+    const errors: unknown[] = []
+    warned = (error) => void errors.push(error)
+    restores.start()
+    while ((await claimed()).length > 0 && errors.length < 5) await new Promise((resolve) => setTimeout(resolve, 20))
+    expect(await claimed()).toEqual([])
+    expect(errors[0]).toMatchObject({ kind: 'not_found' })
+  })
 
   it.each(['conflict', 'denied', 'invalid'] as const)('goes where the answer is %s: it is never made', async (kind) => {
     await upload('b')
