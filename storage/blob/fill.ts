@@ -4,7 +4,7 @@
  *
  * G1 Every value that was named is looked through: at once while there is room to wait in, else when all values are (`scan`).
  * G2 What could not be fetched is tried again. What no node has may have been replaced and collected: it is dropped, and found again by
- *    the next scan if it still stands.
+ *    the next scan if it still stands. So is what was tried several times: while one node cannot be asked, nobody can say that none has it.
  * G3 In memory: `values_max` references, limits.blob_fill_chunks_max chunks, and while scanning the hashes of index chunks gone through.
  *    Several values are filled at once, so that many small ones are not fetched one by one.
  * G4 What this node cannot keep (a full disk) is told: it votes, and its disk does not count for these values.
@@ -45,10 +45,14 @@ export interface FillStatus {
 
 const values_at_once = 4
 
+const tries_max = 5
+
 interface Wanted {
   readonly blob: BlobRef
   /** A value wanted before, with which it shares chunks. */
   readonly base: BlobRef | undefined
+  /** How often it failed since it was wanted. */
+  readonly tries?: number
 }
 
 /** What ends when other nodes are there, or by the next scan. */
@@ -69,8 +73,8 @@ export class BlobFill {
   readonly #queue = new Map<string, Wanted>()
   #scan: Iterator<BlobRef> | undefined
   #isScanDue = false
-  /** The values could not be listed: what is missing is not known until they can. */
-  #isUnlisted = false
+  /** What is missing is not known before a scan has ended: the values could not be listed, or one was dropped that may stand. */
+  #isScanOwed = false
   /** Index chunks that this scan has gone through. */
   readonly #seen = new Set<ChunkHash>()
   /** Values being filled, and chunks of them on their way. */
@@ -91,7 +95,7 @@ export class BlobFill {
   }
 
   get status(): FillStatus {
-    const isScanning = this.#isScanDue || this.#scan !== undefined || this.#isUnlisted
+    const isScanning = this.#isScanDue || this.#scan !== undefined || this.#isScanOwed
     return { waiting: this.#queue.size + this.#active, isScanning, filled: this.#filled, failure: this.#failure }
   }
 
@@ -142,7 +146,7 @@ export class BlobFill {
     if (this.#isClosed || this.#running !== undefined || this.#again !== undefined) return
     this.#running = this.#run()
       .catch((error: unknown) => {
-        this.#isUnlisted = true
+        this.#isScanOwed = true
         this.#scan = undefined
         this.#failure = toNineError(error, 'blob.fill')
         this.#scanLater()
@@ -183,12 +187,12 @@ export class BlobFill {
   #nextOfScan(): Wanted | undefined {
     if (this.#isScanDue) {
       this.#isScanDue = false
+      this.#isScanOwed = false
       this.#seen.clear()
       this.#scan = this.#options.roots()[Symbol.iterator]()
     }
     const next = this.#scan?.next()
     if (next?.done === false) return { blob: next.value, base: undefined }
-    if (this.#scan !== undefined) this.#isUnlisted = false
     this.#scan = undefined
     this.#seen.clear()
     return undefined
@@ -201,8 +205,13 @@ export class BlobFill {
     this.#failure = error
     this.#seen.clear()
     if (isNineError(error, 'corrupt')) return this.#scanLater()
+    const { blob, tries = 1 } = wanted
+    if (tries === tries_max) {
+      this.#isScanOwed = true
+      this.#scanLater()
+    }
     // Others have their turn before it; what it was made from may be what failed.
-    if (this.#queue.size < this.#limits.blob_fill_values_max) this.#queue.set(keyOf(wanted.blob), { blob: wanted.blob, base: undefined })
+    else if (this.#queue.size < this.#limits.blob_fill_values_max) this.#queue.set(keyOf(blob), { blob, base: undefined, tries: tries + 1 })
     else this.#isScanDue = true
     this.#again ??= setTimeout(() => {
       this.#again = undefined

@@ -101,6 +101,27 @@ it('has what failed waiting, and tries it again', async () => {
   await fill.close()
 })
 
+it('is done with what stands no more, though a node that may have it cannot be asked', async () => {
+  const store = new Elsewhere()
+  const standing = [refs[1]!]
+  const fill = new BlobFill({ store, roots: () => standing, limits: { blob_fill_again_ms: 1, blob_fill_scan_ms: 1 } })
+  fill.want(refs[0]!, undefined)
+  fill.want(refs[1]!, undefined)
+  const tried = new Map<ChunkHash, number>()
+  while (fill.status.waiting > 0 || fill.status.isScanning) {
+    for (const { hash, give, refuse } of store.asked.splice(0)) {
+      const times = (tried.get(hash) ?? 0) + 1
+      tried.set(hash, times)
+      if (hash === hashChunk(chunks[1]!) && times > 12) give()
+      else refuse()
+    }
+    await new Promise(setImmediate)
+  }
+  expect(fill.status).toMatchObject({ filled: 1, failure: undefined })
+  expect(store.here).toEqual(new Set([hashChunk(chunks[1]!)]))
+  await fill.close()
+})
+
 it('has what this node had no room for waiting, and keeps it when there is some', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'ninefold-fill-'))
   const files = await openFileBlobs({ folder })
