@@ -181,8 +181,7 @@ export class Cluster {
 
   /** With what the engine opens the folder. */
   get engineMember(): MemberOptions {
-    const isSurvivor = this.#joined?.file.stage === 'recovering'
-    return { id: this.member, life: this.#life, peers: this.peer, isSurvivor, ended: this.#end }
+    return { id: this.member, life: this.#life, peers: this.peer, isSurvivor: this.#joined?.file.stage === 'recovering', ended: this.#end }
   }
 
   /** Where what peers say goes once the stores are open. */
