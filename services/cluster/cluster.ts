@@ -424,7 +424,10 @@ export class Cluster {
   /** False where it cannot be asked: then it is asked again. */
   async #isFilled(group: number, member: string): Promise<boolean> {
     const deadline = this.#options.clock.monotonic() + limits.cluster_ask_ms_max
-    const answer = await this.peer.request(member, group, 'filled', new Uint8Array(0), { deadline }).catch(() => undefined)
+    const nothing = new Uint8Array(0)
+    const own = member === this.member ? this.#parts().engine.member : undefined
+    const answering = own?.answer(group, 'filled', nothing, deadline) ?? this.peer.request(member, group, 'filled', nothing, { deadline })
+    const answer = await answering.catch(() => undefined)
     return answer?.[0] === 1
   }
 

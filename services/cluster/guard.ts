@@ -32,10 +32,20 @@ export function stepRefusal(
   changes: readonly MembershipChange[],
   alive: ReadonlySet<NodeId>,
 ): string | undefined {
-  const taken = new Set(changes.filter((change) => change.do === 'remove' || change.do === 'demote').map(({ id }) => id))
-  if (!voters.some((id) => taken.has(id))) return undefined
+  const taken = takenBy(changes)
+  return voters.some((id) => taken.has(id)) ? shortfall(votersAfter(voters, changes), alive) : undefined
+}
+
+/** Who votes once these changes are made. */
+export function votersAfter(voters: readonly NodeId[], changes: readonly MembershipChange[]): NodeId[] {
+  const taken = takenBy(changes)
   const promoted = changes.filter((change) => change.do === 'promote').map(({ id }) => id)
-  return shortfall([...voters.filter((id) => !taken.has(id)), ...promoted], alive)
+  return [...voters.filter((id) => !taken.has(id)), ...promoted]
+}
+
+/** Those that vote no more after these changes, if they did. */
+export function takenBy(changes: readonly MembershipChange[]): Set<NodeId> {
+  return new Set(changes.filter((change) => change.do === 'remove' || change.do === 'demote').map(({ id }) => id))
 }
 
 function shortfall(voters: readonly NodeId[], alive: ReadonlySet<NodeId>): string | undefined {

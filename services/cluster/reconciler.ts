@@ -7,12 +7,14 @@
  * K3 A learner becomes a voter only when it also has the chunks of large values: what is acknowledged is on a majority's disks whole.
  * K4 A voter is taken out only when most of those that stay are heard, unless that was forced: else nothing could be agreed on any more.
  * K5 A member that is heard leaves `sys` last: there it learns that it is to go, and takes the step in the groups that it leads itself.
+ * K6 One that is heard, and was not forced, goes only when most of those that stay have the chunks of large values: its disk may be one of
+ *    the majority that has them.
  */
 import { limits } from '../../namespace/limits.ts'
 import { membersOf } from '../../raft/index.ts'
 import type { MembershipChange, NodeId } from '../../raft/index.ts'
 import { nameOfMember } from './cluster-file.ts'
-import { stepRefusal } from './guard.ts'
+import { stepRefusal, takenBy, votersAfter } from './guard.ts'
 import { stepsTo } from './plan.ts'
 import type { Wanted } from './plan.ts'
 import type { GroupControl } from './ports.ts'
@@ -135,10 +137,14 @@ export class Reconciler {
     let waits: { readonly changes: readonly MembershipChange[]; readonly why: string } | undefined
     for (const changes of steps) {
       const isForced = changes.some(({ id }) => forced.has(id))
-      const why = isForced ? undefined : (stepRefusal(configuration, changes, heard) ?? this.#neededElsewhere(group, changes, heard))
+      const why = isForced
+        ? undefined
+        : (stepRefusal(configuration, changes, heard) ??
+          this.#neededElsewhere(group, changes, heard) ??
+          (await this.#unfilled(group, changes, heard)))
       if (why !== undefined) {
         waits ??= { changes, why }
-        continue // K4, K5
+        continue // K4, K5, K6
       }
       try {
         const promoted = changes.find((change) => change.do === 'promote')
@@ -164,6 +170,17 @@ export class Reconciler {
     const others = known.map((other) => membersOf(other.status().configuration))
     const needed = changes.find(({ do: what, id }) => what === 'remove' && heard.has(id) && others.some((members) => members.has(id)))
     return needed === undefined ? undefined : `other stores still have ${nameOfMember(needed.id)}`
+  }
+
+  /** K6 */
+  async #unfilled(group: GroupControl, changes: readonly MembershipChange[], heard: ReadonlySet<NodeId>): Promise<string | undefined> {
+    const { voters } = group.status().configuration
+    const taken = takenBy(changes)
+    if (!voters.some((id) => taken.has(id) && heard.has(id))) return undefined
+    const staying = votersAfter(voters, changes)
+    const filled = await Promise.all(staying.map(async (id) => heard.has(id) && (await this.#parts.isFilled(group.id, id))))
+    if (filled.filter(Boolean).length > staying.length / 2) return undefined
+    return `most of ${staying.map(nameOfMember).join(', ')} have not fetched all large values yet`
   }
 
   #wait(group: number, changes: readonly MembershipChange[], why: string): void {

@@ -11,6 +11,8 @@ class OneGroup {
   readonly taken: string[] = []
   readonly noted: string[] = []
   readonly heard: Set<string>
+  /** Who lacks chunks of large values. */
+  readonly lacking = new Set<string>()
   voters: string[]
   readonly reconciler: Reconciler
 
@@ -33,7 +35,7 @@ class OneGroup {
         members: members.map((id) => ({ id, name: id.slice(0, 2), role: 'voter' as const })),
         forced: new Set(forced),
       }),
-      isFilled: async () => true,
+      isFilled: async (_group, id) => !this.lacking.has(id),
       note: (_group, changes, error) =>
         this.noted.push(error === undefined ? textOf(changes) : `${textOf(changes)}: ${(error as Error).message}`),
     })
@@ -88,6 +90,21 @@ describe('a voter is taken out of a group', () => {
     expect(group.taken).toEqual(['remove n3.a'])
     await group.look(2)
     expect(group.taken).toEqual(['remove n3.a', 'remove n2.a'])
+  })
+
+  it('not while most of those that stay lack large values, unless it is not heard', async () => {
+    const group = new OneGroup(['n1.a', 'n2.a', 'n3.a'], ['n2.a', 'n3.a'], ['n1.a', 'n3.a'])
+    group.lacking.add('n3.a')
+    await group.look(5)
+    expect(group.taken).toEqual([])
+    expect(group.reconciler.waiting(1)).toBe('most of n1, n3 have not fetched all large values yet')
+    group.lacking.clear()
+    await group.look(2)
+    expect(group.taken).toEqual(['remove n2.a'])
+    const silent = new OneGroup(['n1.a', 'n2.a', 'n3.a'], ['n3.a'], ['n1.a', 'n3.a'])
+    silent.lacking.add('n3.a')
+    await silent.look(2)
+    expect(silent.taken).toEqual(['remove n2.a'])
   })
 
   it('at once by force', async () => {
