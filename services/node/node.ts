@@ -1,6 +1,7 @@
 /**
  * The node: the composition root. Everything is built here, with `new`, from the bottom up, and taken down in reverse.
  */
+import { statfsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { userInfo } from 'node:os'
 import { EmbeddedRegistry } from '../../discovery/embedded.ts'
@@ -318,6 +319,10 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
     let state: 'starting' | 'ready' | 'ending' = 'starting'
     metrics.gauge({ name: 'nine_sessions', help: 'Sessions open.', read: () => sessions.size })
     metrics.gauge({ name: 'nine_services', help: 'Services known.', read: () => services.count })
+    const troubled = (): number => engine.status().stores.filter(({ trouble }) => trouble !== undefined).length
+    const troubledHelp = 'Stores that this node cannot save, or cannot keep whole, for now: see trouble in their status.'
+    metrics.gauge({ name: 'nine_stores_troubled', help: troubledHelp, read: troubled })
+    metrics.gauge({ name: 'nine_disk_free_bytes', help: 'Room that is left for the data folder.', read: () => freeBytes(options.data) })
     metrics.gauge({ name: 'nine_wal_bytes', help: 'Bytes of the write-ahead log.', read: () => engine.status().wal.bytes })
     if (engine.member !== undefined) {
       const { member } = engine
@@ -325,10 +330,16 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         nine_raft_stores_led: 'Stores of the cluster that this node leads.',
         nine_raft_stores_leaderless: 'Stores without a known leader.',
         nine_raft_apply_behind: 'Entries agreed on and not applied here, of all stores.',
+        nine_raft_terms: 'Terms of all stores, added up: each election adds at least one.',
       }
       metrics.gauges(help, () => {
-        const { led, leaderless, behind } = member.standing()
-        return { nine_raft_stores_led: led, nine_raft_stores_leaderless: leaderless, nine_raft_apply_behind: behind }
+        const { led, leaderless, behind, terms } = member.standing()
+        return {
+          nine_raft_stores_led: led,
+          nine_raft_stores_leaderless: leaderless,
+          nine_raft_apply_behind: behind,
+          nine_raft_terms: terms,
+        }
       })
     }
     metrics.gauge({ name: 'nine_proposals_waiting', help: 'Changes waiting for the log.', read: () => engine.status().waiting })
@@ -409,4 +420,14 @@ async function composeRoot(context: Context, name: string, trees: Record<string,
   const root = own.fork()
   await root.mount(context, own, joinName(parsePath('/n'), name), { source: name })
   return root
+}
+
+/** NaN where the system does not say. */
+function freeBytes(folder: string): number {
+  try {
+    const { bavail, bsize } = statfsSync(folder)
+    return bavail * bsize
+  } catch {
+    return NaN
+  }
 }

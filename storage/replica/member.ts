@@ -209,17 +209,18 @@ export class Member implements Writer {
   }
 
   /** How the stores of this node stand in the cluster, in numbers. */
-  standing(): { readonly led: number; readonly leaderless: number; readonly behind: number } {
+  standing(): { readonly led: number; readonly leaderless: number; readonly behind: number; readonly terms: number } {
     let led = 0
     let leaderless = 0
-    let behind = 0
+    let [behind, terms] = [0, 0]
     for (const { leader, term, group } of this.#replicas.values()) {
       if (term !== 0) led++
       if (leader === null) leaderless++
-      const { commit, applied } = group.status()
-      behind += commit - applied
+      const status = group.status()
+      behind += status.commit - status.applied
+      terms += status.term
     }
-    return { led, leaderless, behind }
+    return { led, leaderless, behind, terms }
   }
 
   replica(group: number): Replica | undefined {

@@ -96,7 +96,7 @@ describe('a node that lost the others', () => {
     expect(await cluster.ok('n3', 'raft', 'status')).toMatch(/leader +none/)
     expect((await cluster.members('n3')).map(({ node: name }) => name)).toEqual(['n1', 'n2', 'n3'])
     expect(await get('/v1/fs/data/kept?consistency=stale')).toEqual({ status: 200, text: 'kept' })
-    expect((await get('/metrics')).text).toMatch(/nine_raft_stores_leaderless 3/)
+    expect((await get('/metrics')).text).toMatch(/nine_raft_stores_leaderless 3[^]*nine_raft_terms [1-9]/)
     const wrote = await cluster.nine('n3', 'write', '/data/kept', 'changed')
     expect(wrote.stderr).toBe(`nine: /data/kept: store data has no leader: ${reach} [unavailable]\n`)
   })

@@ -121,6 +121,8 @@ describe('what it tells of itself', () => {
     expect(text).toMatch(/^nine_failures_total\{op="read",kind="not_found"\} 1$/m)
     expect(text).toMatch(/^nine_sessions [1-9]/m)
     expect(text).toMatch(/^nine_wal_bytes \d+$/m)
+    expect(text).toMatch(/^nine_stores_troubled 0$/m)
+    expect(text).toMatch(/^nine_disk_free_bytes [1-9]/m)
     expect(await client.readText('/sys/metrics')).toContain('nine_operations_total')
   })
 
