@@ -105,8 +105,13 @@ describe('two nodes', () => {
     it('is one of a few on their way at once', async () => {
       let under = 0
       let most = 0
+      let fill!: () => void
+      const full = new Promise<void>((resolve) => (fill = resolve))
       const blobs = new FetchingBlobs(here, async (hash) => {
         most = Math.max(most, ++under)
+        if (under === limits.blob_fetches_max) fill()
+        await full
+        // One more would come now.
         await isSettled(Promise.resolve())
         under--
         return chunks.find((chunk) => hashChunk(chunk) === hash)
