@@ -25,11 +25,6 @@ import type { Tree } from '../../storage/tree/tree.ts'
 
 const owner = 'owner'
 const group = 1
-/** Folders of chunks take a while to make: those of one test are emptied and used by the next. */
-const spareBlobs: BlobStore[] = []
-const blobsDir = mkdtempSync(join(tmpdir(), 'nine-pair-blobs-'))
-let blobFolders = 0
-process.once('exit', () => rmSync(blobsDir, { recursive: true, force: true }))
 /** So that history is sealed, and can be compacted, often. */
 const history_segment_bytes = 300
 
@@ -135,7 +130,7 @@ export class Replica implements Proposer, Replication {
   }
 
   async open(): Promise<void> {
-    this.files = spareBlobs.pop() ?? (await openFileBlobs({ folder: join(blobsDir, String(blobFolders++)) }))
+    this.files = await openFileBlobs({ folder: join(this.pair.dir, this.name, 'blobs') })
     this.blobs = new FetchingBlobs(this.files, async (hash) =>
       (await this.other.files.has(hash)) ? this.other.files.get(hash) : undefined,
     )
@@ -184,8 +179,7 @@ export class Replica implements Proposer, Replication {
     this.store.close()
     await this.fill.close()
     await this.#environment.close()
-    for (const hash of await hashesIn(this.files)) await this.files.delete(hash)
-    spareBlobs.push(this.files)
+    await this.blobs.close()
   }
 
   // What a test decides
